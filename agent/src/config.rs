@@ -1,0 +1,1 @@
+//! From what was written to a configuration that is valid by construction.

@@ -1,0 +1,1 @@
+//! Stage 5: series, spans and lines leave the process.

@@ -1,0 +1,1 @@
+//! Stage 0: make the kernel speak.

@@ -1,0 +1,3 @@
+//! The `meshtap` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The only file that knows two stages: it wires them.
