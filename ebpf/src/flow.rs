@@ -4,7 +4,7 @@
 use core::mem::size_of;
 
 use crate::event::Head;
-use crate::sequence::Edge;
+use crate::sequence::{Edge, distance};
 
 /// Bytes of a line that goes on which are kept in front of the next window.
 pub const CARRY: usize = 48;
@@ -12,7 +12,7 @@ pub const CARRY: usize = 48;
 /// written in front of them, so that record and bytes leave in one piece.
 pub const WINDOW_START: usize = size_of::<Head>();
 /// Bytes looked at in one piece.
-pub const WINDOW: usize = 200;
+pub const WINDOW: usize = 160;
 /// Room behind the window so that a whole word may be read at its last byte.
 const SLACK: usize = 8;
 /// Size of [`Flow::buffer`].
@@ -72,8 +72,6 @@ pub struct Flow {
     pub now_ns: u64,
     /// When the current message's first byte came.
     pub first_ns: u64,
-    /// When the last payload came.
-    pub last_ns: u64,
     /// Body bytes of the current message so far, without chunk framing.
     pub body: u64,
     /// Bytes from [`Flow::next`] on that need no look.
@@ -132,8 +130,10 @@ pub struct Flow {
     pub placed: u8,
     /// 1: the next byte in order is the first since the other direction spoke.
     pub fresh: u8,
+    /// TCP flags of the packet.
+    pub flags: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 6],
 }
 
 impl Flow {
@@ -168,6 +168,15 @@ impl Flow {
         self.edge.end = sequence;
         self.next = sequence;
         self.placed = 1;
+    }
+
+    /// Moves the edge to what TCP itself has received in order: what lies before was
+    /// seen, or will never be.
+    #[inline(always)]
+    pub fn catch_up(&mut self, received: u32) {
+        if distance(received, self.edge.end) > 0 {
+            self.edge.advance(received);
+        }
     }
 
     /// Whether a mark is set.

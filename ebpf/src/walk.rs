@@ -48,10 +48,8 @@ pub trait Port {
     fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool;
     /// Sends the first `length` bytes of the flow's buffer, a [`Head`] and its bytes.
     fn send_head(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32);
-    /// Sends an [`End`].
-    fn send_end(&mut self, shared: &mut Shared, record: &End);
-    /// Sends a [`Desynchronised`].
-    fn send_loss(&mut self, shared: &mut Shared, record: &Desynchronised);
+    /// Sends a small record ([`End`], [`Desynchronised`]) that `fill` writes in place.
+    fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T));
     /// Fills in what TCP knows at this moment.
     fn measure(&mut self, record: &mut Head);
     /// Bytes of a request's head that may be sent.
@@ -138,6 +136,9 @@ impl<P: Port> Walk<'_, P> {
         if self.shared.turn != self.direction + 1 {
             self.shared.turn = self.direction + 1;
             self.flow.fresh = 1;
+        }
+        if distance(self.flow.edge.end, self.flow.next) > 0 {
+            self.settle();
         }
         let (start, end) = (self.flow.segment_start, self.flow.segment_end);
         match self.flow.edge.arrival(start, end) {
@@ -620,12 +621,17 @@ impl<P: Port> Walk<'_, P> {
         true
     }
 
-    /// After the last step: moves the edge, ends a body that the edge has passed.
+    /// After the last step: moves the edge.
     #[inline(always)]
     pub fn leave(&mut self) {
         let end = self.flow.segment_end;
-        self.flow.last_ns = self.flow.now_ns;
         self.flow.edge.advance(end);
+        self.settle();
+    }
+
+    /// Ends a body that the edge has passed, gives up bytes that it has passed unseen.
+    #[inline(always)]
+    fn settle(&mut self) {
         let beyond = distance(self.flow.edge.end, self.flow.next);
         if self.flow.mode == mode::BODY && self.flow.skip == 0 && beyond >= 0 {
             self.end_body();
@@ -690,14 +696,18 @@ impl<P: Port> Walk<'_, P> {
         };
         let epoch = self.shared.epoch;
         if known {
-            let record = Desynchronised {
-                header: self.header(Kind::Desynchronised, 0, 0),
-                epoch,
-                unanswered,
-                reason,
-                ..Desynchronised::default()
-            };
-            self.port.send_loss(self.shared, &record);
+            let header = self.header(Kind::Desynchronised, 0, 0);
+            self.port.send::<Desynchronised>(self.shared, |place| {
+                let record = Desynchronised {
+                    header,
+                    epoch,
+                    unanswered,
+                    reason,
+                    ..Desynchronised::default()
+                };
+                // SAFETY: the place of a record.
+                unsafe { place.write(record) };
+            });
             self.shared.attempts += 1;
             if self.shared.attempts >= SNIFF_BUDGET {
                 self.shared.verdict = VERDICT_OPAQUE;
@@ -727,15 +737,14 @@ impl<P: Port> Walk<'_, P> {
     #[inline(always)]
     fn send_end(&mut self, reason: u8) {
         let flags = if self.is_response() { event::HEAD_RESPONSE } else { 0 };
-        let record = End {
-            header: self.header(Kind::End, flags, 0),
-            body_bytes: self.flow.body,
-            number: self.flow.number,
-            epoch: self.flow.epoch,
-            reason,
-            ..End::default()
-        };
-        self.port.send_end(self.shared, &record);
+        let header = self.header(Kind::End, flags, 0);
+        let (body_bytes, number, epoch) = (self.flow.body, self.flow.number, self.flow.epoch);
+        self.port.send::<End>(self.shared, |place| {
+            let record =
+                End { header, body_bytes, number, epoch, reason, ..End::default() };
+            // SAFETY: the place of a record.
+            unsafe { place.write(record) };
+        });
     }
 
     /// Sends `length` bytes of the window as a piece of the head, within the prefix.
@@ -764,23 +773,28 @@ impl<P: Port> Walk<'_, P> {
             flags |= event::HEAD_HTTP10;
         }
         let header = self.header(Kind::Head, flags, length as u16);
-        let mut record = Head {
+        let flow = &*self.flow;
+        let head = Head {
             header,
-            first_ns: self.flow.first_ns,
-            body_bytes: self.flow.body,
-            number: self.flow.number,
-            epoch: self.flow.epoch,
-            sequence: self.flow.sequence,
-            acknowledgement: self.flow.acknowledgement,
+            first_ns: flow.first_ns,
+            body_bytes: flow.body,
+            number: flow.number,
+            epoch: flow.epoch,
+            sequence: flow.sequence,
+            acknowledgement: flow.acknowledgement,
             offset,
-            status: self.flow.status,
-            framing: self.flow.framing,
+            status: flow.status,
+            framing: flow.framing,
             ..Head::default()
         };
-        self.port.measure(&mut record);
-        // SAFETY: the record fits in front of the window and the buffer is aligned
-        // to eight bytes as the first field of the flow.
-        unsafe { self.flow.buffer.as_mut_ptr().cast::<Head>().write(record) };
+        // SAFETY: the record fits in front of the window, and the buffer is aligned to
+        // eight bytes as the first field of the flow.
+        let record = unsafe {
+            let place = self.flow.buffer.as_mut_ptr().cast::<Head>();
+            place.write(head);
+            &mut *place
+        };
+        self.port.measure(record);
         self.flow.sent = offset + length;
         self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
     }
