@@ -1,1 +1,9 @@
 //! Stage 0: make the kernel speak.
+
+pub mod attached;
+pub mod bpf;
+pub mod cgroup;
+pub mod features;
+pub mod format;
+pub mod mount;
+pub mod privilege;
