@@ -26,6 +26,9 @@ pub const EXIT_NOT_ALLOWED: u8 = 3;
 /// The version of the JSON object; it grows when a field changes its meaning.
 const SCHEMA: u32 = 1;
 
+/// The remedy of what could not be tried: another check has failed, and names its own.
+const SEE_ABOVE: &str = "remove what is in the way of trying it (see above)";
+
 /// How one thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -100,18 +100,29 @@ pub fn in_the_way(cgroup: BorrowedFd<'_>, attach_type: AttachType) -> Option<Att
 pub fn redirectors() -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for program in loaded_programs() {
-        let program = program.map_err(io::Error::other)?;
+        let program = program.map_err(whole)?;
         if matches!(program.program_type() as u32, SK_SKB | SK_MSG) {
             found.push(named("program", program.id(), program.name()));
         }
     }
     for map in loaded_maps() {
-        let map = map.map_err(io::Error::other)?;
+        let map = map.map_err(whole)?;
         if matches!(map.map_type(), Ok(MapType::SockMap | MapType::SockHash)) {
             found.push(named("map", map.id(), map.name()));
         }
     }
     Ok(found)
+}
+
+/// The error with all of its causes, for its own text names only the call.
+fn whole(error: impl std::error::Error) -> io::Error {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    io::Error::other(text)
 }
 
 fn named(what: &str, id: u32, name: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! Whether traffic can be seen: the kernel, the privileges and the hooks.
 
-use super::{Check, Group, State};
+use super::{Check, Group, SEE_ABOVE, State};
 use crate::kernel::attached::{self, Attached};
 use crate::kernel::bpf::AttachType as At;
 use crate::kernel::cgroup::{CgroupError, CgroupRoot};
@@ -93,8 +93,12 @@ fn jit(features: &Features) -> Check {
 
 fn memory_lock(features: &Features) -> Check {
     let name = "locked memory";
-    if !features.memory_lock_counts {
-        return Check::new(Group::Kernel, name, "maps count against memory cgroups, not the limit");
+    match features.memory_lock_counts {
+        Some(true) => {}
+        Some(false) => {
+            return Check::new(Group::Kernel, name, "maps do not count against the limit");
+        }
+        None => return Check::new(Group::Kernel, name, "whether maps count could not be tried"),
     }
     match features.memory_lock.bytes {
         None => Check::new(Group::Kernel, name, "no limit"),
@@ -247,8 +251,7 @@ fn supported(
 /// What could not be tried may well be there: the remedy is to be allowed to try.
 fn remedy_for(support: &Support, remedy: &str) -> String {
     match support {
-        Support::Unknown(reason) if reason.starts_with("not permitted") => "run as root".to_owned(),
-        Support::Unknown(_) => "see cgroup v2 root and privileges above".to_owned(),
+        Support::Unknown(_) => SEE_ABOVE.to_owned(),
         Support::Absent(reason) if reason.contains("exclusively") => {
             "stop the program that owns it, or have it attach with BPF_F_ALLOW_MULTI".to_owned()
         }
@@ -280,7 +283,7 @@ fn helpers(features: &Features) -> Vec<Check> {
             "name at the socket",
             comm,
             "programs that end at once are named by their exec event alone",
-            "a kernel from 6.12 on",
+            "a kernel from 5.8 on",
         ),
         (
             "texts in events",

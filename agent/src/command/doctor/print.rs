@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Check, Group, Report, State, Verdict};
+use super::{Check, Group, Report, SEE_ABOVE, State, Verdict};
 
 /// Columns of the state and of the name.
 const STATE: usize = 10;
@@ -47,6 +47,10 @@ fn check(output: &mut impl Write, check: &Check) -> io::Result<()> {
     let indent = 2 + STATE + NAME;
     write!(output, "  {style}{word:STATE$}{style:#}{:NAME$}", check.name)?;
     block(output, &check.detail, indent)?;
+    if check.remedy.as_deref() == Some(SEE_ABOVE) {
+        // One cause, named once: without privileges everything here would repeat it.
+        return Ok(());
+    }
     for (label, text) in [("lost:   ", &check.lost), ("remedy: ", &check.remedy)] {
         if let Some(text) = text {
             write!(output, "{:indent$}{label}", "")?;

@@ -37,7 +37,7 @@ fn everything() -> Features {
         socket_storage: present(),
         links: present(),
         memory_lock: MemoryLock { bytes: Some(8 << 20), unlimited: false },
-        memory_lock_counts: false,
+        memory_lock_counts: Some(false),
         lockdown: Lockdown::None,
         jit: Jit::On,
         kprobes: present(),
@@ -101,10 +101,23 @@ fn locked_memory_matters_only_where_it_counts() {
     let state =
         |features: &Features| by_name(&capture::kernel(features, None), "locked memory").state;
     assert_eq!(state(&features), State::Ok);
-    features.memory_lock_counts = true;
+    features.memory_lock_counts = Some(true);
     assert_eq!(state(&features), State::Missing);
     features.memory_lock = MemoryLock { bytes: None, unlimited: true };
     assert_eq!(state(&features), State::Ok);
+}
+
+#[test]
+fn one_cause_is_told_once() {
+    let mut features = everything();
+    features.ring_buffer = Support::Unknown("not permitted".into());
+    let checks = capture::capture(&features, &no_root());
+    let check = by_name(&checks, "ring buffer").clone();
+    assert_eq!((check.state, check.remedy.as_deref()), (State::Missing, Some(SEE_ABOVE)));
+    let mut text = Vec::new();
+    print::report(&mut text, &Report::new(features, vec![check])).expect("memory is writable");
+    let text = String::from_utf8(text).expect("text");
+    assert!(text.contains("unknown: not permitted\n") && !text.contains("lost:"), "{text}");
 }
 
 #[test]
