@@ -292,11 +292,3 @@ fn names_are_unique_on_this_host_and_root_can_run_the_main_job() {
         eprintln!("skipped: the verdict of root, for this is not root");
     }
 }
-
-/// Prints what `meshtap doctor` prints, for the eye: `-- --ignored --nocapture`.
-#[test]
-#[ignore = "for the eye"]
-fn show() {
-    let report = Report::gather(SocketAddr::from(([127, 0, 0, 1], 9990)));
-    print::report(&mut io::stdout(), &report).expect("standard output");
-}

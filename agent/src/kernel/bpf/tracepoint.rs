@@ -46,3 +46,54 @@ pub fn attach_tracepoint(program: BorrowedFd<'_>, id: u32) -> io::Result<OwnedFd
     }
     Ok(event)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::super::{
+        PASS, ProgramType, add, call, copy, create_ring_buffer, instruction, load, set,
+    };
+    use super::*;
+    use crate::kernel::format::Tracefs;
+
+    const RINGBUF_OUTPUT: i32 = 130;
+
+    /// Sends eight zeroes to the ring at every event.
+    fn program(ring: BorrowedFd<'_>) -> Option<OwnedFd> {
+        let body = [
+            instruction(0x7a, 10, 0, -8, 0),
+            instruction(0x18, 1, 1, 0, ring.as_raw_fd()),
+            instruction(0, 0, 0, 0, 0),
+            copy(2, 10),
+            add(2, -8),
+            set(3, 8),
+            set(4, 0),
+            call(RINGBUF_OUTPUT),
+        ];
+        load(ProgramType::Tracepoint, None, &[&body[..], &PASS].concat()).ok()
+    }
+
+    #[test]
+    fn a_program_attached_by_number_runs() {
+        let (Ok(ring), Ok(tracefs)) = (create_ring_buffer(64 << 10), Tracefs::open()) else {
+            eprintln!("skipped: maps and tracefs take root");
+            return;
+        };
+        let Some(program) = program(ring.as_fd()) else {
+            eprintln!("skipped: loading programs takes privileges");
+            return;
+        };
+        let format = tracefs.event("sched", "sched_process_exit").expect("since 2.6");
+        let event = attach_tracepoint(program.as_fd(), format.id).expect("privileged");
+        let mut wait = [PollFd::new(&ring, PollFlags::IN)];
+        Command::new("true").status().expect("true(1) is everywhere");
+        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+        assert_eq!(poll(&mut wait, Some(&limit)).expect("it can be waited for"), 1);
+        drop(event);
+        assert!(attach_tracepoint(program.as_fd(), u32::MAX).is_err());
+    }
+}
