@@ -6,10 +6,16 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use aya::maps::{MapType, loaded_maps};
 use aya::programs::loaded_programs;
 use serde::Serialize;
 
 use crate::kernel::bpf::{self, AttachType};
+
+/// `BPF_PROG_TYPE_SK_SKB`
+const SK_SKB: u32 = 14;
+/// `BPF_PROG_TYPE_SK_MSG`
+const SK_MSG: u32 = 16;
 
 /// How a program was attached, and so what may be attached beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -84,6 +90,43 @@ pub fn attached(cgroup: BorrowedFd<'_>) -> io::Result<Vec<Attached>> {
 pub fn in_the_way(cgroup: BorrowedFd<'_>, attach_type: AttachType) -> Option<Attached> {
     let all = attached(cgroup).ok()?;
     all.into_iter().find(|one| one.attach_type == attach_type && one.is_in_the_way())
+}
+
+/// What on this host hands bytes from one socket to another inside the kernel,
+/// past every packet hook: programs on `sk_msg` and `sk_skb`, maps of sockets.
+///
+/// # Errors
+/// Where the kernel does not list programs and maps (`CAP_SYS_ADMIN` is needed).
+pub fn redirectors() -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for program in loaded_programs() {
+        let program = program.map_err(whole)?;
+        if matches!(program.program_type() as u32, SK_SKB | SK_MSG) {
+            found.push(named("program", program.id(), program.name()));
+        }
+    }
+    for map in loaded_maps() {
+        let map = map.map_err(whole)?;
+        if matches!(map.map_type(), Ok(MapType::SockMap | MapType::SockHash)) {
+            found.push(named("map", map.id(), map.name()));
+        }
+    }
+    Ok(found)
+}
+
+/// The error with all of its causes, for its own text names only the call.
+fn whole(error: impl std::error::Error) -> io::Error {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    io::Error::other(text)
+}
+
+fn named(what: &str, id: u32, name: &[u8]) -> String {
+    format!("{what} {id} ({})", String::from_utf8_lossy(name))
 }
 
 fn sharing(flags: u32) -> Sharing {

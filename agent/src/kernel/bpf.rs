@@ -4,11 +4,17 @@
 //! Refuses to hold any policy: callers decide what an error means. **Every program
 //! assembled here returns 1**, which lets traffic pass wherever it is attached.
 
+mod instruction;
+mod tracepoint;
+
 use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use serde::Serialize;
+
+pub use instruction::{Instruction, PASS, add, call, copy, instruction, set};
+pub use tracepoint::attach_tracepoint;
 
 /// Kinds of programs, numbered as the kernel's `enum bpf_prog_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -133,44 +139,6 @@ pub struct LoadError {
     /// The verifier's words, without the instructions; empty where it was not reached.
     pub log: String,
 }
-
-/// One instruction, as in `struct bpf_insn`.
-pub type Instruction = u64;
-
-/// Puts an instruction together (little-endian hosts; the project builds for no other).
-#[must_use]
-pub const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> Instruction {
-    let [low, high] = offset.to_le_bytes();
-    let [a, b, c, d] = immediate.to_le_bytes();
-    u64::from_le_bytes([code, dst | src << 4, low, high, a, b, c, d])
-}
-
-/// `dst = value`
-#[must_use]
-pub const fn set(dst: u8, value: i32) -> Instruction {
-    instruction(0xb7, dst, 0, 0, value)
-}
-
-/// `dst = src`
-#[must_use]
-pub const fn copy(dst: u8, src: u8) -> Instruction {
-    instruction(0xbf, dst, src, 0, 0)
-}
-
-/// `dst += value`
-#[must_use]
-pub const fn add(dst: u8, value: i32) -> Instruction {
-    instruction(0x07, dst, 0, 0, value)
-}
-
-/// Calls the helper of this number.
-#[must_use]
-pub const fn call(helper: i32) -> Instruction {
-    instruction(0x85, 0, 0, 0, helper)
-}
-
-/// `return 1`: traffic passes, and a `sock_ops` reply stays as it was.
-pub const PASS: [Instruction; 2] = [set(0, 1), instruction(0x95, 0, 0, 0, 0)];
 
 /// The kernel's `union bpf_attr`: zero wherever nothing was put.
 #[repr(C, align(8))]
@@ -408,61 +376,9 @@ pub fn query(cgroup: BorrowedFd<'_>, at: AttachType) -> io::Result<(Vec<u32>, u3
     Ok((ids[..count].to_vec(), attributes.get(12)))
 }
 
-/// Attaches a program to the tracepoint of this number (see
-/// [`crate::kernel::format::Format::id`]) for as long as the descriptor is held.
-/// Needs no mounted tracefs, as aya's own way does.
-///
-/// # Errors
-/// `EACCES` or `EPERM` without `CAP_PERFMON`, `ENOENT` where there is no such number.
-pub fn attach_tracepoint(program: BorrowedFd<'_>, id: u32) -> io::Result<OwnedFd> {
-    const TRACEPOINT: u32 = 2;
-    const CLOSE_ON_EXEC: libc::c_ulong = 8;
-    const SET_BPF: libc::c_ulong = 0x4004_2408;
-    const ENABLE: libc::c_ulong = 0x2400;
-    // type, size, config; then a period of 1. The first version of the structure is enough.
-    let mut attributes = [0_u8; 64];
-    attributes[..4].copy_from_slice(&TRACEPOINT.to_ne_bytes());
-    attributes[4..8].copy_from_slice(&64_u32.to_ne_bytes());
-    attributes[8..16].copy_from_slice(&u64::from(id).to_ne_bytes());
-    attributes[16..24].copy_from_slice(&1_u64.to_ne_bytes());
-    // One processor is enough: the kernel runs the program wherever the event happens.
-    let (every_process, one_processor, no_group) = (-1, 0, -1);
-    // SAFETY: the attributes are borrowed for the call and state their own size.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            attributes.as_ptr(),
-            every_process,
-            one_processor,
-            no_group,
-            CLOSE_ON_EXEC,
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us alone.
-    let event = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    for (request, value) in [(SET_BPF, program.as_raw_fd()), (ENABLE, 0)] {
-        // SAFETY: both requests take a plain number, no memory.
-        if unsafe { libc::ioctl(event.as_raw_fd(), request as _, value) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(event)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn instructions_are_what_the_kernel_documents() {
-        assert_eq!(set(0, 1).to_le_bytes(), [0xb7, 0, 0, 0, 1, 0, 0, 0]);
-        assert_eq!(copy(6, 1).to_le_bytes(), [0xbf, 0x16, 0, 0, 0, 0, 0, 0]);
-        let store = instruction(0x7a, 10, 0, -16, -1);
-        assert_eq!(store.to_le_bytes(), [0x7a, 0x0a, 0xf0, 0xff, 0xff, 0xff, 0xff, 0xff]);
-    }
 
     #[test]
     fn the_verdict_leaves_instructions_and_states_out() {

@@ -40,14 +40,12 @@ impl AsFd for CgroupRoot {
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// `/proc` does not tell what is mounted.
-    #[error("cannot read /proc/thread-self/mountinfo: {0}; mount /proc in this container")]
+    #[error("cannot read /proc/thread-self/mountinfo: {0}; {remedy}", remedy = self.remedy())]
     Mounts(#[source] io::Error),
     /// All that is reachable is a part of the hierarchy.
     #[error(
         "cgroup v2 is reachable only from {seen} downwards{}, so sockets outside of it would be \
-         missed; start the agent with the host's hierarchy: in Kubernetes mount the hostPath \
-         /sys/fs/cgroup, with docker or podman use --cgroupns=host (or -v \
-         /sys/fs/cgroup:/sys/fs/cgroup:ro)", if *namespaced { " (cgroup namespace)" } else { "" }
+         missed; {}", if *namespaced { " (cgroup namespace)" } else { "" }, self.remedy()
     )]
     Subtree {
         /// The directory that was taken for the root, or `a private mount`.
@@ -56,17 +54,33 @@ pub enum CgroupError {
         namespaced: bool,
     },
     /// It is mounted nowhere, and this process may not mount it.
-    #[error(
-        "cgroup v2 is not mounted and mounting it failed: {0}; run as root (CAP_SYS_ADMIN), or \
-         mount it once: mount -t cgroup2 none /sys/fs/cgroup/unified"
-    )]
+    #[error("cgroup v2 is not mounted and mounting it failed: {0}; {remedy}", remedy = self.remedy())]
     NotMounted(#[source] io::Error),
     /// The kernel was built without it.
-    #[error(
-        "this kernel has no cgroup v2: {0}; it needs CONFIG_CGROUPS and CONFIG_CGROUP_BPF (every \
-         distribution's kernel since 4.15 has them)"
-    )]
+    #[error("this kernel has no cgroup v2: {0}; {remedy}", remedy = self.remedy())]
     NoKernelSupport(#[source] io::Error),
+}
+
+impl CgroupError {
+    /// What to do about it; a part of the error's own text.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Mounts(_) => "mount /proc where the agent runs",
+            Self::Subtree { .. } => {
+                "give the agent the host's hierarchy: in Kubernetes mount the hostPath \
+                 /sys/fs/cgroup, with docker or podman use --cgroupns=host (or -v \
+                 /sys/fs/cgroup:/host/sys/fs/cgroup:ro)"
+            }
+            Self::NotMounted(_) => {
+                "run as root (CAP_SYS_ADMIN), or mount it once: mkdir -p /run/cgroup2 && mount -t \
+                 cgroup2 none /run/cgroup2"
+            }
+            Self::NoKernelSupport(_) => {
+                "use a kernel with CONFIG_CGROUPS and CONFIG_CGROUP_BPF, as every distribution's is"
+            }
+        }
+    }
 }
 
 /// Finds the root wherever it is mounted, or mounts it where nobody else sees it.

@@ -70,8 +70,8 @@ pub struct Features {
     pub links: Support,
     /// The limit on locked memory.
     pub memory_lock: MemoryLock,
-    /// eBPF objects count against that limit (before 5.11).
-    pub memory_lock_counts: bool,
+    /// eBPF objects count against that limit (before 5.11); `None` where it could not be tried.
+    pub memory_lock_counts: Option<bool>,
     /// What the kernel keeps even from root.
     pub lockdown: Lockdown,
     /// How programs run.
@@ -132,11 +132,11 @@ pub struct Helpers {
     pub sock_ops_current_task: Support,
     /// `bpf_get_current_pid_tgid` in `cgroup/sock` programs.
     pub socket_current_task: Support,
-    /// `bpf_get_current_comm` in `cgroup/sock` programs (6.12).
+    /// `bpf_get_current_comm` in `cgroup/sock` programs (5.7).
     pub socket_comm: Support,
     /// `bpf_get_current_pid_tgid` in `cgroup/connect` and its like.
     pub address_current_task: Support,
-    /// `bpf_get_current_comm` in `cgroup/connect` and its like (6.12).
+    /// `bpf_get_current_comm` in `cgroup/connect` and its like (5.7).
     pub address_comm: Support,
     /// `bpf_probe_read_kernel_str` in tracepoints: an event's text of variable length.
     pub tracepoint_text: Support,

@@ -36,6 +36,8 @@ pub struct Format {
     pub id: u32,
     /// In the order of the record.
     pub fields: Vec<Field>,
+    /// How the kernel prints a record: it names the numbers that some fields hold.
+    pub print: String,
 }
 
 /// One field of an event's record.
@@ -169,8 +171,10 @@ impl Format {
     /// # Errors
     /// [`FormatError::Unknown`] with the first line that does not fit.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
-        let mut format = Self { name: String::new(), id: 0, fields: Vec::new() };
-        for line in text.lines().map(str::trim) {
+        let mut format =
+            Self { name: String::new(), id: 0, fields: Vec::new(), print: String::new() };
+        let mut lines = text.lines().map(str::trim);
+        for line in lines.by_ref() {
             if let Some(name) = line.strip_prefix("name:") {
                 name.trim().clone_into(&mut format.name);
             } else if let Some(id) = line.strip_prefix("ID:") {
@@ -178,10 +182,15 @@ impl Format {
             } else if line.starts_with("field:") {
                 let field = Field::parse(line).ok_or_else(|| format.unknown(line))?;
                 format.fields.push(field);
-            } else if line.starts_with("print fmt:") {
-                // The rest may run over several lines and says nothing about places.
+            } else if let Some(print) = line.strip_prefix("print fmt:") {
+                print.trim().clone_into(&mut format.print);
                 break;
             }
+        }
+        // The rest runs on, and says nothing about places.
+        for line in lines {
+            format.print.push(' ');
+            format.print.push_str(line);
         }
         if format.name.is_empty() || format.id == 0 || format.fields.is_empty() {
             return Err(format.unknown("it ends too early"));
@@ -214,6 +223,26 @@ impl Format {
             field: name.to_owned(),
             size,
         })
+    }
+
+    /// The names that this kernel gives to the numbers of a field, as (2, `NO_SOCKET`)
+    /// for the reason of a drop: the numbers change between releases, the names stay.
+    /// Empty where the field has none.
+    #[must_use]
+    pub fn symbols(&self, field: &str) -> Vec<(u64, String)> {
+        let start = format!("__print_symbolic(REC->{field},");
+        let Some((_, list)) = self.print.split_once(&start) else { return Vec::new() };
+        let mut symbols = Vec::new();
+        let mut rest = list.trim_start();
+        while let Some((pair, after)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+        {
+            // Some lists name constants that only the kernel's sources know.
+            symbols.extend(pair.split_once(',').and_then(|(number, name)| {
+                Some((number.trim().parse().ok()?, name.trim().trim_matches('"').to_owned()))
+            }));
+            rest = after.trim_start_matches([',', ' ']);
+        }
+        symbols
     }
 
     /// Bytes of the record before whatever has a variable length.

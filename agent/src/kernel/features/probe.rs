@@ -44,6 +44,7 @@ pub(super) fn probe() -> Features {
         may_load: privileges.as_ref().is_none_or(|held| held.meets(Need::LoadPrograms)),
         may_attach: privileges.as_ref().is_none_or(|held| held.meets(Need::AttachToCgroup)),
         may_trace: privileges.as_ref().is_none_or(|held| held.meets(Need::Trace)),
+        locked: memory_lock.bytes,
         root: cgroup::find(),
         tracefs: Tracefs::open(),
     };
@@ -73,6 +74,8 @@ struct Prober {
     may_load: bool,
     may_attach: bool,
     may_trace: bool,
+    /// The limit on locked memory, where there is one.
+    locked: Option<u64>,
     root: Result<CgroupRoot, CgroupError>,
     tracefs: Result<Tracefs, FormatError>,
 }
@@ -102,7 +105,7 @@ impl Prober {
         };
         match bpf::link(program.as_fd(), root.as_fd(), attach_type) {
             Ok(_detached_when_dropped) => Support::Present,
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            Err(error) if is_denied(&error) => {
                 match attached::in_the_way(root.as_fd(), attach_type) {
                     Some(other) => Support::Absent(format!(
                         "{other} is attached exclusively and leaves no room"
@@ -189,38 +192,65 @@ impl Prober {
         match loaded {
             Ok(_) => Support::Present,
             Err(error) if error.log.is_empty() => self.refused(&error),
-            Err(error) if NO_SUCH_HELPER.iter().any(|words| error.log.contains(words)) => {
-                Support::Absent(error.log)
-            }
+            Err(error) if lacks_helper(&error) => Support::Absent(error.log),
             Err(_) => Support::Present,
         }
     }
 
-    fn memory_lock_counts(&self) -> bool {
+    /// The helper came with the change that ended the counting; see libbpf's own probe.
+    fn memory_lock_counts(&self) -> Option<bool> {
         let body = [&[bpf::call(KTIME_COARSE)][..], &bpf::PASS].concat();
-        let newer = self.known(bpf::load(ProgramType::SocketFilter, None, &body));
-        matches!(newer, Support::Absent(_))
+        match bpf::load(ProgramType::SocketFilter, None, &body) {
+            Ok(_) => Some(false),
+            Err(error) if lacks_helper(&error) => Some(true),
+            // Even this program found no room.
+            Err(error) if is_denied(&error.error) && self.may_load => Some(self.locked.is_some()),
+            Err(_) => None,
+        }
     }
 
     fn map(&self, made: io::Result<OwnedFd>) -> Support {
         match made {
             Ok(_) => Support::Present,
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) && !self.may_load => {
-                lacking(Need::LoadPrograms)
-            }
+            Err(error) if is_denied(&error) => self.denied(&error, Need::LoadPrograms),
             Err(error) => Support::Absent(error.to_string()),
         }
     }
 
     fn refused(&self, error: &LoadError) -> Support {
-        let denied = error.error.raw_os_error() == Some(libc::EPERM);
-        match (denied, self.may_load, self.may_attach) {
-            (true, false, _) => lacking(Need::LoadPrograms),
-            (true, true, false) => lacking(Need::AttachToCgroup),
-            _ if error.log.is_empty() => Support::Absent(error.to_string()),
-            _ => Support::Absent(error.log.clone()),
+        if is_denied(&error.error) {
+            let need = if self.may_load { Need::AttachToCgroup } else { Need::LoadPrograms };
+            return self.denied(&error.error, need);
+        }
+        match error.log.is_empty() {
+            true => Support::Absent(error.to_string()),
+            false => Support::Absent(error.log.clone()),
         }
     }
+
+    /// `EPERM`: a capability is lacking, the locked memory is used up (before 5.11),
+    /// or the kernel refuses whoever asks.
+    fn denied(&self, error: &io::Error, need: Need) -> Support {
+        let held = match need {
+            Need::LoadPrograms => self.may_load,
+            _ => self.may_attach,
+        };
+        match (held, self.locked) {
+            (false, _) => lacking(need),
+            (true, Some(bytes)) if self.memory_lock_counts() == Some(true) => {
+                Support::Unknown(format!("the limit of {bytes} bytes on locked memory is used up"))
+            }
+            _ => Support::Absent(error.to_string()),
+        }
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
+fn lacks_helper(error: &LoadError) -> bool {
+    NO_SUCH_HELPER.iter().any(|words| error.log.contains(words))
 }
 
 /// `helper(stack - 16, 16, 0)`

@@ -213,6 +213,21 @@ fn the_end_of_a_process_tells_of_its_last_thread_only_where_it_can() {
 }
 
 #[test]
+fn numbers_have_the_names_of_this_kernel() {
+    let text = "name: x\nID: 1\nformat:\n\tfield:int reason;\toffset:8;\tsize:4;\n\n\
+        print fmt: \"%s %s\", REC->state ? __print_symbolic(REC->state, { TCP_CLOSE, \"CLOSE\" }) \
+        : \"?\", __print_symbolic(REC->reason, { 2, \"NOT_SPECIFIED\" },\n { 3, \"NO_SOCKET\" })\n";
+    let format = Format::parse(text).expect("a format file");
+    assert_eq!(
+        format.symbols("reason"),
+        [(2, "NOT_SPECIFIED".to_owned()), (3, "NO_SOCKET".to_owned())]
+    );
+    assert_eq!((format.symbols("state"), format.symbols("absent")), (vec![], vec![]));
+    let cut = Format { print: format.print[..format.print.len() - 8].to_owned(), ..format };
+    assert_eq!(cut.symbols("reason").len(), 1, "what is cut off is left out");
+}
+
+#[test]
 fn names_are_found_in_any_declaration() {
     for (declaration, name) in [
         ("unsigned long args[6]", "args"),
@@ -256,6 +271,9 @@ fn events_of_this_kernel_are_read() {
     assert!(ended.require("sock_cookie", 8).is_ok() && ended.id > 0);
     let exec = tracefs.event("sched", "sched_process_exec").expect("since 3.4");
     assert_eq!(exec.field("filename").map(|field| field.location), Some(Location::FromRecord));
+    let drop = tracefs.event("skb", "kfree_skb").expect("since 2.6");
+    let named = drop.symbols("reason").iter().any(|(_, name)| name == "NO_SOCKET");
+    assert_eq!(named, drop.offset("reason", 4).is_some(), "{}", drop.print);
     let error = tracefs.event("tcp", "tcp_no_such_event").expect_err("it does not exist");
     assert!(error.to_string().contains("tcp:tcp_no_such_event"), "{error}");
 }
