@@ -202,9 +202,11 @@ pub fn opaque(value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     {
         let mut value = value;
-        // SAFETY: the empty instruction changes nothing.
+        // An instruction, though it does nothing: without one the kernel refuses the
+        // line information that is left behind.
+        // SAFETY: the register is assigned to itself.
         unsafe {
-            core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack));
+            core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack));
         }
         value
     }

@@ -1,13 +1,17 @@
 //! Tracepoints: the end of connections that no `sock_ops` callback follows, and
 //! processes that come and go. Fields are found by the offsets that the loader read
 //! from the event's `format` file.
+//!
+//! **Every program returns 1**: 0 would hide the event from everybody who watches it
+//! with perf. aya's macro returns 0, so the sections are written out.
+
+use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
     bpf_ringbuf_reserve, bpf_ringbuf_submit,
 };
-use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use meshtap_ebpf::event::{CLOSE_UNKNOWN, Exec, Exit, Header, Kind, Loss, Statistics};
 use meshtap_ebpf::limits::FILE_NAME;
@@ -17,11 +21,13 @@ use super::globals;
 use super::socket::current;
 use super::state::{self, LATE_CONNECTIONS, RING};
 
-#[tracepoint]
-pub fn destroy_socket(ctx: TracePointContext) -> u32 {
-    let Some(cookie) = read::<u64>(&ctx, globals::destroy_cookie()) else { return 0 };
+#[unsafe(link_section = "tracepoint")]
+#[unsafe(no_mangle)]
+pub fn destroy_socket(ctx: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(ctx);
+    let Some(cookie) = read::<u64>(&ctx, globals::destroy_cookie()) else { return 1 };
     if LATE_CONNECTIONS.get_ptr(cookie).is_none() {
-        return 0;
+        return 1;
     }
     let _ = LATE_CONNECTIONS.remove(cookie);
     let header = Header {
@@ -36,16 +42,17 @@ pub fn destroy_socket(ctx: TracePointContext) -> u32 {
         // SAFETY: the place of a record.
         unsafe { place.write(record) };
     });
-    0
+    1
 }
 
-#[tracepoint]
-pub fn process_exit(_: TracePointContext) -> u32 {
+#[unsafe(link_section = "tracepoint")]
+#[unsafe(no_mangle)]
+pub fn process_exit(_: *mut c_void) -> u32 {
     // SAFETY: no arguments.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let (process, thread) = ((id >> 32) as u32, id as u32);
     if process != thread {
-        return 0;
+        return 1;
     }
     let header = Header {
         // SAFETY: no arguments.
@@ -57,14 +64,16 @@ pub fn process_exit(_: TracePointContext) -> u32 {
         // SAFETY: the place of a record.
         unsafe { place.write(Exit { header, pid: process, pad: 0 }) };
     });
-    0
+    1
 }
 
 /// Room for an [`Exec`] with its file name.
 const EXEC_RECORD: u64 = (size_of::<Exec>() + FILE_NAME) as u64;
 
-#[tracepoint]
-pub fn process_exec(ctx: TracePointContext) -> u32 {
+#[unsafe(link_section = "tracepoint")]
+#[unsafe(no_mangle)]
+pub fn process_exec(ctx: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(ctx);
     // `__data_loc`: the low half is the place of the text in the event.
     let place = read::<u32>(&ctx, globals::exec_file_name()).unwrap_or(0) & 0xffff;
     // SAFETY: the reservation is written whole before it is submitted: the fixed part
@@ -73,7 +82,7 @@ pub fn process_exec(ctx: TracePointContext) -> u32 {
         let record = bpf_ringbuf_reserve((&raw const RING).cast_mut().cast(), EXEC_RECORD, 0);
         if record.is_null() {
             state::count(Loss::RingFull);
-            return 0;
+            return 1;
         }
         let name = record.cast::<u8>().add(size_of::<Exec>());
         let source = ctx.as_ptr().cast::<u8>().add(place as usize);
@@ -91,7 +100,7 @@ pub fn process_exec(ctx: TracePointContext) -> u32 {
         // At once: the reader looks at `/proc` while the process lives.
         bpf_ringbuf_submit(record, Wake::Now as u64);
     }
-    0
+    1
 }
 
 /// A field of the event.

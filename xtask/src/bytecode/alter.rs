@@ -64,7 +64,10 @@ pub fn copies(bytes: &[u8], image: &Image, program: usize, proof: &Proof) -> Vec
     let nothing = Instruction { opcode: GOTO, dst: 0, src: 0, offset: 0, imm: 0 };
     let start: &[_] =
         if function.slots[0].is_wide() { &[(0, store), (1, nothing)] } else { &[(0, store)] };
-    alter(function, start, format!("{}: instruction 0 to a store to the context", function.name));
+    // A call keeps its relocation, so it cannot become another instruction.
+    if !function.targets.contains_key(&0) {
+        alter(function, start, format!("{}: instruction 0 to a store to the context", function.name));
+    }
     let exit = Instruction { opcode: EXIT, dst: 0, src: 0, offset: 0, imm: 0 };
     for &(index, slot) in proof.tail_calls.iter().filter(|&&(index, _)| index == program) {
         let function = &image.functions[index];
