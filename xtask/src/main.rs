@@ -1,6 +1,7 @@
 //! `cargo xtask`: every command that a person or CI types for meshtap.
 
 mod agent;
+mod bench;
 mod bytecode;
 mod ci;
 mod docs;
@@ -55,6 +56,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Measure what the agent costs, and write it into docs/performance.md.
+    Bench {
+        /// Fewer and shorter rounds; writes nothing.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Run every gate and every test.
     Ci {
         /// Also what takes long to build or run.
@@ -86,6 +93,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Tidy => tidy::check(),
         Command::Docs { check: true } => docs::check(&agent::build()?),
         Command::Docs { check: false } => docs::write(&agent::build()?),
+        Command::Bench { quick } => {
+            bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
+        }
         Command::Ci { full } => ci::run_all(full),
     }
 }
