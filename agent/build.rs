@@ -9,9 +9,20 @@ use std::process::ExitCode;
 #[path = "../xtask/src/ebpf/sources.rs"]
 mod sources;
 
+/// Files and folders that this script reads.
+const WATCHED: [&str; 7] = [
+    sources::SOURCES,
+    sources::MANIFEST,
+    sources::WORKSPACE,
+    sources::LOCK,
+    sources::RECIPE,
+    sources::OBJECT,
+    sources::DIGEST,
+];
+
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for path in sources::watched() {
+    for path in WATCHED {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo::rerun-if-changed=build.rs");

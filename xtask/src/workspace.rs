@@ -37,7 +37,9 @@ pub fn cargo() -> Command {
 #[must_use]
 pub fn line(command: &Command) -> String {
     let mut words = Vec::new();
-    for (name, value) in command.get_envs() {
+    // Long flags and search paths hide what is run.
+    let is_short = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"MESHTAP_");
+    for (name, value) in command.get_envs().filter(|(name, _)| is_short(name)) {
         if let Some(value) = value {
             words.push(format!("{}={}", name.display(), quoted(&value.to_string_lossy())));
         }

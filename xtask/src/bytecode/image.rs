@@ -144,7 +144,9 @@ fn link(
             }
             is_second_half = instruction.is_wide();
             let address = start + slot as u64 * 8;
-            let target = match relocated.get(&address) {
+            // Loaders resolve nothing but calls and 64-bit immediates.
+            let is_resolved = instruction.is_call() || instruction.is_wide();
+            let target = match relocated.get(&address).filter(|_| is_resolved) {
                 Some(&(kind, symbol, value)) => {
                     aim(file, instruction, kind, symbol, value)?.map(|address| (symbol.0, address))
                 }

@@ -5,6 +5,7 @@
 //! into functions and callbacks with the arguments they get, joins what differs
 //! between paths, and knows a number only where every path agrees on it.
 
+mod arithmetic;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -44,7 +44,6 @@ const OBSERVING: &[(i32, &str)] = &[
     (107, "sk_storage_get"),
     (108, "sk_storage_delete"),
     (112, "probe_read_user"),
-    // Tracepoints copy fields out of their own event with the two for the kernel.
     (113, "probe_read_kernel"),
     (114, "probe_read_user_str"),
     (115, "probe_read_kernel_str"),
@@ -71,8 +70,17 @@ const OBSERVING: &[(i32, &str)] = &[
 ];
 
 /// Helpers that write to memory of the program: which argument points there, which says how much.
-const FILLING: &[(i32, usize, usize)] =
-    &[(16, 0, 1), (26, 2, 3), (57, 3, 4), (68, 2, 3), (112, 0, 1), (113, 0, 1), (114, 0, 1), (115, 0, 1), (142, 1, 2)];
+const FILLING: &[(i32, usize, usize)] = &[
+    (16, 0, 1),
+    (26, 2, 3),
+    (57, 3, 4),
+    (68, 2, 3),
+    (112, 0, 1),
+    (113, 0, 1),
+    (114, 0, 1),
+    (115, 0, 1),
+    (142, 1, 2),
+];
 
 /// `sock_ops_cb_flags_set`: asks the kernel for callbacks of this one socket, and changes nothing else.
 const SOCK_OPS_CB_FLAGS_SET: i32 = 59;

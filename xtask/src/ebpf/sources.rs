@@ -16,18 +16,17 @@ pub const DIGEST: &str = "ebpf/object/meshtap.bpf.digest";
 /// The command that renews both.
 pub const RENEW: &str = "cargo xtask ebpf";
 
-const MANIFEST: &str = "ebpf/Cargo.toml";
-const WORKSPACE: &str = "Cargo.toml";
-const LOCK: &str = "Cargo.lock";
-const SOURCES: &str = "ebpf/src";
-const RECIPE: &str = "xtask/src/ebpf/recipe.rs";
+/// Manifest of the kernel half.
+pub const MANIFEST: &str = "ebpf/Cargo.toml";
+/// Says which versions and features its dependencies have.
+pub const WORKSPACE: &str = "Cargo.toml";
+/// Says which exactly.
+pub const LOCK: &str = "Cargo.lock";
+/// Sources of the kernel half.
+pub const SOURCES: &str = "ebpf/src";
+/// Flags of its compilation.
+pub const RECIPE: &str = "xtask/src/ebpf/recipe.rs";
 const PACKAGE: &str = "meshtap-ebpf";
-
-/// Files and folders whose change may change the digest.
-#[must_use]
-pub fn watched() -> [&'static str; 7] {
-    [SOURCES, MANIFEST, WORKSPACE, LOCK, RECIPE, OBJECT, DIGEST]
-}
 
 /// SHA-256 in hexadecimal over the kernel half's sources, its manifest, the lines of the
 /// workspace and the locked packages that it depends on, and the recipe.
