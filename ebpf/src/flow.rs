@@ -146,7 +146,7 @@ impl Flow {
             return 0;
         }
         // SAFETY: eight bytes from `index` lie within the buffer, as just checked.
-        unsafe { self.buffer.as_ptr().add(index).cast::<u64>().read_unaligned() }
+        unsafe { read_word(self.buffer.as_ptr().add(index)) }
     }
 
     /// One byte of the buffer; zero beyond its end.
@@ -191,6 +191,57 @@ impl Flow {
     #[must_use]
     pub const fn reads_lines(&self) -> bool {
         matches!(self.mode, mode::START | mode::HEADERS | mode::CHUNK | mode::TRAILER)
+    }
+}
+
+/// Eight bytes, wherever they stand: rustc would read them one by one for BPF, whose
+/// machines read them at once.
+///
+/// # Safety
+/// Eight bytes from `place` on must be readable.
+#[inline(always)]
+unsafe fn read_word(place: *const u8) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let value: u64;
+        // SAFETY: by the contract.
+        unsafe {
+            core::arch::asm!(
+                "{value} = *(u64 *)({place} + 0)",
+                value = out(reg) value,
+                place = in(reg) place,
+                options(readonly, nostack),
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: by the contract.
+    unsafe {
+        place.cast::<u64>().read_unaligned()
+    }
+}
+
+/// Writes eight bytes wherever they stand; see [`read_word`].
+///
+/// # Safety
+/// Eight bytes from `place` on must be writable.
+#[inline(always)]
+pub unsafe fn write_word(place: *mut u8, value: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: by the contract.
+    unsafe {
+        core::arch::asm!(
+            "*(u64 *)({place} + 0) = {value}",
+            value = in(reg) value,
+            place = in(reg) place,
+            options(nostack),
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: by the contract.
+    unsafe {
+        place.cast::<u64>().write_unaligned(value);
     }
 }
 

@@ -363,11 +363,7 @@ impl<P: Port> Walk<'_, P> {
         let mut index = 0;
         while index < 6 {
             // SAFETY: the 48 bytes before the window lie within the buffer.
-            unsafe {
-                base.add(WINDOW_START - CARRY + index * 8)
-                    .cast::<u64>()
-                    .write_unaligned(carry[index]);
-            }
+            unsafe { flow::write_word(base.add(WINDOW_START - CARRY + index * 8), carry[index]) };
             index += 1;
         }
     }

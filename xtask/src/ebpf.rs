@@ -1,5 +1,6 @@
 //! The committed kernel object: built reproducibly, compared, proven.
 
+mod lines;
 mod recipe;
 mod sources;
 mod toolchain;
@@ -126,7 +127,8 @@ fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
     let stripped = folder.join("meshtap.stripped.o");
     let objcopy = Path::new(recipe::LLVM).join("bin/llvm-objcopy");
     run(Command::new(objcopy).arg("--strip-debug").arg(&linked).arg(&stripped))?;
-    let bytes = fs::read(&stripped)?;
+    let mut bytes = fs::read(&stripped)?;
+    lines::drop(&mut bytes)?;
     for (from, _) in &renamed {
         let needle = from.as_os_str().as_encoded_bytes();
         ensure!(
