@@ -114,6 +114,10 @@ pub struct Flow {
     pub sent: u32,
     /// Requests: number of a CONNECT that waits for its answer, plus 1; 0: none.
     pub connect: u32,
+    /// Bytes of the window that the next piece of the head holds.
+    pub piece: u32,
+    /// `HEAD_*` of that piece.
+    pub piece_flags: u16,
     /// Status of a response.
     pub status: u16,
     /// A [`mode`].
@@ -132,8 +136,10 @@ pub struct Flow {
     pub fresh: u8,
     /// TCP flags of the packet.
     pub flags: u8,
+    /// `LOST_*`: why boundaries are about to be given up; 0: they are not.
+    pub trouble: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 7],
 }
 
 impl Flow {

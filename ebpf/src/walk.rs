@@ -6,11 +6,34 @@
 //! either in step with its stream or says so**: what does not parse ends in
 //! [`lose`], never in a guess.
 
-use crate::event::{self, Desynchronised, End, Head, Header, Kind};
+mod port;
+mod record;
+
+pub use port::{Peer, Port};
+
+use crate::event;
 use crate::flow::{self, CARRY, Flow, WINDOW, WINDOW_START, mode};
 use crate::http1;
 use crate::limits::SNIFF_BUDGET;
 use crate::sequence::{Arrival, distance};
+
+/// What a step decided. The slow parts are done in one place, behind the decision:
+/// the verifier follows every path of a step as often as steps are taken.
+mod action {
+    /// The packet holds more.
+    pub const MORE: u32 = 1;
+    /// The window is done with.
+    pub const WINDOW: u32 = 2;
+    /// A piece of the head is to be sent.
+    pub const PIECE: u32 = 4;
+    /// The message ended; its head was sent before.
+    pub const END: u32 = 8;
+    /// The next message begins.
+    pub const NEXT: u32 = 16;
+    /// It is another answer to the same request.
+    pub const SAME: u32 = 32;
+}
+use action::{END, MORE, NEXT, PIECE, SAME};
 
 /// [`Shared::verdict`]: not judged yet.
 pub const VERDICT_OPEN: u8 = 0;
@@ -42,74 +65,6 @@ pub struct Shared {
     pub pad: [u8; 6],
 }
 
-/// What the walk needs from its surroundings.
-pub trait Port {
-    /// Copies `length` bytes of the packet from `offset` on behind [`WINDOW_START`] of the flow's buffer.
-    fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool;
-    /// Sends the first `length` bytes of the flow's buffer, a [`Head`] and its bytes.
-    fn send_head(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32);
-    /// Sends a small record ([`End`], [`Desynchronised`]) that `fill` writes in place.
-    fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T));
-    /// Fills in what TCP knows at this moment.
-    fn measure(&mut self, record: &mut Head);
-    /// Bytes of a request's head that may be sent.
-    fn prefix(&self) -> u32;
-    /// The socket's cookie.
-    fn cookie(&self) -> u64;
-}
-
-/// The other direction, which another CPU may be writing.
-#[derive(Clone, Copy)]
-pub struct Peer(*const Flow);
-
-impl Peer {
-    /// Looks at `flow` from its other direction.
-    ///
-    /// # Safety
-    /// `flow` must stay valid while the value is used.
-    #[inline(always)]
-    #[must_use]
-    pub const unsafe fn new(flow: *const Flow) -> Self {
-        Self(flow)
-    }
-
-    #[inline(always)]
-    fn read<T: Copy>(field: *const T) -> T {
-        // SAFETY: aligned and valid by the contract of `new`; single words do not tear.
-        unsafe { core::ptr::read_volatile(field) }
-    }
-
-    fn begun(self) -> u32 {
-        // SAFETY: a field of a valid flow; no reference is made.
-        Self::read(unsafe { &raw const (*self.0).begun })
-    }
-
-    fn number(self) -> u32 {
-        // SAFETY: as above.
-        Self::read(unsafe { &raw const (*self.0).number })
-    }
-
-    fn epoch(self) -> u32 {
-        // SAFETY: as above.
-        Self::read(unsafe { &raw const (*self.0).epoch })
-    }
-
-    fn sequence(self) -> u32 {
-        // SAFETY: as above.
-        Self::read(unsafe { &raw const (*self.0).sequence })
-    }
-
-    fn heads(self) -> u64 {
-        // SAFETY: as above.
-        Self::read(unsafe { &raw const (*self.0).heads })
-    }
-
-    fn connect(self) -> u32 {
-        // SAFETY: as above.
-        Self::read(unsafe { &raw const (*self.0).connect })
-    }
-}
-
 /// One direction of one packet, while it is walked.
 pub struct Walk<'a, P> {
     /// The direction's state.
@@ -137,8 +92,10 @@ impl<P: Port> Walk<'_, P> {
             self.shared.turn = self.direction + 1;
             self.flow.fresh = 1;
         }
+        self.flow.trouble = 0;
         if distance(self.flow.edge.end, self.flow.next) > 0 {
             self.settle();
+            self.conclude();
         }
         let (start, end) = (self.flow.segment_start, self.flow.segment_end);
         match self.flow.edge.arrival(start, end) {
@@ -163,7 +120,7 @@ impl<P: Port> Walk<'_, P> {
             } else if self.is_response() && self.waited_for() {
                 // Bytes of an answer that cannot be placed: no later one may be
                 // taken for it.
-                self.lose(event::LOST_GAP);
+                self.flow.trouble = event::LOST_GAP;
             }
         }
         self.flow.fresh = 0;
@@ -227,6 +184,26 @@ impl<P: Port> Walk<'_, P> {
     /// Looks at the next eight bytes, or takes the next decision; false: the packet is done.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
+        let action = self.advance();
+        if action & action::WINDOW != 0 {
+            let carry = self.carry(WINDOW_START.wrapping_add(self.flow.fill as usize));
+            if action & PIECE != 0 {
+                self.send_piece();
+            }
+            self.restore(carry);
+            self.flow.fill = 0;
+        }
+        if action & END != 0 {
+            self.send_end(event::END_COMPLETE);
+        }
+        if action & NEXT != 0 {
+            self.next_message(action & SAME != 0);
+        }
+        action & MORE != 0
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) -> u32 {
         if self.flow.fill == 0 {
             return self.open_window();
         }
@@ -241,46 +218,54 @@ impl<P: Port> Walk<'_, P> {
         if behind == 0 {
             self.flow.at = at + limit;
             self.flow.line += limit;
-            return true;
+            return MORE;
         }
         self.flow.at = at + behind;
         self.flow.line += behind;
         self.end_line()
     }
 
+    /// Notes why boundaries are lost; [`Walk::leave`] tells it.
+    #[inline(always)]
+    fn fail(&mut self, trouble: u8) -> u32 {
+        self.flow.trouble = trouble;
+        0
+    }
+
     /// Loads the next bytes that need a look, if this packet holds any.
     #[inline(always)]
-    fn open_window(&mut self) -> bool {
+    fn open_window(&mut self) -> u32 {
         let left = distance(self.flow.segment_end, self.flow.next);
         if left >= 0 && self.flow.skip > 0 {
             self.hop();
-            return true;
+            return MORE;
         }
         if left <= 0 {
-            return false;
+            return 0;
         }
         if !self.flow.reads_lines() {
+            if self.flow.mode == mode::BODY {
+                self.flow.body = self.flow.length;
+                return END | NEXT | MORE;
+            }
             if self.flow.mode == mode::CLOSE {
                 self.flow.body += left as u64;
-            } else if self.flow.mode == mode::BODY {
-                return self.end_body();
             }
             self.flow.next = self.flow.segment_end;
-            return false;
+            return 0;
         }
         if self.flow.mode == mode::START && self.flow.head == 0 && !self.begin_message() {
-            return false;
+            return self.fail(event::LOST_UNEXPECTED);
         }
         let length = if left > WINDOW as i32 { WINDOW as u32 } else { left as u32 };
-        let offset = self.flow.payload
-            + distance(self.flow.next, self.flow.segment_start) as u32;
+        let offset =
+            self.flow.payload + distance(self.flow.next, self.flow.segment_start) as u32;
         if !self.port.load(self.flow, offset, length) {
-            self.lose(event::LOST_GAP);
-            return false;
+            return self.fail(event::LOST_GAP);
         }
         self.flow.fill = length;
         self.flow.at = 0;
-        true
+        MORE
     }
 
     /// Moves over bytes that need no look; far jumps take several hops, since sequence numbers wrap.
@@ -300,7 +285,6 @@ impl<P: Port> Walk<'_, P> {
                 || self.peer.epoch() != self.flow.epoch
                 || self.peer.begun() == self.flow.number
             {
-                self.lose(event::LOST_UNEXPECTED);
                 return false;
             }
         } else if self.flow.epoch != self.shared.epoch {
@@ -317,32 +301,27 @@ impl<P: Port> Walk<'_, P> {
     }
 
     /// The window is used up inside a line: judge a long line's beginning, send the
-    /// piece of the head, keep the line's last bytes for the next window.
+    /// piece of the head; the line's last bytes are kept for the next window.
     #[inline(always)]
-    fn close_window(&mut self) -> bool {
+    fn close_window(&mut self) -> u32 {
+        let fill = self.flow.fill;
         if self.flow.line > CARRY as u32 && !self.flow.marked(flow::MARK_LONG) {
             self.flow.marks |= flow::MARK_LONG;
-            let start = (WINDOW_START as u32 + self.flow.fill).wrapping_sub(self.flow.line);
+            let start = (WINDOW_START as u32 + fill).wrapping_sub(self.flow.line);
             let response = self.is_response();
             if http1::begin_line(self.flow, start as usize, response) != http1::LINE_FINE {
-                self.reject();
-                return false;
+                return self.fail(event::LOST_SYNTAX);
             }
             self.note_begun();
         }
-        let end = WINDOW_START.wrapping_add(self.flow.fill as usize);
-        let carry = self.carry(end);
-        if matches!(self.flow.mode, mode::START | mode::HEADERS) {
-            let fill = self.flow.fill;
-            self.flow.head += fill;
-            if !self.is_response() {
-                self.send_piece(fill, 0);
-            }
+        self.flow.next = self.flow.next.wrapping_add(fill);
+        if !matches!(self.flow.mode, mode::START | mode::HEADERS) {
+            return action::WINDOW | MORE;
         }
-        self.restore(carry);
-        self.flow.next = self.flow.next.wrapping_add(self.flow.fill);
-        self.flow.fill = 0;
-        true
+        self.flow.head += fill;
+        self.flow.piece = fill;
+        self.flow.piece_flags = 0;
+        if self.is_response() { action::WINDOW | MORE } else { action::WINDOW | PIECE | MORE }
     }
 
     #[inline(always)]
@@ -370,7 +349,7 @@ impl<P: Port> Walk<'_, P> {
 
     /// A newline was reached.
     #[inline(always)]
-    fn end_line(&mut self) -> bool {
+    fn end_line(&mut self) -> u32 {
         let end = WINDOW_START.wrapping_add(self.flow.at as usize);
         let line = self.flow.line;
         self.flow.line = 0;
@@ -385,26 +364,23 @@ impl<P: Port> Walk<'_, P> {
             let start = end.wrapping_sub(line as usize);
             let judged = http1::begin_line(self.flow, start, response);
             if judged == http1::LINE_INVALID {
-                self.reject();
-                return false;
+                return self.fail(event::LOST_SYNTAX);
             }
             if judged == http1::LINE_ENCODING {
                 http1::end_encoding(self.flow, end);
             }
         }
-        match self.flow.mode {
-            mode::START => {
-                if !http1::end_start_line(self.flow, end, response) {
-                    self.reject();
-                    return false;
-                }
-                self.recognise();
-                self.flow.mode = mode::HEADERS;
-            }
-            mode::CHUNK => return self.begin_chunk(),
-            _ => {}
+        if self.flow.mode == mode::CHUNK {
+            return self.begin_chunk();
         }
-        true
+        if self.flow.mode == mode::START {
+            if !http1::end_start_line(self.flow, end, response) {
+                return self.fail(event::LOST_SYNTAX);
+            }
+            self.recognise();
+            self.flow.mode = mode::HEADERS;
+        }
+        MORE
     }
 
     /// The start line is whole and valid.
@@ -427,100 +403,62 @@ impl<P: Port> Walk<'_, P> {
         }
     }
 
-    /// No HTTP where a message had to begin or go on.
-    #[inline(always)]
-    fn reject(&mut self) {
-        if self.shared.verdict == VERDICT_HTTP1 {
-            self.lose(event::LOST_SYNTAX);
-        } else {
-            self.give_up();
-        }
-    }
-
-    /// Leaves the flow until the next turn, or for ever once the attempts are used up.
-    #[inline(always)]
-    fn give_up(&mut self) {
-        self.start_message();
-        self.flow.mode = mode::IDLE;
-        self.shared.attempts += 1;
-        if self.shared.attempts >= SNIFF_BUDGET {
-            self.shared.verdict = VERDICT_OPAQUE;
-        }
-    }
-
     /// An empty line: the end of a head, of trailers, or nothing before a start line.
     #[inline(always)]
-    fn end_lines(&mut self) -> bool {
+    fn end_lines(&mut self) -> u32 {
+        let at = self.flow.at;
+        self.flow.next = self.flow.next.wrapping_add(at);
         match self.flow.mode {
             mode::HEADERS => self.end_head(),
-            mode::TRAILER => self.end_message(event::END_COMPLETE),
+            mode::TRAILER => action::WINDOW | END | NEXT | MORE,
             mode::START => {
                 // Empty lines before a start line belong to no message.
-                let at = self.flow.at;
-                self.flow.next = self.flow.next.wrapping_add(at);
-                self.flow.fill = 0;
                 self.flow.head = 0;
                 self.flow.sent = 0;
-                true
+                action::WINDOW | MORE
             }
-            _ => {
-                self.lose(event::LOST_SYNTAX);
-                false
-            }
+            _ => self.fail(event::LOST_SYNTAX),
         }
     }
 
     /// The head is complete: decide the framing, send it, go on behind it.
     #[inline(always)]
-    fn end_head(&mut self) -> bool {
+    fn end_head(&mut self) -> u32 {
         let response = self.is_response();
         let answered = if response { self.answered_class() } else { flow::CLASS_PLAIN };
         let framing = http1::framing(self.flow, response, answered);
         if framing == event::FRAMING_UNKNOWN {
-            self.lose(event::LOST_FRAMING);
-            return false;
+            return self.fail(event::LOST_FRAMING);
         }
         if !response && !self.note_class() {
-            self.lose(event::LOST_BUDGET);
-            return false;
+            return self.fail(event::LOST_BUDGET);
         }
         let at = self.flow.at;
         self.flow.framing = framing;
         self.flow.head += at;
-        self.flow.next = self.flow.next.wrapping_add(at);
-        self.flow.fill = 0;
-        let interim = response && self.flow.status < 200 && self.flow.status != 101;
+        self.flow.piece = if response { 0 } else { at };
+        self.flow.piece_flags = event::HEAD_COMPLETE;
+        if response && self.flow.status < 200 && self.flow.status != 101 {
+            self.flow.piece_flags |= event::HEAD_INTERIM;
+            return action::WINDOW | PIECE | NEXT | SAME | MORE;
+        }
         let left = distance(self.flow.segment_end, self.flow.next) as i64 as u64;
-        let whole = match framing {
-            event::FRAMING_NONE | event::FRAMING_TUNNEL => true,
-            event::FRAMING_LENGTH => self.flow.length <= left,
-            _ => false,
-        };
-        if whole && framing == event::FRAMING_LENGTH {
+        let short = framing == event::FRAMING_LENGTH && self.flow.length <= left;
+        if short {
             self.flow.body = self.flow.length;
             self.flow.next = self.flow.next.wrapping_add(self.flow.length as u32);
         }
-        let mut flags = event::HEAD_COMPLETE;
-        if whole && !interim {
-            flags |= event::HEAD_ENDED;
+        if short || framing == event::FRAMING_NONE {
+            self.flow.piece_flags |= event::HEAD_ENDED;
+            return action::WINDOW | PIECE | NEXT | MORE;
         }
-        if interim {
-            flags |= event::HEAD_INTERIM;
-        }
-        self.send_piece(if response { 0 } else { at }, flags);
         if framing == event::FRAMING_TUNNEL {
+            self.flow.piece_flags |= event::HEAD_ENDED;
             self.shared.verdict = VERDICT_OPAQUE;
-            return false;
-        }
-        if interim {
-            self.start_message();
-            return true;
-        }
-        if whole {
-            return self.next_message();
+            return action::WINDOW | PIECE;
         }
         self.begin_body();
-        true
+        action::WINDOW | PIECE | MORE
     }
 
     #[inline(always)]
@@ -572,41 +510,27 @@ impl<P: Port> Walk<'_, P> {
 
     /// A chunk's size line ended: its data and the line end behind it need no look.
     #[inline(always)]
-    fn begin_chunk(&mut self) -> bool {
+    fn begin_chunk(&mut self) -> u32 {
         let size = self.flow.length;
         self.flow.next = self.flow.next.wrapping_add(self.flow.at);
-        self.flow.fill = 0;
         if size == 0 {
             self.flow.mode = mode::TRAILER;
         } else {
             self.flow.body = self.flow.body.wrapping_add(size);
             self.flow.skip = size + 2;
         }
-        true
+        action::WINDOW | MORE
     }
 
-    /// The message ended with the line at [`Flow::at`].
+    /// `same`: the message was an interim answer, so the next answers the same request.
     #[inline(always)]
-    fn end_message(&mut self, reason: u8) -> bool {
-        self.flow.next = self.flow.next.wrapping_add(self.flow.at);
-        self.flow.fill = 0;
-        self.send_end(reason);
-        self.next_message()
-    }
-
-    /// The last byte of a body of known length has passed.
-    #[inline(always)]
-    fn end_body(&mut self) -> bool {
-        self.flow.body = self.flow.length;
-        self.send_end(event::END_COMPLETE);
-        self.next_message()
-    }
-
-    #[inline(always)]
-    fn next_message(&mut self) -> bool {
+    fn next_message(&mut self, same: bool) {
         let connect = self.flow.class == flow::CLASS_CONNECT;
-        self.flow.number += 1;
         self.start_message();
+        if same {
+            return;
+        }
+        self.flow.number += 1;
         if self.is_response() {
             if self.flow.epoch != self.shared.epoch {
                 self.flow.mode = mode::IDLE;
@@ -614,15 +538,45 @@ impl<P: Port> Walk<'_, P> {
         } else if connect {
             self.flow.mode = mode::WAIT;
         }
-        true
     }
 
-    /// After the last step: moves the edge.
+    /// Tells lost boundaries, or leaves alone what never was HTTP.
+    #[inline(always)]
+    fn conclude(&mut self) {
+        if self.flow.trouble == 0 {
+            return;
+        }
+        if self.shared.verdict == VERDICT_HTTP1 {
+            self.lose();
+        } else {
+            self.give_up();
+        }
+        self.flow.trouble = 0;
+    }
+
+    /// Leaves the flow until the next turn, or for ever once the attempts are used up.
+    #[inline(always)]
+    fn give_up(&mut self) {
+        self.start_message();
+        self.flow.mode = mode::IDLE;
+        self.shared.attempts += 1;
+        if self.shared.attempts >= SNIFF_BUDGET {
+            self.shared.verdict = VERDICT_OPAQUE;
+        }
+    }
+
+    /// After the last step: moves the edge, tells what went wrong.
     #[inline(always)]
     pub fn leave(&mut self) {
         let end = self.flow.segment_end;
         self.flow.edge.advance(end);
-        self.settle();
+        if self.flow.trouble == 0 {
+            self.settle();
+        }
+        self.conclude();
+        if self.flow.mode == mode::IDLE {
+            self.flow.next = self.flow.edge.end;
+        }
     }
 
     /// Ends a body that the edge has passed, gives up bytes that it has passed unseen.
@@ -630,7 +584,9 @@ impl<P: Port> Walk<'_, P> {
     fn settle(&mut self) {
         let beyond = distance(self.flow.edge.end, self.flow.next);
         if self.flow.mode == mode::BODY && self.flow.skip == 0 && beyond >= 0 {
-            self.end_body();
+            self.flow.body = self.flow.length;
+            self.send_end(event::END_COMPLETE);
+            self.next_message(false);
         }
         if beyond <= 0 {
             return;
@@ -640,14 +596,14 @@ impl<P: Port> Walk<'_, P> {
         if self.flow.mode == mode::CLOSE {
             self.flow.body += beyond as u64;
         } else if self.flow.reads_lines() || self.flow.mode == mode::BODY {
-            self.lose(event::LOST_GAP);
+            self.flow.trouble = event::LOST_GAP;
         }
     }
 
     /// The packet holds more than the programs walk.
     #[inline(always)]
     pub fn exhaust(&mut self) {
-        self.lose(event::LOST_BUDGET);
+        self.flow.trouble = event::LOST_BUDGET;
         self.leave();
     }
 
@@ -672,127 +628,6 @@ impl<P: Port> Walk<'_, P> {
         self.flow.number += 1;
         self.start_message();
         self.flow.mode = mode::IDLE;
-    }
-
-    /// Gives up the flow's place among the messages until the next request.
-    #[inline(always)]
-    pub fn lose(&mut self, reason: u8) {
-        let current = self.flow.epoch == self.shared.epoch;
-        let response = self.is_response();
-        let (begun, answered) = if response {
-            (self.peer.begun(), self.flow.number)
-        } else {
-            (self.flow.begun, self.peer.number())
-        };
-        let known = self.shared.verdict == VERDICT_HTTP1;
-        let unanswered = if current && known && self.peer.epoch() == self.flow.epoch {
-            begun.saturating_sub(answered)
-        } else {
-            0
-        };
-        let epoch = self.shared.epoch;
-        if known {
-            let header = self.header(Kind::Desynchronised, 0, 0);
-            self.port.send::<Desynchronised>(self.shared, |place| {
-                let record = Desynchronised {
-                    header,
-                    epoch,
-                    unanswered,
-                    reason,
-                    ..Desynchronised::default()
-                };
-                // SAFETY: the place of a record.
-                unsafe { place.write(record) };
-            });
-            self.shared.attempts += 1;
-            if self.shared.attempts >= SNIFF_BUDGET {
-                self.shared.verdict = VERDICT_OPAQUE;
-            }
-        }
-        if current {
-            self.shared.epoch = epoch.wrapping_add(1);
-        }
-        self.start_message();
-        self.flow.mode = mode::IDLE;
-        self.flow.begun = 0;
-    }
-
-    #[inline(always)]
-    fn header(&self, kind: Kind, flags: u16, length: u16) -> Header {
-        Header {
-            time_ns: self.flow.now_ns,
-            cookie: self.port.cookie(),
-            kind: kind as u8,
-            direction: self.direction,
-            flags,
-            lost: self.shared.lost,
-            length,
-        }
-    }
-
-    #[inline(always)]
-    fn send_end(&mut self, reason: u8) {
-        let flags = if self.is_response() { event::HEAD_RESPONSE } else { 0 };
-        let header = self.header(Kind::End, flags, 0);
-        let (body_bytes, number, epoch) = (self.flow.body, self.flow.number, self.flow.epoch);
-        self.port.send::<End>(self.shared, |place| {
-            let record =
-                End { header, body_bytes, number, epoch, reason, ..End::default() };
-            // SAFETY: the place of a record.
-            unsafe { place.write(record) };
-        });
-    }
-
-    /// Sends `length` bytes of the window as a piece of the head, within the prefix.
-    #[inline(always)]
-    fn send_piece(&mut self, length: u32, mut flags: u16) {
-        let offset = self.flow.sent;
-        let room = self.port.prefix().saturating_sub(offset);
-        let mut length = length;
-        if length > room {
-            length = room;
-            self.flow.marks |= flow::MARK_CUT;
-        }
-        if length == 0 && flags == 0 {
-            return;
-        }
-        if offset == 0 {
-            flags |= event::HEAD_FIRST;
-        }
-        if self.is_response() {
-            flags |= event::HEAD_RESPONSE;
-        }
-        if self.flow.marked(flow::MARK_CUT) {
-            flags |= event::HEAD_CUT;
-        }
-        if self.flow.marked(flow::MARK_HTTP10) {
-            flags |= event::HEAD_HTTP10;
-        }
-        let header = self.header(Kind::Head, flags, length as u16);
-        let flow = &*self.flow;
-        let head = Head {
-            header,
-            first_ns: flow.first_ns,
-            body_bytes: flow.body,
-            number: flow.number,
-            epoch: flow.epoch,
-            sequence: flow.sequence,
-            acknowledgement: flow.acknowledgement,
-            offset,
-            status: flow.status,
-            framing: flow.framing,
-            ..Head::default()
-        };
-        // SAFETY: the record fits in front of the window, and the buffer is aligned to
-        // eight bytes as the first field of the flow.
-        let record = unsafe {
-            let place = self.flow.buffer.as_mut_ptr().cast::<Head>();
-            place.write(head);
-            &mut *place
-        };
-        self.port.measure(record);
-        self.flow.sent = offset + length;
-        self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
     }
 }
 

@@ -54,18 +54,19 @@ const TRACEPOINTS: [(&str, &str, &str); 3] = [
 
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
-    let mut parts = load::parts(programs)?;
-    for (index, name) in [(0, "ingress_part"), (1, "egress_part")] {
+    for (map, name) in [("INGRESS_PARTS", "ingress_part"), ("EGRESS_PARTS", "egress_part")] {
+        let mut parts = load::parts(programs, map)?;
         let program: &mut CgroupSkb = find(programs, name)?;
         program.load().map_err(|error| refused(name, "verified", &error))?;
         let descriptor = program.fd().map_err(|error| refused(name, "verified", &error))?;
-        parts
-            .set(index, descriptor, 0)
-            .map_err(|error| AttachError::Refused { program: name, step: "linked", reason: error.to_string() })?;
+        parts.set(0, descriptor, 0).map_err(|error| AttachError::Refused {
+            program: name,
+            step: "linked",
+            reason: error.to_string(),
+        })?;
+        // The entry lasts as long as somebody holds the map open.
+        std::mem::forget(parts);
     }
-    // The map lives as long as a program uses it; its entries as long as somebody
-    // holds it open, so it is given to the programs for good.
-    std::mem::forget(parts);
     Ok(())
 }
 

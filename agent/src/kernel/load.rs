@@ -137,10 +137,15 @@ impl Events {
         field: &str,
         size: u32,
     ) -> u32 {
-        let offset =
-            tracefs.event(category, name).and_then(|format: Format| format.require(field, size));
-        offset.unwrap_or_else(|error| {
-            self.missing.push((name, error.to_string()));
+        let offset = tracefs.event(category, name).map_err(|error| error.to_string());
+        let offset = offset.and_then(|format: Format| {
+            let found = format.field(field).filter(|field| field.size == size);
+            found.map(|field| field.offset).ok_or_else(|| {
+                format!("tracepoint {name} has no field {field} of {size} bytes on this kernel")
+            })
+        });
+        offset.unwrap_or_else(|reason| {
+            self.missing.push((name, reason));
             0
         })
     }
@@ -185,10 +190,13 @@ fn describe(error: impl std::error::Error) -> LoadError {
     LoadError::Object(text)
 }
 
-/// The parts that walk on in a long packet.
-pub(super) fn parts(programs: &mut Ebpf) -> Result<ProgramArray<MapData>, AttachError> {
+/// The map of the part that walks on in a long packet.
+pub(super) fn parts(
+    programs: &mut Ebpf,
+    name: &'static str,
+) -> Result<ProgramArray<MapData>, AttachError> {
     programs
-        .take_map("PARTS")
+        .take_map(name)
         .and_then(|map| ProgramArray::try_from(map).ok())
-        .ok_or(AttachError::Absent("PARTS"))
+        .ok_or(AttachError::Absent(name))
 }

@@ -4,6 +4,7 @@
 //! look-up; else its bytes are walked (`meshtap_ebpf::walk`). **Always returns 1.**
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{
@@ -24,14 +25,15 @@ use meshtap_ebpf::walk::{Peer, Port, Shared, VERDICT_OPAQUE, Walk};
 use super::emit::{self, Wake};
 use super::globals;
 use super::segment::{self, FIN, Packet, RESET, Segment};
-use super::state::{self, Connection, Http, PARTS, RING};
+use super::state::{self, Connection, EGRESS_PARTS, Http, INGRESS_PARTS, RING};
 
 /// Steps that one program takes before it tail-calls its next part. Verified within
 /// the kernel's bound of a million instructions on 5.10 … 7.x.
-const STEPS: u32 = 256;
+const STEPS: u32 = 128;
 /// How often a program waits for the other CPU's packet of the same direction.
 const CLAIMS: u32 = 128;
 const TCP_LISTEN: u32 = 10;
+const SOCK_STREAM: u32 = 1;
 
 #[cgroup_skb(ingress)]
 pub fn ingress(ctx: SkBuffContext) -> i32 {
@@ -83,8 +85,9 @@ fn socket(skb: *mut __sk_buff) -> *mut bpf_sock {
 fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Option<()> {
     let skb = ctx.skb.skb;
     let sk = socket(skb);
+    // The kernel sends resets of its own from a raw socket, which is nobody's.
     // SAFETY: null was excluded first.
-    if sk.is_null() || unsafe { (*sk).state } == TCP_LISTEN {
+    if sk.is_null() || unsafe { (*sk).state == TCP_LISTEN || (*sk).type_ != SOCK_STREAM } {
         return None;
     }
     // SAFETY: a full socket.
@@ -200,38 +203,51 @@ pub fn addresses(sk: *mut bpf_sock) -> (Endpoint, Endpoint) {
         remote.port = u16::from_be((*sk).dst_port);
         if (*sk).family == AF_INET6 {
             local.address = words([
-                (*sk).src_ip6[0],
-                (*sk).src_ip6[1],
-                (*sk).src_ip6[2],
-                (*sk).src_ip6[3],
+                word::<{ offset_of!(bpf_sock, src_ip6) }>(sk.cast()),
+                word::<{ offset_of!(bpf_sock, src_ip6) + 4 }>(sk.cast()),
+                word::<{ offset_of!(bpf_sock, src_ip6) + 8 }>(sk.cast()),
+                word::<{ offset_of!(bpf_sock, src_ip6) + 12 }>(sk.cast()),
             ]);
             remote.address = words([
-                (*sk).dst_ip6[0],
-                (*sk).dst_ip6[1],
-                (*sk).dst_ip6[2],
-                (*sk).dst_ip6[3],
+                word::<{ offset_of!(bpf_sock, dst_ip6) }>(sk.cast()),
+                word::<{ offset_of!(bpf_sock, dst_ip6) + 4 }>(sk.cast()),
+                word::<{ offset_of!(bpf_sock, dst_ip6) + 8 }>(sk.cast()),
+                word::<{ offset_of!(bpf_sock, dst_ip6) + 12 }>(sk.cast()),
             ]);
         } else {
-            local.address = segment::mapped((*sk).src_ip4.to_ne_bytes());
-            remote.address = segment::mapped((*sk).dst_ip4.to_ne_bytes());
+            local.address = segment::mapped((*sk).src_ip4);
+            remote.address = segment::mapped((*sk).dst_ip4);
         }
     }
     (local, remote)
 }
 
+/// A word of a structure that the verifier translates: it allows no pointer into it,
+/// only loads at a constant distance, which LLVM would not keep.
+///
+/// # Safety
+/// `base` must be such a structure, `OFFSET` a word of it.
+#[inline(always)]
+pub unsafe fn word<const OFFSET: usize>(base: *const c_void) -> u32 {
+    let value: u64;
+    // SAFETY: by the contract.
+    unsafe {
+        core::arch::asm!(
+            "{value} = *(u32 *)({base} + {offset})",
+            value = out(reg) value,
+            base = in(reg) base,
+            offset = const OFFSET,
+            options(readonly, nostack),
+        );
+    }
+    value as u32
+}
+
+/// Sixteen bytes of an address from the words that hold them in memory's order.
 #[inline(always)]
 pub fn words(words: [u32; 4]) -> [u8; 16] {
-    let mut bytes = [0u8; 16];
-    let mut index = 0;
-    while index < 4 {
-        let word = words[index].to_ne_bytes();
-        bytes[index * 4] = word[0];
-        bytes[index * 4 + 1] = word[1];
-        bytes[index * 4 + 2] = word[2];
-        bytes[index * 4 + 3] = word[3];
-        index += 1;
-    }
-    bytes
+    // SAFETY: the same size, and every byte is valid.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }
 
 /// Compares the first packet's addresses with the socket's: a translation shows.
@@ -274,9 +290,12 @@ fn compare(
 
 #[inline(always)]
 fn same(left: &Endpoint, right: &Endpoint) -> bool {
-    let a = u128::from_ne_bytes(left.address);
-    let b = u128::from_ne_bytes(right.address);
-    a == b && left.port == right.port
+    // SAFETY: the same size, and every word is valid.
+    let [a, b] = unsafe {
+        [left.address, right.address]
+            .map(|address| core::mem::transmute::<[u8; 16], [u64; 2]>(address))
+    };
+    a[0] == b[0] && a[1] == b[1] && left.port == right.port
 }
 
 /// Sends the connection's figures when they are due. The jiffies are read inline:
@@ -384,28 +403,29 @@ fn follow<const DIRECTION: usize>(
     let mut walk = unsafe { walk::<DIRECTION>(http, &mut outlet) };
     arrive::<DIRECTION>(walk.flow, walk.shared, sk, connection, segment, now_ns);
     if segment.length > 0 && walk.enter() {
-        let mut done = false;
-        let mut steps = 0;
-        while steps < STEPS {
-            if !walk.step() {
-                done = true;
-                break;
-            }
-            steps += 1;
-        }
-        if !done {
-            // SAFETY: the context of the program.
-            unsafe { PARTS.tail_call(ctx, DIRECTION as u32) };
-            state::count(Loss::TailCall);
-            walk.exhaust();
-        } else {
-            walk.leave();
-        }
+        // The walk is a program of its own: here the verifier would follow it once for
+        // every way that leads to this line.
+        go_on::<DIRECTION>(ctx);
+        state::count(Loss::TailCall);
+        walk.exhaust();
     }
     finish::<DIRECTION>(walk, connection, http, segment.flags);
 }
 
-/// The next part of a long packet.
+/// Tail-calls the next part; returns if the kernel's bound on tail calls is reached.
+#[inline(always)]
+fn go_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    // SAFETY: the context of the program.
+    unsafe {
+        if DIRECTION == INGRESS as usize {
+            INGRESS_PARTS.tail_call(ctx, 0);
+        } else {
+            EGRESS_PARTS.tail_call(ctx, 0);
+        }
+    }
+}
+
+/// Walks a packet, or the next part of a long one.
 #[inline(always)]
 fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
@@ -428,21 +448,27 @@ fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let mut done = false;
     let mut steps = 0;
     while steps < STEPS {
-        if !walk.step() {
+        if step(&mut walk) == 0 {
             done = true;
             break;
         }
         steps += 1;
     }
     if !done {
-        // SAFETY: the context of the program.
-        unsafe { PARTS.tail_call(ctx, DIRECTION as u32) };
+        go_on::<DIRECTION>(ctx);
         walk.exhaust();
     } else {
         walk.leave();
     }
     let flags = walk.flow.flags;
     finish::<DIRECTION>(walk, connection, http, flags);
+}
+
+/// One step. A subprogram: what it knew in passing is forgotten when it returns, so
+/// that the verifier finds each step alike and does not multiply their paths.
+#[inline(never)]
+fn step(walk: &mut Walk<'_, Outlet>) -> u32 {
+    u32::from(walk.step())
 }
 
 /// Tells the flow of the segment.
@@ -628,8 +654,3 @@ fn name_answer(skb: *mut __sk_buff, payload: u32) {
         bpf_ringbuf_submit(place, Wake::Timer as u64);
     }
 }
-
-const _: () = {
-    // The tail call's index is the direction.
-    assert!(INGRESS == 0 && EGRESS == 1);
-};

@@ -150,14 +150,14 @@ pub fn endpoints(skb: *mut __sk_buff, header: u32) -> Option<(Endpoint, Endpoint
         source.address = load::<16>(skb, 8)?;
         destination.address = load::<16>(skb, 24)?;
     } else {
-        source.address = mapped(load::<4>(skb, 12)?);
-        destination.address = mapped(load::<4>(skb, 16)?);
+        source.address = mapped(u32::from_ne_bytes(load::<4>(skb, 12)?));
+        destination.address = mapped(u32::from_ne_bytes(load::<4>(skb, 16)?));
     }
     Some((source, destination))
 }
 
-/// IPv4 as IPv4-mapped IPv6.
+/// IPv4, as it stands in memory, as IPv4-mapped IPv6.
 #[inline(always)]
-pub fn mapped(four: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, four[0], four[1], four[2], four[3]]
+pub fn mapped(four: u32) -> [u8; 16] {
+    super::packet::words([0, 0, 0xffff_u32.to_be(), four])
 }

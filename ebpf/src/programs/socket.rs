@@ -5,6 +5,7 @@
 //! cancels what another program answered.
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
@@ -26,7 +27,7 @@ use meshtap_ebpf::event::{
 
 use super::emit::{self, Wake};
 use super::globals;
-use super::packet::send_opened;
+use super::packet::{send_opened, word, words as words_to_bytes};
 use super::segment::mapped;
 use super::state::{self, Connection, Holder};
 
@@ -64,23 +65,24 @@ pub fn bind6(ctx: SockContext) -> i32 {
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context of the program.
-    let address = unsafe { mapped((*ctx.sock_addr).user_ip4.to_ne_bytes()) };
+    let address = unsafe { mapped((*ctx.sock_addr).user_ip4) };
     asked(ctx.sock_addr, address);
     1
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    // SAFETY: the context of the program; read word by word, as the verifier wants it.
+    let base = ctx.sock_addr;
+    // SAFETY: the context of the program.
     let words = unsafe {
         [
-            (*ctx.sock_addr).user_ip6[0],
-            (*ctx.sock_addr).user_ip6[1],
-            (*ctx.sock_addr).user_ip6[2],
-            (*ctx.sock_addr).user_ip6[3],
+            word::<{ offset_of!(bpf_sock_addr, user_ip6) }>(base.cast()),
+            word::<{ offset_of!(bpf_sock_addr, user_ip6) + 4 }>(base.cast()),
+            word::<{ offset_of!(bpf_sock_addr, user_ip6) + 8 }>(base.cast()),
+            word::<{ offset_of!(bpf_sock_addr, user_ip6) + 12 }>(base.cast()),
         ]
     };
-    asked(ctx.sock_addr, super::packet::words(words));
+    asked(ctx.sock_addr, words_to_bytes(words));
     1
 }
 

@@ -124,9 +124,14 @@ pub static LOST: PerCpuArray<u64, { LOSSES as usize }> = PerCpuArray::new();
 #[btf_map]
 pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 
-/// The parts that walk on in a long packet: ingress, egress.
+/// The part that walks on in a long packet that arrived. One map per direction: the
+/// kernel binds such a map to one type of attachment.
 #[btf_map]
-pub static PARTS: ProgramArray<2> = ProgramArray::new();
+pub static INGRESS_PARTS: ProgramArray<1> = ProgramArray::new();
+
+/// The part that walks on in a long packet that leaves.
+#[btf_map]
+pub static EGRESS_PARTS: ProgramArray<1> = ProgramArray::new();
 
 /// The socket's connection, made if `create`.
 ///

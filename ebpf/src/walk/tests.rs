@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use zerocopy::FromBytes;
 
 use super::*;
-use crate::event::{EGRESS, INGRESS};
+use crate::event::{Desynchronised, EGRESS, End, Head, Header, INGRESS, Kind};
 
 /// What a walk sent, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,7 +29,17 @@ pub const CARGO: [&str; 13] = [
 ];
 
 /// Flags of the compiler; debugging information is what BTF is made from, and is stripped after.
-pub const RUSTFLAGS: [&str; 4] = ["-C", "debuginfo=2", "-C", "link-arg=--btf"];
+///
+/// Expanding memory copies in order would turn even eight zero bytes into a call of a
+/// loop, which the verifier walks byte by byte.
+pub const RUSTFLAGS: [&str; 6] = [
+    "-C",
+    "debuginfo=2",
+    "-C",
+    "link-arg=--btf",
+    "-C",
+    "link-arg=--disable-expand-memcpy-in-order",
+];
 
 /// Settings of cargo's profile: the object must not change with those of the agent.
 pub const PROFILE: [(&str, &str); 6] = [

@@ -1,0 +1,133 @@
+//! The records that a walk sends.
+
+use super::port::Port;
+use super::{VERDICT_HTTP1, VERDICT_OPAQUE, Walk};
+use crate::event::{self, Desynchronised, End, Head, Header, Kind};
+use crate::flow::{self, WINDOW_START, mode};
+use crate::limits::SNIFF_BUDGET;
+
+impl<P: Port> Walk<'_, P> {
+    /// Gives up the flow's place among the messages until the next request.
+    #[inline(always)]
+    pub(super) fn lose(&mut self) {
+        let reason = self.flow.trouble;
+        let current = self.flow.epoch == self.shared.epoch;
+        let response = self.is_response();
+        let (begun, answered) = if response {
+            (self.peer.begun(), self.flow.number)
+        } else {
+            (self.flow.begun, self.peer.number())
+        };
+        let known = self.shared.verdict == VERDICT_HTTP1;
+        let unanswered = if current && known && self.peer.epoch() == self.flow.epoch {
+            begun.saturating_sub(answered)
+        } else {
+            0
+        };
+        let epoch = self.shared.epoch;
+        if known {
+            let header = self.header(Kind::Desynchronised, 0, 0);
+            self.port.send::<Desynchronised>(self.shared, |place| {
+                let record = Desynchronised {
+                    header,
+                    epoch,
+                    unanswered,
+                    reason,
+                    ..Desynchronised::default()
+                };
+                // SAFETY: the place of a record.
+                unsafe { place.write(record) };
+            });
+            self.shared.attempts += 1;
+            if self.shared.attempts >= SNIFF_BUDGET {
+                self.shared.verdict = VERDICT_OPAQUE;
+            }
+        }
+        if current {
+            self.shared.epoch = epoch.wrapping_add(1);
+        }
+        self.start_message();
+        self.flow.mode = mode::IDLE;
+        self.flow.begun = 0;
+    }
+
+    #[inline(always)]
+    pub(super) fn header(&self, kind: Kind, flags: u16, length: u16) -> Header {
+        Header {
+            time_ns: self.flow.now_ns,
+            cookie: self.port.cookie(),
+            kind: kind as u8,
+            direction: self.direction,
+            flags,
+            lost: self.shared.lost,
+            length,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn send_end(&mut self, reason: u8) {
+        let flags = if self.is_response() { event::HEAD_RESPONSE } else { 0 };
+        let header = self.header(Kind::End, flags, 0);
+        let (body_bytes, number, epoch) = (self.flow.body, self.flow.number, self.flow.epoch);
+        self.port.send::<End>(self.shared, |place| {
+            let record =
+                End { header, body_bytes, number, epoch, reason, ..End::default() };
+            // SAFETY: the place of a record.
+            unsafe { place.write(record) };
+        });
+    }
+
+    /// Sends `length` bytes of the window as a piece of the head, within the prefix.
+    #[inline(always)]
+    pub(super) fn send_piece(&mut self) {
+        let (length, mut flags) = (self.flow.piece, self.flow.piece_flags);
+        let offset = self.flow.sent;
+        let room = self.port.prefix().saturating_sub(offset);
+        let mut length = length;
+        if length > room {
+            length = room;
+            self.flow.marks |= flow::MARK_CUT;
+        }
+        if length == 0 && flags == 0 {
+            return;
+        }
+        if offset == 0 {
+            flags |= event::HEAD_FIRST;
+        }
+        if self.is_response() {
+            flags |= event::HEAD_RESPONSE;
+        }
+        if self.flow.marked(flow::MARK_CUT) {
+            flags |= event::HEAD_CUT;
+        }
+        if self.flow.marked(flow::MARK_HTTP10) {
+            flags |= event::HEAD_HTTP10;
+        }
+        let header = self.header(Kind::Head, flags, length as u16);
+        let flow = &*self.flow;
+        let head = Head {
+            header,
+            first_ns: flow.first_ns,
+            body_bytes: flow.body,
+            number: flow.number,
+            epoch: flow.epoch,
+            sequence: flow.sequence,
+            acknowledgement: flow.acknowledgement,
+            offset,
+            status: flow.status,
+            framing: flow.framing,
+            ..Head::default()
+        };
+        // SAFETY: the record fits in front of the window, and the buffer is aligned to
+        // eight bytes as the first field of the flow.
+        let record = unsafe {
+            let place = self.flow.buffer.as_mut_ptr().cast::<Head>();
+            place.write(head);
+            &mut *place
+        };
+        self.port.measure(record);
+        self.flow.sent = offset + length;
+        self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
+    }
+}
+
