@@ -56,7 +56,7 @@ enum Ending {
 
 /// Where the numbers of an epoch stand.
 #[derive(Clone, Copy, Debug)]
-struct Numbers {
+pub(crate) struct Numbers {
     epoch: u32,
     /// The lowest number of which nothing has shown that its request exists. `None`:
     /// nothing was seen of the epoch, which may be under way.
@@ -83,6 +83,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Goes on where a connection was forgotten that had open requests, which were
+    /// counted then and must not be counted again.
+    pub(crate) fn resume(numbers: Option<Numbers>) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+
+    /// What [`Self::resume`] needs, where there are open requests.
+    pub(crate) fn open_numbers(&self) -> Option<Numbers> {
+        self.numbers.filter(|_| self.has_open_requests())
+    }
+
     /// When the last event came.
     pub(crate) fn heard_ns(&self) -> u64 {
         self.heard_ns
@@ -283,8 +294,7 @@ impl Connection {
             Some(Numbers { next: Some(next), answered, .. }) => {
                 record.unanswered.saturating_sub(next.wrapping_sub(answered))
             }
-            // Begun before this connection was known here: only as many as records are missing.
-            _ => record.unanswered.min(self.missing),
+            _ => record.unanswered,
         };
         let open = self.drop_while(|_| true, pass);
         self.lose(open.saturating_add(unseen), lost::desynchronised(record.reason), pass);
@@ -318,8 +328,8 @@ impl Connection {
         let Some(numbers) = &mut self.numbers else { return false };
         let next = match numbers.next {
             Some(next) => next,
-            // The connection was under way when it became known, or was forgotten
-            // meanwhile; earlier calls are accounted for unless records are missing.
+            // The connection was forgotten while nothing was open, so earlier calls are
+            // accounted for, unless records are missing.
             None => {
                 let next = number.wrapping_sub(number.min(self.missing));
                 numbers.answered = next;
@@ -345,18 +355,12 @@ impl Connection {
     /// Something of the answer to `number` was seen, `ended` if nothing more is to come:
     /// what waits before it will not be answered any more. Where its request stands.
     fn answered_number(&mut self, number: u32, ended: bool, pass: &mut Pass<'_>) -> Option<usize> {
-        let is_known = self.numbers.is_some_and(|numbers| numbers.next.is_some());
         let is_new = self.reach(number, pass);
         let passed_over = self.drop_while(|request| is_before(request.number, number), pass);
         self.lose(passed_over, lost::RECORDS_LOST, pass);
         if is_new {
             self.step_over(number);
-            // A connection that was forgotten had its open requests counted.
-            if is_known || self.missing > 0 {
-                self.lose(1, lost::RECORDS_LOST, pass);
-            } else {
-                pass.shared.counters.strays += 1;
-            }
+            self.lose(1, lost::RECORDS_LOST, pass);
         }
         if let Some(numbers) = &mut self.numbers {
             let over = number.wrapping_add(u32::from(ended));
