@@ -6,6 +6,8 @@ mod losses;
 mod pairing;
 mod properties;
 
+use std::borrow::Borrow;
+
 use meshtap_ebpf::event::{
     self, Desynchronised, EGRESS, End, HEAD_COMPLETE, HEAD_ENDED, HEAD_FIRST, HEAD_INTERIM,
     HEAD_RESPONSE, Head, Header, INGRESS, Shut, Statistics,
@@ -175,8 +177,8 @@ impl Stage {
         Self { protocols: Protocols::new(settings), out: Output::default() }
     }
 
-    fn feed(&mut self, record: Record) -> &mut Self {
-        self.protocols.feed(&record.event(), &mut self.out);
+    fn feed(&mut self, record: impl Borrow<Record>) -> &mut Self {
+        self.protocols.feed(&record.borrow().event(), &mut self.out);
         self
     }
 

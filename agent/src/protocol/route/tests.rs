@@ -215,7 +215,7 @@ fn a_repeated_path_is_answered_from_memory() {
 fn word(n: u32) -> String {
     let letters =
         (0..4).map(|place| char::from(b'a' + u8::try_from((n >> (4 * place)) & 15).unwrap()));
-    format!("{}", letters.rev().collect::<String>()).replacen('a', "b", 1)
+    letters.rev().collect::<String>().replacen('a', "b", 1)
 }
 
 proptest! {

@@ -149,7 +149,7 @@ impl Story {
     fn play(&self) -> Stage {
         let mut stage = Stage::new();
         for record in &self.records {
-            stage.feed(record.clone());
+            stage.feed(record);
         }
         stage.protocols.expire(u64::MAX, &mut stage.out);
         assert_eq!(stage.used(), (0, 0, 0));
