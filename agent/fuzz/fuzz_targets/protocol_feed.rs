@@ -31,6 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
         let length = (usize::from(*length) * 8).min(tail.len());
         let mut record = Aligned([0; 2048]);
         record.0[..length].copy_from_slice(&tail[..length]);
+        // Times stay centuries before the end of the clock, so that everything can expire.
+        record.0[7] = 0;
         rest = &tail[length..];
         let Ok(event) = decode(&record.0) else { continue };
         if let Event::Head(head, _) = event
