@@ -10,7 +10,7 @@ pub mod connection;
 pub mod exchange;
 pub mod http1;
 pub mod lost;
-pub mod request;
+mod request;
 pub mod route;
 pub mod trace_context;
 
