@@ -5,7 +5,7 @@
 //! [`host::Host`], on an event and never on a timer.
 
 pub mod authority;
-pub mod blind;
+mod blind;
 pub mod call;
 pub mod cgroup;
 pub mod connection;
@@ -34,6 +34,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use meshtap_ebpf::event;
 
+pub use blind::{BlindSpot, blind_spots};
 pub use call::{Call, ConnectionReport, Identity, IdentityKind, Party};
 pub use inventory::Inventory;
 pub use names::NameRule;
@@ -51,6 +52,8 @@ use crate::ring_buffer::Event;
 
 /// Local addresses that accept connections, and who is behind them.
 const SERVERS: usize = 4_096;
+/// Processes whose identity is at hand; a cache of pointers, so its misses lose nothing.
+const OWNERS: usize = 1_024;
 /// Listeners of a service manager whose holders are remembered.
 const HOLDERS: usize = 256;
 
@@ -82,6 +85,8 @@ pub struct Attributor {
     servers: LruCache<SocketAddr, Arc<Identity>, ahash::RandomState>,
     /// Who besides the service manager holds a listener, and when that was asked.
     holders: LruCache<SocketAddr, (Option<u32>, u64), ahash::RandomState>,
+    /// Identities by process and cgroup, where no configured name looks at the address too.
+    owners: LruCache<owner::Key, (Arc<process::Facts>, Arc<Identity>), ahash::RandomState>,
     /// Owners and roles of sockets that were there before the agent.
     seeds: LruCache<u64, inventory::LocalSocket, ahash::RandomState>,
     seeded_ns: u64,
@@ -133,6 +138,7 @@ impl Attributor {
             hops: edge::Hops::default(),
             servers: cache(SERVERS),
             holders: cache(HOLDERS),
+            owners: cache(OWNERS),
             seeds: cache(settings.connections),
             seeded_ns: 0,
             unreported: VecDeque::new(),
@@ -187,7 +193,7 @@ impl Attributor {
     pub fn resolve(&mut self, exchange: Exchange) -> Call {
         let cookie = exchange.socket;
         self.refresh(cookie, exchange.end_ns);
-        if let Some(connection) = self.connections.get_mut(cookie)
+        if let Some(connection) = self.connections.peek_mut(cookie)
             && connection.role != Some(exchange.side)
         {
             // A message's direction says more than any evidence before it.
@@ -233,6 +239,11 @@ impl Attributor {
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);
         self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
+        if self.identities.is_full() {
+            // What only a shortcut holds may make room.
+            self.owners.clear();
+            self.servers.clear();
+        }
     }
 
     /// Every cache against its bound.
@@ -286,12 +297,15 @@ impl Attributor {
                 connection.accepted = true;
             }
         }
-        self.make_room(out);
+        self.make_room(now_ns, out);
         self.connections.insert(cookie, connection);
         self.name_owner(cookie, now_ns);
         self.name_remote(cookie, now_ns);
         self.hops.opened(cookie, &mut self.connections);
         self.unreported.push_back((now_ns, cookie));
+        if self.unreported.len() > self.connections.occupancy().1 {
+            self.report_beginnings(now_ns, out);
+        }
     }
 
     fn owner_changed(&mut self, record: &event::OwnerChanged) {
@@ -306,7 +320,13 @@ impl Attributor {
         connection.owner = record.owner;
         connection.owner_ns = record.header.time_ns;
         connection.accepted = true;
-        self.name_owner(record.header.cookie, record.header.time_ns);
+        let was_hop = connection.hop.is_some();
+        let cookie = record.header.cookie;
+        self.name_owner(cookie, record.header.time_ns);
+        if !was_hop && self.is_hop(cookie) {
+            // Another process made the hop's listener.
+            self.hops.opened(cookie, &mut self.connections);
+        }
     }
 
     fn head(&mut self, record: &event::Head, bytes: &[u8]) {
@@ -323,11 +343,13 @@ impl Attributor {
             connection.role = Some(if sends { Side::Client } else { Side::Server });
         }
         let is_first = record.number == 0 && record.epoch == 0 && !connection.late;
+        connection.first_seen = connection.first_seen.or(Some(record.sequence));
         if is_first && connection.first_request.is_none() {
             connection.first_request = Some(record.sequence);
         }
         if connection.hop.is_some() && connection.first_bytes.is_none() {
-            connection.first_bytes = Some(edge::digest(bytes));
+            let first = bytes.get(..edge::FIRST_BYTES).unwrap_or(bytes);
+            connection.first_bytes = Some(first.into());
             self.hops.passed(header.cookie, &mut self.connections);
         }
         self.join(record, sends);

@@ -2,13 +2,15 @@
 //! socket's cgroup as TCP packets.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::inventory;
 use super::program::base_name;
 
 /// Descriptors of BPF maps that are looked at; one is enough to say so.
 const MAPS: usize = 65_536;
+/// Network namespaces that are looked at.
+const NAMESPACES: usize = 1_024;
 /// Map types that redirect between sockets, as `fdinfo` numbers them: `SOCKMAP`, `SOCKHASH`.
 const REDIRECTING: [&str; 2] = ["15", "18"];
 
@@ -24,64 +26,71 @@ pub struct BlindSpot {
 }
 
 /// Looks for what is known to escape; an empty list says that none of it was found.
+/// `proc` is the host's `/proc`.
 #[must_use]
 pub fn blind_spots(proc: &Path) -> Vec<BlindSpot> {
     let processes = inventory::processes(proc).unwrap_or_default();
     let mut found = Vec::new();
-    let listeners =
-        unix_listeners(&fs::read_to_string(proc.join("self/net/unix")).unwrap_or_default());
+    let (listeners, namespaces) = all_unix_listeners(proc);
     if listeners > 0 {
         found.push(BlindSpot {
             what: "HTTP over Unix sockets",
             why: "no IP packet is sent, so no hook sees a message; which of the sockets speak HTTP cannot be told",
-            evidence: format!("{listeners} Unix stream sockets listen in this network namespace"),
+            evidence: format!(
+                "{listeners} Unix stream sockets listen in {namespaces} network namespaces"
+            ),
         });
     }
-    let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<u32> {
-        let name = |directory: &Path| {
-            let path = fs::read_link(directory.join("exe")).ok()?;
-            Some(base_name(&path.to_string_lossy()).to_owned())
-        };
-        processes
-            .iter()
-            .filter(|(_, directory)| name(directory).is_some_and(|name| wanted(&name)))
-            .map(|(pid, _)| *pid)
-            .collect()
-    };
-    let sandboxes = named(&|name| name == "runsc" || name == "runsc-sandbox");
-    let stacks = named(&|name| {
-        matches!(name, "slirp4netns" | "passt" | "pasta" | "pasta.avx2" | "passt.avx2")
-    });
-    let machines = named(&|name| {
-        name.starts_with("qemu-system")
-            || matches!(name, "firecracker" | "cloud-hypervisor" | "kvmtool" | "crosvm")
-    });
-    for (what, why, pids) in [
-        (
-            "connections inside gVisor sandboxes",
-            "the sandbox has a network stack of its own",
-            sandboxes,
-        ),
-        ("who is behind a user-mode network", "its connections leave as one process's own", stacks),
-        ("connections inside virtual machines", "the guest's kernel owns the sockets", machines),
-    ] {
+    let mut executing = |what, why, names: &[&str]| {
+        let pids = executing(&processes, names);
         if !pids.is_empty() {
             found.push(BlindSpot { what, why, evidence: format!("processes {}", list(&pids)) });
         }
-    }
-    let redirecting: Vec<u32> = processes
-        .iter()
-        .filter(|(_, directory)| holds_socket_map(directory))
-        .map(|(pid, _)| *pid)
-        .collect();
-    if !redirecting.is_empty() {
+    };
+    executing(
+        "connections inside gVisor sandboxes",
+        "the sandbox has a network stack of its own",
+        &["runsc", "runsc-sandbox"],
+    );
+    executing(
+        "who is behind a user-mode network",
+        "its connections leave as one process's own",
+        &["slirp4netns", "passt", "passt.avx2", "pasta", "pasta.avx2"],
+    );
+    executing(
+        "connections inside virtual machines",
+        "the guest's kernel owns the sockets",
+        &["qemu-system-x86_64", "qemu-system-aarch64", "firecracker", "cloud-hypervisor", "crosvm"],
+    );
+    let holders = processes.iter().filter(|(_, directory)| holds_socket_map(directory));
+    let holders: Vec<u32> = holders.map(|(pid, _)| *pid).collect();
+    if !holders.is_empty() {
         found.push(BlindSpot {
             what: "bytes that a sockmap redirects from socket to socket",
-            why: "they never become packets; connections that are in such a map show no or few messages",
-            evidence: format!("BPF socket maps are held by processes {}", list(&redirecting)),
+            why: "they never become packets; connections in such a map show no or few messages",
+            evidence: format!("BPF socket maps are held by processes {}", list(&holders)),
         });
     }
     found
+}
+
+fn executing(processes: &[(u32, PathBuf)], names: &[&str]) -> Vec<u32> {
+    let runs = |directory: &Path| {
+        let path = fs::read_link(directory.join("exe")).ok()?;
+        Some(names.contains(&base_name(&path.to_string_lossy())))
+    };
+    let found = processes.iter().filter(|(_, directory)| runs(directory) == Some(true));
+    found.map(|(pid, _)| *pid).collect()
+}
+
+/// Listening Unix stream sockets of all network namespaces, and how many have any.
+fn all_unix_listeners(proc: &Path) -> (usize, usize) {
+    let directories = inventory::namespaces(proc).unwrap_or_default().into_values();
+    let counts = directories.take(NAMESPACES).filter_map(|namespace| {
+        let process = namespace.parent()?.parent()?;
+        fs::read_to_string(process.join("net/unix")).ok().map(|text| unix_listeners(&text))
+    });
+    counts.filter(|count| *count > 0).fold((0, 0), |(sum, some), count| (sum + count, some + 1))
 }
 
 /// Listening stream sockets in the text of `/proc/net/unix`: type 1, flag `SO_ACCEPTCON`.
@@ -146,7 +155,7 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
         let found = blind_spots(Path::new("/proc"));
         let unix = found.iter().find(|spot| spot.what == "HTTP over Unix sockets").unwrap();
-        assert!(unix.evidence.ends_with("listen in this network namespace"), "{unix:?}");
+        assert!(unix.evidence.contains("Unix stream sockets listen in"), "{unix:?}");
         assert_eq!(blind_spots(Path::new("/nowhere")), []);
     }
 

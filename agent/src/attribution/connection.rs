@@ -59,12 +59,14 @@ pub struct Connection {
     pub hop: Option<Hop>,
     /// The hop's other socket.
     pub partner: Option<u64>,
-    /// Digest of the first bytes that a hop passed on.
-    pub first_bytes: Option<u64>,
+    /// The first bytes of the first request that a hop passed on.
+    pub first_bytes: Option<Box<[u8]>>,
     /// The other end's socket, confirmed by sequence numbers.
     pub peer: Option<u64>,
     /// Sequence number of the connection's first request.
     pub first_request: Option<u32>,
+    /// Sequence number of the first request that was seen: that of the connection, unless it is late.
+    pub first_seen: Option<u32>,
     /// Requests that were offered to the join so far.
     pub offered: u8,
     /// Process and DNS knowledge that [`Connection::identity`] and [`Connection::remote`] rest on.
@@ -120,6 +122,7 @@ impl Connection {
             first_bytes: None,
             peer: None,
             first_request: None,
+            first_seen: None,
             offered: 0,
             revisions: (0, 0),
             figures: (!late).then(Figures::default),
@@ -204,6 +207,11 @@ impl Connections {
     /// The connection of a socket, which thereby is no longer silent.
     pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Connection> {
         self.sockets.get_mut(&cookie)
+    }
+
+    /// The connection of a socket, as silent as it is.
+    pub fn peek_mut(&mut self, cookie: u64) -> Option<&mut Connection> {
+        self.sockets.peek_mut(&cookie)
     }
 
     /// The connection of a socket.

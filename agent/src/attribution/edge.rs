@@ -13,6 +13,8 @@ use crate::protocol::{Exchange, Side};
 
 /// A hop connects onwards within this time.
 const ONWARDS_NS: u64 = 5_000_000_000;
+/// Bytes of a first request that are compared.
+pub(super) const FIRST_BYTES: usize = 512;
 /// Connections of hops that wait for their other half.
 const HOPS: usize = 8_192;
 
@@ -65,7 +67,7 @@ impl Attributor {
         let peer = match far {
             Far::Socket { cookie: far, connection: peer, through } => {
                 (observed, other) = (true, Some(far));
-                begins = connection.first_request.filter(|_| through);
+                begins = connection.first_seen.filter(|_| through);
                 party(peer)
             }
             Far::Remote(seen) => Party {
@@ -82,6 +84,7 @@ impl Attributor {
                     .map_or_else(|| self.identities.unknown(), Arc::clone);
                 Party { identity, endpoint: Some(target), pid: 0 }
             }
+            Far::Hidden if side == Side::Client => unknown(),
             Far::Hidden => self.hidden(cookie, connection).unwrap_or_else(unknown),
         };
         let (client, server) = match side {
@@ -216,7 +219,7 @@ impl Hops {
         if connection.partner.is_none() && connection.role == Some(Side::Client) {
             let pid = connection.owner.pid;
             self.settle(pid, connections, |accepted, dialled| {
-                dialled.first_bytes.is_some() && accepted.first_bytes == dialled.first_bytes
+                dialled.first_bytes.is_some() && accepted.first_bytes.is_some()
             });
         }
     }
@@ -292,8 +295,8 @@ fn may_lead(accepted: &Connection, dialled: &Connection) -> bool {
     let onwards = accepted.opened_ns <= dialled.opened_ns
         && dialled.opened_ns - accepted.opened_ns <= ONWARDS_NS
         && accepted.closed_ns.is_none_or(|end| end >= dialled.opened_ns);
-    let bytes = match (accepted.first_bytes, dialled.first_bytes) {
-        (Some(one), Some(other)) => one == other,
+    let bytes = match (&accepted.first_bytes, &dialled.first_bytes) {
+        (Some(one), Some(other)) => are_same(one, other),
         // What was passed on must have come in before.
         (None, Some(_)) => false,
         _ => true,
@@ -303,11 +306,9 @@ fn may_lead(accepted: &Connection, dialled: &Connection) -> bool {
     onwards && bytes && leads
 }
 
-/// A digest of a message's first bytes, for comparison within a short time.
-pub(super) fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(mix(bytes.len() as u64), |digest, byte| {
-        (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5)
-    })
+/// Whether two pieces of a stream begin alike: a hop may cut the bytes elsewhere.
+fn are_same(one: &[u8], other: &[u8]) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 /// Spreads the bits of a number (the finaliser of splitmix64).

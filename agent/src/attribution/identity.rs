@@ -224,6 +224,12 @@ impl Identities {
         identity
     }
 
+    /// Whether the next identity that is new has to find one that nobody holds.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.known.len() >= self.bound
+    }
+
     /// Identities held and their bound; containers held and theirs.
     #[must_use]
     pub fn occupancy(&self) -> [(usize, usize); 2] {

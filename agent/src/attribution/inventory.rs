@@ -7,7 +7,7 @@
 mod descriptors;
 mod diag;
 
-pub(super) use descriptors::processes;
+pub(super) use descriptors::{namespaces, processes};
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -96,17 +96,16 @@ pub enum InventoryError {
 /// [`InventoryError`] where nothing at all can be read; what fails for one namespace
 /// stands in [`Inventory::unreadable`].
 pub fn take(proc: &Path, bounds: Bounds) -> Result<Inventory, InventoryError> {
-    let namespaces = descriptors::namespaces(proc)
-        .map_err(|error| InventoryError::Proc(proc.to_owned(), error))?;
+    let found = namespaces(proc).map_err(|error| InventoryError::Proc(proc.to_owned(), error))?;
     let mut inventory = Inventory {
-        left_out: namespaces.len().saturating_sub(bounds.namespaces) as u64,
+        left_out: found.len().saturating_sub(bounds.namespaces) as u64,
         ..Inventory::default()
     };
     // A thread of its own: it never comes back to the namespace it started in.
     let dumps = std::thread::Builder::new()
         .name("inventory".to_owned())
         .spawn(move || {
-            let entered = namespaces.into_iter().take(bounds.namespaces);
+            let entered = found.into_iter().take(bounds.namespaces);
             entered.map(|(inode, path)| (inode, diag::dump_in(&path))).collect::<Vec<_>>()
         })
         .map_err(InventoryError::Thread)?
@@ -117,7 +116,7 @@ pub fn take(proc: &Path, bounds: Bounds) -> Result<Inventory, InventoryError> {
         match dump {
             Ok(dumped) => rows.extend(dumped.into_iter().map(|row| (namespace, row))),
             Err(error) => {
-                inventory.unreadable.push(format!("network namespace {namespace}: {error}"))
+                inventory.unreadable.push(format!("network namespace {namespace}: {error}"));
             }
         }
     }

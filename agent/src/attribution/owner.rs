@@ -5,17 +5,26 @@ use std::sync::Arc;
 
 use meshtap_ebpf::event;
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, ROOT};
 use super::connection::Connection;
 use super::identity::Local;
 use super::process::Facts;
-use super::{Attributor, IdentityKind};
+use super::{Attributor, Identity, IdentityKind};
 use crate::protocol::Side;
 
 /// How long an answer about a listener's holders counts.
 const ASK_AGAIN_NS: u64 = 2_000_000_000;
 /// The service manager's pid.
 const MANAGER: u32 = 1;
+
+/// What an identity follows from, configured names aside. The address of the facts
+/// stands for them: whoever holds the key holds them too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    facts: usize,
+    cgroup: u64,
+    accepted: bool,
+}
 
 impl Attributor {
     /// Names this end of a connection by what is known now.
@@ -29,10 +38,21 @@ impl Attributor {
         if is_managers(&facts, owner.pid) && !accepted && role == Some(Side::Server) {
             facts = self.holder(endpoint, of_socket.as_deref(), owner_ns, now_ns);
         }
-        let cgroups = self.cgroups_of(&facts, of_socket, accepted, now_ns);
         let listens = role == Some(Side::Server);
-        let local = Local { facts: &facts, cgroups: &cgroups, endpoint, listens };
-        let identity = self.identities.local(&local, now_ns, &*self.host);
+        let key = Key { facts: Arc::as_ptr(&facts).addr(), cgroup, accepted };
+        let identity = match self.owners.get(&key) {
+            Some((_, identity)) => Arc::clone(identity),
+            None => {
+                let placed = cgroup <= ROOT || of_socket.is_some();
+                let cgroups = self.cgroups_of(&facts, of_socket, accepted, now_ns);
+                let local = Local { facts: &facts, cgroups: &cgroups, endpoint, listens };
+                let identity = self.identities.local(&local, now_ns, &*self.host);
+                if self.settings.names.is_empty() && is_final(&identity, placed) {
+                    self.owners.push(key, (Arc::clone(&facts), Arc::clone(&identity)));
+                }
+                identity
+            }
+        };
         let revision = self.processes.revision();
         let target = facts.hop.and_then(|hop| hop.target).filter(|_| listens);
         let beyond = target.map(|target| self.identities.remote(&[target], true, |_| None));
@@ -42,7 +62,7 @@ impl Attributor {
         {
             self.servers.push(endpoint, Arc::clone(&identity));
         }
-        if let Some(connection) = self.connections.get_mut(cookie) {
+        if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.identity = identity;
             connection.hop = facts.hop;
             connection.beyond = beyond;
@@ -118,7 +138,7 @@ impl Attributor {
             .identities
             .remote(&endpoints, listens, |address| names.name(address, cgroup, at_ns));
         let revision = self.names.revision();
-        if let Some(connection) = self.connections.get_mut(cookie) {
+        if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.remote = remote;
             connection.revisions.1 = revision;
         }
@@ -153,6 +173,19 @@ impl Attributor {
             _ if local.map(|end| end.port()) < remote.map(|end| end.port()) => Side::Server,
             _ => Side::Client,
         }
+    }
+}
+
+/// Whether asking again later cannot say more: a container may still get its name, an
+/// unknown cgroup its path.
+fn is_final(identity: &Identity, placed: bool) -> bool {
+    match identity.kind {
+        IdentityKind::Container => {
+            identity.attributes.iter().any(|(key, _)| *key == "container.name")
+        }
+        IdentityKind::Unit => true,
+        IdentityKind::Unknown => false,
+        _ => placed,
     }
 }
 

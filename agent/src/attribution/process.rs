@@ -143,6 +143,11 @@ impl Processes {
         // `exec` and `at` refuse. So only the interval ends here.
         last.until_ns = Some(at_ns);
         self.ended.push_back((at_ns, record.pid));
+        if self.ended.len() > self.pids.cap().get()
+            && let Some(&(oldest_ns, _)) = self.ended.front()
+        {
+            self.sweep(oldest_ns.saturating_add(1));
+        }
     }
 
     /// What `owner` was at `at_ns`. Reads `/proc` where nothing is known yet.

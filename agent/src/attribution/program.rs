@@ -6,198 +6,9 @@
 //! code on its command line, or on standard input, is called by its family (`python`,
 //! not `python3.11`), so that an upgrade renames nothing.
 
-/// How one interpreter reads its command line.
-struct Interpreter {
-    /// The executable's base name without a version, and what the family is called.
-    names: &'static [&'static str],
-    /// Letters that may stand in a cluster (`-ux`) and take a value: the rest of the
-    /// argument, or else the next one.
-    valued: &'static str,
-    /// Long (or single-dash word) options whose value is the next argument.
-    worded: &'static [&'static str],
-    /// Letters or words after which code follows: there is no script.
-    inline: &'static [&'static str],
-    /// Options that name a module to run.
-    module: &'static [&'static str],
-    /// Words before the script (`deno run`).
-    commands: &'static [&'static str],
-    /// What base names lose.
-    extensions: &'static [&'static str],
-    /// Whether single-dash options are clusters of letters.
-    clusters: bool,
-}
+mod interpreter;
 
-const INTERPRETERS: [Interpreter; 12] = [
-    Interpreter {
-        names: &["python", "pypy"],
-        valued: "WXQ",
-        worded: &["--check-hash-based-pycs"],
-        inline: &["c"],
-        module: &["m"],
-        commands: &[],
-        extensions: &[".py", ".pyc", ".pyz"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["node", "nodejs"],
-        valued: "rC",
-        worded: &[
-            "--require",
-            "--import",
-            "--loader",
-            "--experimental-loader",
-            "--conditions",
-            "--title",
-            "--icu-data-dir",
-            "--openssl-config",
-            "--input-type",
-            "--inspect-port",
-            "--env-file",
-            "--env-file-if-exists",
-            "--redirect-warnings",
-            "--diagnostic-dir",
-        ],
-        inline: &["e", "p", "pe", "--eval", "--print"],
-        module: &[],
-        commands: &[],
-        extensions: &[".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["ruby", "jruby", "truffleruby"],
-        valued: "IrCEKFT",
-        worded: &["--encoding", "--external-encoding", "--internal-encoding"],
-        inline: &["e"],
-        module: &[],
-        commands: &[],
-        extensions: &[".rb", ".ru"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["perl"],
-        valued: "ImMCDFilx0",
-        worded: &[],
-        inline: &["e", "E"],
-        module: &[],
-        commands: &[],
-        extensions: &[".pl", ".psgi"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["php", "php-cgi"],
-        valued: "dctzSgT",
-        worded: &["--define", "--php-ini", "--docroot", "--zend-extension", "--server"],
-        inline: &["r", "R", "B", "--run"],
-        module: &[],
-        commands: &[],
-        extensions: &[".php", ".phar"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["bash", "sh", "dash", "zsh", "ksh", "ash"],
-        valued: "oO",
-        worded: &["--rcfile", "--init-file"],
-        inline: &["c", "s"],
-        module: &[],
-        commands: &[],
-        extensions: &[".sh", ".bash", ".zsh"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["deno"],
-        valued: "cL",
-        worded: &[
-            "--config",
-            "--import-map",
-            "--lock",
-            "--log-level",
-            "--port",
-            "--host",
-            "--cert",
-            "--location",
-            "--seed",
-            "--preload",
-        ],
-        inline: &["eval", "repl"],
-        module: &[],
-        commands: &["run", "serve", "test", "bench"],
-        extensions: &[".ts", ".js", ".mjs", ".mts", ".tsx", ".jsx"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["bun"],
-        valued: "rc",
-        worded: &[
-            "--preload",
-            "--require",
-            "--import",
-            "--config",
-            "--cwd",
-            "--port",
-            "--conditions",
-            "--tsconfig-override",
-        ],
-        inline: &["e", "p", "--eval", "--print", "repl"],
-        module: &[],
-        commands: &["run", "test"],
-        extensions: &[".ts", ".js", ".mjs", ".cjs", ".tsx", ".jsx"],
-        clusters: true,
-    },
-    Interpreter {
-        names: &["dotnet"],
-        valued: "",
-        worded: &[
-            "--additionalprobingpath",
-            "--additional-deps",
-            "--depsfile",
-            "--fx-version",
-            "--roll-forward",
-            "--runtimeconfig",
-        ],
-        inline: &[],
-        module: &[],
-        commands: &["exec"],
-        extensions: &[".dll", ".exe"],
-        clusters: false,
-    },
-    Interpreter {
-        names: &["mono"],
-        valued: "",
-        worded: &["--config"],
-        inline: &[],
-        module: &[],
-        commands: &[],
-        extensions: &[".exe", ".dll"],
-        clusters: false,
-    },
-    Interpreter {
-        names: &["lua", "luajit"],
-        valued: "l",
-        worded: &[],
-        inline: &["e"],
-        module: &[],
-        commands: &[],
-        extensions: &[".lua"],
-        clusters: true,
-    },
-    // The dynamic linker as a program: what it loads.
-    Interpreter {
-        names: &[
-            "ld-linux",
-            "ld-linux-x86-64.so",
-            "ld-linux-aarch64.so",
-            "ld-musl-x86_64.so",
-            "ld-musl-aarch64.so",
-        ],
-        valued: "",
-        worded: &["--library-path", "--audit", "--preload", "--argv0", "--inhibit-rpath"],
-        inline: &[],
-        module: &[],
-        commands: &[],
-        extensions: &[],
-        clusters: false,
-    },
-];
+use interpreter::{INTERPRETERS, Interpreter};
 
 /// Options of `java` whose value is the next argument.
 const JAVA_VALUED: [&str; 14] = [
@@ -301,7 +112,9 @@ fn script(interpreter: &Interpreter, arguments: &[String]) -> Option<String> {
         if interpreter.inline.contains(&word) {
             return None;
         }
-        if !word.starts_with('-') && !(word.starts_with('+') && interpreter.names.contains(&"sh")) {
+        let shell = interpreter.names.contains(&"sh");
+        let is_option = word.starts_with('-') || (shell && word.starts_with('+'));
+        if !is_option {
             if !commanded && interpreter.commands.contains(&word) {
                 commanded = true;
                 continue;
@@ -312,11 +125,11 @@ fn script(interpreter: &Interpreter, arguments: &[String]) -> Option<String> {
             Meaning::Plain => {}
             Meaning::TakesNext => drop(words.next()),
             Meaning::Inline => return None,
-            Meaning::Script(path) if path.is_empty() => {
+            Meaning::Script("") => {
                 return words.next().map(|path| stem(interpreter, path));
             }
             Meaning::Script(path) => return Some(stem(interpreter, path)),
-            Meaning::Module(module) if module.is_empty() => return words.next().map(str::to_owned),
+            Meaning::Module("") => return words.next().map(str::to_owned),
             Meaning::Module(module) => return Some(module.to_owned()),
         }
     }

@@ -14,7 +14,8 @@ impl Attributor {
         record: &event::Statistics,
         out: &mut Vec<ConnectionReport>,
     ) {
-        if let Some(report) = self.report(record.header.cookie, Some(record)) {
+        if let Some(report) = self.report(record.header.cookie, Some(record), record.header.time_ns)
+        {
             out.push(report);
         }
     }
@@ -26,7 +27,7 @@ impl Attributor {
         if is_again {
             return;
         }
-        if let Some(mut report) = self.report(cookie, Some(record)) {
+        if let Some(mut report) = self.report(cookie, Some(record), record.header.time_ns) {
             match self.connections.get(cookie) {
                 Some(connection) if connection.failed => report.failed = Some(record.reason),
                 _ => report.closed = Some(record.reason),
@@ -49,19 +50,19 @@ impl Attributor {
                 .get(cookie)
                 .is_some_and(|connection| !connection.reported && !connection.failed);
             if waits {
-                out.extend(self.report(cookie, None));
+                out.extend(self.report(cookie, None, now_ns));
             }
         }
     }
 
     /// Ends the connection that the next one will push out, as far as reports go.
-    pub(super) fn make_room(&mut self, out: &mut Vec<ConnectionReport>) {
+    pub(super) fn make_room(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) {
         let Some(oldest) = self.connections.next_to_go() else { return };
         let Some(connection) = self.connections.get(oldest) else { return };
         if connection.closed_ns.is_some() || connection.failed {
             return;
         }
-        if let Some(mut report) = self.report(oldest, None) {
+        if let Some(mut report) = self.report(oldest, None, now_ns) {
             report.closed = Some(event::CLOSE_UNKNOWN);
             out.push(report);
         }
@@ -71,10 +72,15 @@ impl Attributor {
         &mut self,
         cookie: u64,
         record: Option<&event::Statistics>,
+        now_ns: u64,
     ) -> Option<ConnectionReport> {
-        let now_ns = record.map_or(0, |record| record.header.time_ns);
         self.refresh(cookie, now_ns);
-        let Some(connection) = self.connections.get_mut(cookie) else {
+        // A report that no record asks for does not make the connection any younger.
+        let connection = match record {
+            Some(_) => self.connections.get_mut(cookie),
+            None => self.connections.peek_mut(cookie),
+        };
+        let Some(connection) = connection else {
             self.strangers += 1;
             return None;
         };

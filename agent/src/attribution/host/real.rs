@@ -66,12 +66,14 @@ impl Host for RealHost {
         let process = self.open(pid)?;
         let stat = process.stat().ok()?;
         let (cgroups, cgroup_id) = self.cgroups_of(&process);
-        let executable = process.exe().ok().map(|path| path.to_string_lossy().into_owned());
+        // Before the executable: one that can be read vouches for these.
         let arguments = process.open_relative("cmdline").map(command_line).unwrap_or_default();
+        let executable = process.exe().ok().map(|path| path.to_string_lossy().into_owned());
         // Since boot, suspended time included, while events carry time without it.
         let since_boot =
             u128::from(stat.starttime) * 1_000_000_000 / u128::from(self.ticks_per_second);
-        let suspended = clock(ClockId::Boottime).saturating_sub(clock(ClockId::Monotonic));
+        let running = clock(ClockId::Monotonic);
+        let suspended = clock(ClockId::Boottime).saturating_sub(running);
         Some(ProcessRecord {
             started_ns: u64::try_from(since_boot).unwrap_or(u64::MAX).saturating_sub(suspended),
             comm: stat.comm,
@@ -193,6 +195,29 @@ mod tests {
         );
         assert!(host.process(0).is_none());
         assert!(host.process(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_start_is_known_on_the_clock_of_the_records() {
+        let host = RealHost::new(HostPaths::default());
+        let before = clock(ClockId::Monotonic);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let after = clock(ClockId::Monotonic);
+        let read = host.process(child.id());
+        child.kill().unwrap();
+        let zombie = host.process(child.id());
+        child.wait().unwrap();
+        let read = read.unwrap();
+        assert!(
+            read.started_ns + crate::attribution::host::START_TICK_NS > before,
+            "{read:?} {before}"
+        );
+        assert!(read.started_ns <= after, "{read:?} {after}");
+        assert!(read.read_ns >= after);
+        assert!(
+            zombie.is_none_or(|zombie| zombie.executable.is_none() || zombie.arguments.len() == 2)
+        );
+        assert_eq!(host.process(child.id()), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ const HOLDERS: usize = 64;
 ///
 /// # Errors
 /// Where `proc` cannot be listed.
-pub(super) fn namespaces(proc: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+pub(in crate::attribution) fn namespaces(proc: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut found = BTreeMap::new();
     for (_, directory) in processes(proc)? {
         let path = directory.join("ns/net");
