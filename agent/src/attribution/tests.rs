@@ -1098,3 +1098,104 @@ mod reports {
         }
     }
 }
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Sockets of `namespaces` namespaces that all have the same two addresses: cookies
+    /// 2n and 2n+1 are ends of one connection.
+    fn twins(namespaces: u64, netns_known: bool) -> Vec<Opened> {
+        let one = |n: u64| {
+            let netns = if netns_known { n + 1 } else { 0 };
+            let pid = u32::try_from(n).unwrap() * 2 + 1;
+            let from = client(2 * n, "127.0.0.1:4000", "127.0.0.1:80", owner(pid, "c"));
+            let to = server(2 * n + 1, "127.0.0.1:80", "127.0.0.1:4000", owner(pid + 1, "s"));
+            [Opened { netns, ..from }, Opened { netns, ..to }]
+        };
+        (0..namespaces).flat_map(one).collect()
+    }
+
+    fn peer(world: &World, cookie: u64) -> Option<u64> {
+        join::peer(
+            &world.attributor.connections,
+            cookie,
+            world.attributor.connections.get(cookie).unwrap(),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn equal_tuples_are_never_joined_wrongly(
+            opens in Just(twins(4, false)).prop_shuffle(),
+            heads in Just((0..8_u64).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let mut world = World::new();
+            for record in opens {
+                world.open(record);
+            }
+            for cookie in 0..8 {
+                prop_assert_eq!(peer(&world, cookie), None);
+            }
+            for cookie in heads {
+                world.request(cookie, cookie % 2 == 0, u32::try_from(cookie / 2).unwrap(), b"GET");
+                for seen in 0..8 {
+                    let found = peer(&world, seen);
+                    prop_assert!(found.is_none() || found == Some(seen ^ 1), "{} is not {:?}'s", seen, found);
+                }
+            }
+            for cookie in 0..8 {
+                prop_assert_eq!(peer(&world, cookie), Some(cookie ^ 1));
+            }
+        }
+
+        #[test]
+        fn known_namespaces_are_never_mixed(opens in Just(twins(4, true)).prop_shuffle()) {
+            let mut world = World::new();
+            let mut open = Vec::new();
+            for record in opens {
+                world.open(record);
+                open.push(record.header.cookie);
+                for seen in &open {
+                    let expected = open.contains(&(seen ^ 1)).then_some(seen ^ 1);
+                    prop_assert_eq!(peer(&world, *seen), expected);
+                }
+            }
+        }
+
+        #[test]
+        fn text_from_outside_is_taken_as_it_comes(text in ".{0,80}", words in prop::collection::vec("[-+@=:./a-zA-Z0-9 äß]{0,12}", 0..6)) {
+            for executable in ["/usr/bin/python3", "java", "bash", "busybox", "php", &text] {
+                prop_assert!(program::name(executable, &words).len() <= 4096);
+                prop_assert!(program::file_name(&text).len() <= text.len());
+                prop_assert!(hop::detect("docker-proxy", &words).is_some());
+            }
+            for path in [&text, &words.join("/")] {
+                let unit = unit::from_cgroup(path);
+                prop_assert!(unit.is_none_or(|unit| !unit.unit.is_empty()));
+                let container = container::from_cgroup(path);
+                prop_assert!(container.is_none_or(|container| !container.short_id().is_empty()));
+            }
+            if let Some((host, _)) = authority::split(&text) {
+                prop_assert!(!host.contains(char::is_whitespace));
+            }
+        }
+
+        #[test]
+        fn dns_messages_of_any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let mut names = dns::Names::new(4, 0, 1);
+            names.hear(&bytes, 1, 0);
+            let mut response = bytes;
+            if let Some(flags) = response.get_mut(2) {
+                *flags |= 0x80;
+            }
+            names.hear(&response, 1, 0);
+            prop_assert!(names.occupancy().0 <= 4);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 448, "{}", size_of::<Connection>());
+    }
+}
