@@ -88,24 +88,17 @@ impl Processes {
     pub fn exec(&mut self, record: &event::Exec, file: &[u8], host: &dyn Host) -> Arc<Facts> {
         let (pid, at_ns) = (record.owner.pid, record.header.time_ns);
         let named = Arc::new(from_exec(record, file));
-        let read =
-            host.process(pid).filter(|read| read.started_ns <= at_ns && read.executable.is_some());
-        let life = match read {
-            Some(read) => Life {
-                from_ns: at_ns,
-                until_ns: None,
-                read_ns: read.read_ns,
-                facts: Arc::new(from_record(&read)),
-                named,
-            },
-            None => Life {
-                from_ns: at_ns,
-                until_ns: None,
-                read_ns: 0,
-                facts: Arc::clone(&named),
-                named,
-            },
+        let read = host.process(pid).filter(|read| read.started_ns <= at_ns);
+        let (read_ns, facts) = match read {
+            Some(read) if is_whole(&read) => (read.read_ns, Arc::new(from_record(&read))),
+            Some(read) => {
+                // It is being taken down: where it belongs is still told.
+                let (cgroups, cgroup_id) = (paths(&read), read.cgroup_id);
+                (read.read_ns, Arc::new(Facts { cgroups, cgroup_id, ..Facts::clone(&named) }))
+            }
+            None => (0, Arc::clone(&named)),
         };
+        let life = Life { from_ns: at_ns, until_ns: None, read_ns, facts, named };
         let facts = Arc::clone(&life.facts);
         if let Some(last) = self.pids.get_mut(&pid).and_then(|lives| lives.last_mut())
             && last.end(at_ns)
@@ -225,11 +218,20 @@ impl Processes {
 
 /// Whether what `/proc` shows is the process that the record meant.
 fn is_same(read: &ProcessRecord, owner: &event::Owner, at_ns: u64) -> bool {
-    if read.executable.is_none() || read.started_ns > at_ns {
+    if !is_whole(read) || read.started_ns > at_ns {
         return false;
     }
     // Within the start's own precision only the task's name tells a successor.
     read.started_ns + START_TICK_NS <= at_ns || read.comm == comm(&owner.comm)
+}
+
+/// Whether the process has its memory still, from which `/proc` tells what it runs.
+fn is_whole(read: &ProcessRecord) -> bool {
+    read.executable.is_some() && !read.arguments.is_empty()
+}
+
+fn paths(read: &ProcessRecord) -> Vec<Box<str>> {
+    read.cgroups.iter().map(|path| path.as_str().into()).collect()
 }
 
 fn from_record(read: &ProcessRecord) -> Facts {
@@ -237,7 +239,7 @@ fn from_record(read: &ProcessRecord) -> Facts {
     Facts {
         program: program::name(executable, &read.arguments).into(),
         executable: Some(executable.strip_suffix(" (deleted)").unwrap_or(executable).into()),
-        cgroups: read.cgroups.iter().map(|path| path.as_str().into()).collect(),
+        cgroups: paths(read),
         cgroup_id: read.cgroup_id,
         hop: hop::detect(executable, &read.arguments),
     }

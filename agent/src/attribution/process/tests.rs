@@ -96,6 +96,19 @@ fn a_living_process_is_read_and_a_gone_one_goes_by_its_file() {
 }
 
 #[test]
+fn a_dying_process_still_tells_where_it_belongs() {
+    let (host, mut processes) = (host(), Processes::new(16));
+    host.lock().unwrap().start(7, 50 * MS, 101 * MS, &["/usr/bin/python3.11"]);
+    let dying = |record: &mut ProcessRecord| {
+        record.arguments.clear();
+        record.cgroups = vec!["/system.slice/web.service".to_owned()];
+    };
+    host.lock().unwrap().0.borrow_mut().entry(7).and_modify(dying);
+    let facts = processes.exec(&exec(7, 100 * MS, "job.py"), b"/srv/job.py", &host);
+    assert_eq!((&*facts.program, &*facts.cgroups[0]), ("job", "/system.slice/web.service"));
+}
+
+#[test]
 fn without_an_exec_record_the_task_names_it() {
     let (host, mut processes) = (host(), Processes::new(16));
     assert_eq!(at(&mut processes, 7, "curl", MS, &host), "curl");
