@@ -243,6 +243,3 @@ impl Aggregator {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

@@ -33,7 +33,6 @@ struct Slot {
     start_ns: u64,
     // `None`: an overflow series.
     key: Option<SeriesKey>,
-    resource: Option<Arc<Identity>>,
     is_permanent: bool,
 }
 
@@ -43,6 +42,12 @@ struct SeriesKey {
     metric: MetricId,
     workload: Option<Workload>,
     labels: Labels,
+}
+
+impl SeriesKey {
+    fn resource(&self) -> Option<Arc<Identity>> {
+        self.workload.as_ref().map(|workload| Arc::clone(workload.identity()))
+    }
 }
 
 /// All series.
@@ -86,18 +91,15 @@ impl SeriesTable {
         labels: &Labels,
         time_ns: u64,
     ) -> SlotId {
-        let key = SeriesKey {
-            metric,
-            workload: resource.map(|identity| Workload::of(identity)),
-            labels: Arc::clone(labels),
-        };
+        let key =
+            SeriesKey { metric, workload: resource.map(Workload::of), labels: Arc::clone(labels) };
         if let Some(found) = self.index.get(&key) {
             return *found;
         }
         if self.index.len() >= self.room {
             return self.overflow_slot(metric, time_ns);
         }
-        let slot = self.insert(metric, Some(key.clone()), resource.cloned(), time_ns);
+        let slot = self.insert(metric, Some(key.clone()), time_ns);
         self.index.insert(key, slot);
         slot
     }
@@ -106,7 +108,7 @@ impl SeriesTable {
         if let Some(slot) = self.overflow[metric as usize] {
             return slot;
         }
-        let slot = self.insert(metric, None, None, time_ns);
+        let slot = self.insert(metric, None, time_ns);
         if let Some(slot) = self.get_mut(slot) {
             slot.is_permanent = true;
         }
@@ -114,27 +116,14 @@ impl SeriesTable {
         slot
     }
 
-    fn insert(
-        &mut self,
-        metric: MetricId,
-        key: Option<SeriesKey>,
-        resource: Option<Arc<Identity>>,
-        time_ns: u64,
-    ) -> SlotId {
+    fn insert(&mut self, metric: MetricId, key: Option<SeriesKey>, time_ns: u64) -> SlotId {
         let state = match metric.definition().kind {
             Kind::Counter => State::Counter(0),
             Kind::Gauge => State::Gauge(0),
             Kind::Histogram(bounds) => State::Histogram(Distribution::new(bounds)),
         };
-        let slot = Slot {
-            metric,
-            state,
-            last_ns: time_ns,
-            start_ns: time_ns,
-            key,
-            resource,
-            is_permanent: false,
-        };
+        let slot =
+            Slot { metric, state, last_ns: time_ns, start_ns: time_ns, key, is_permanent: false };
         if let Some(place) = self.vacant.pop() {
             self.slots[place as usize] = Some(slot);
             return SlotId(place);
@@ -247,7 +236,7 @@ impl SeriesTable {
         for slot in self.slots.iter().flatten() {
             let labels = slot.key.as_ref().map_or(&self.overflow_labels, |key| &key.labels);
             families[slot.metric as usize].series.push(Series {
-                resource: slot.resource.clone(),
+                resource: slot.key.as_ref().and_then(SeriesKey::resource),
                 labels: labels.to_vec(),
                 start_unix_ns: slot.start_ns,
                 value: slot.state.value(),

@@ -3,12 +3,16 @@
 //! Refuses to serve it: that is the server's. **The same snapshot gives the same text**,
 //! in the order of the families and, within one, of the label text.
 
+mod pieces;
+
 use std::fmt::Write;
 use std::ops::Range;
 
 use crate::aggregation::definition::PrometheusName;
 use crate::aggregation::labels::instance;
 use crate::aggregation::{Family, Label, Metric, Series, Snapshot, Value};
+
+pub use pieces::Pieces;
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +62,8 @@ impl Format {
     }
 }
 
-/// Appends the whole exposition to `out`.
+/// Appends the whole exposition to `out`. At the full budget of series that is some 40 MB:
+/// a server sends [`Pieces`].
 pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
     render_target(format, out);
     for family in &snapshot.families {
@@ -78,21 +83,44 @@ pub fn render_target(format: Format, out: &mut String) {
         writeln!(out, "target_info{{service_name=\"meshtap\",service_version=\"{version}\"}} 1");
 }
 
-/// Appends one family, for those who send an exposition piece by piece.
+/// Appends one family.
 pub fn render_family(family: &Family, format: Format, out: &mut String) {
-    let name = PrometheusName::of(family);
-    render_header(family, &name, format, out);
-    let mut all_labels = String::new();
-    let mut order: Vec<(Range<usize>, &Series)> = Vec::with_capacity(family.series.len());
-    for series in &family.series {
-        let start = all_labels.len();
-        render_labels(series, &mut all_labels);
-        order.push((start..all_labels.len(), series));
+    let mut opened = OpenFamily::of(family, format, out);
+    while opened.render_next(family, format, out) {}
+}
+
+/// A family whose header stands and whose series follow one by one.
+#[derive(Debug)]
+struct OpenFamily {
+    name: PrometheusName,
+    labels: String,
+    // Where a series' labels stand, and its place in the family.
+    order: std::vec::IntoIter<(Range<usize>, usize)>,
+}
+
+impl OpenFamily {
+    fn of(family: &Family, format: Format, out: &mut String) -> Self {
+        let name = PrometheusName::of(family);
+        render_header(family, &name, format, out);
+        let mut labels = String::new();
+        let mut order = Vec::with_capacity(family.series.len());
+        for (place, series) in family.series.iter().enumerate() {
+            let start = labels.len();
+            render_labels(series, &mut labels);
+            order.push((start..labels.len(), place));
+        }
+        order.sort_by(|(a, _), (b, _)| labels[a.clone()].cmp(&labels[b.clone()]));
+        Self { name, labels, order: order.into_iter() }
     }
-    order.sort_by(|(a, _), (b, _)| all_labels[a.clone()].cmp(&all_labels[b.clone()]));
-    let mut writer = Writer { name: &name, format, metric: family.metric, out };
-    for (labels, series) in order {
-        writer.series(&all_labels[labels], series);
+
+    /// Appends the next series; `false`: there is none.
+    fn render_next(&mut self, family: &Family, format: Format, out: &mut String) -> bool {
+        let Some((labels, place)) = self.order.next() else { return false };
+        let mut writer = Writer { name: &self.name, format, metric: family.metric, out };
+        if let Some(series) = family.series.get(place) {
+            writer.series(&self.labels[labels], series);
+        }
+        true
     }
 }
 

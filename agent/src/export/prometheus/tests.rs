@@ -191,3 +191,26 @@ fn the_format_follows_the_accept_header() {
         assert_eq!(Format::negotiate(accept), expected, "{accept:?}");
     }
 }
+
+#[test]
+fn the_pieces_are_the_whole_and_stay_small() {
+    let mut large = snapshot();
+    let one = large.families[0].series[0].clone();
+    large.families[0].series = (0..2_000)
+        .map(|number| Series {
+            labels: vec![("http.route", Label::Text(format!("/{number}").into()))],
+            ..one.clone()
+        })
+        .collect();
+    for format in [Format::Text, Format::OpenMetrics] {
+        let mut whole = String::new();
+        render(&large, format, &mut whole);
+        let pieces: Vec<String> = Pieces::new(large.clone(), format).collect();
+        assert!(pieces.len() > 5, "{} pieces", pieces.len());
+        assert!(pieces.iter().all(|piece| piece.len() < 80 * 1024));
+        assert_eq!(pieces.concat(), whole);
+    }
+    let empty = Snapshot { time_unix_ns: 0, families: Vec::new() };
+    let pieces: Vec<String> = Pieces::new(empty, Format::OpenMetrics).collect();
+    assert!(pieces.concat().ends_with("# EOF\n"));
+}
