@@ -644,3 +644,98 @@ proptest! {
         prop_assert_eq!(whole(&one_by_one), whole(&at_once));
     }
 }
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open(u64, bool),
+    Report(u64, bool),
+    Close(u64, bool),
+    Call(u8),
+    Wait(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let socket = 1..6_u64;
+    prop_oneof![
+        (socket.clone(), any::<bool>()).prop_map(|(socket, world)| Step::Open(socket, world)),
+        (socket.clone(), any::<bool>()).prop_map(|(socket, world)| Step::Report(socket, world)),
+        (socket, any::<bool>()).prop_map(|(socket, world)| Step::Close(socket, world)),
+        (0..20_u8).prop_map(Step::Call),
+        (1..IDLE).prop_map(Step::Wait),
+    ]
+}
+
+/// Whether no counter or histogram went back without a later start.
+fn only_grows(before: &Snapshot, after: &Snapshot) -> bool {
+    let states = |snapshot: &Snapshot| {
+        let mut states = BTreeMap::new();
+        for family in snapshot.families.iter().filter(|family| family.metric != Metric::Gauge) {
+            for series in &family.series {
+                let value = match &series.value {
+                    Value::Number(number) => *number,
+                    Value::Histogram { buckets, .. } => exact(buckets.iter().sum()),
+                };
+                let key = format!("{} {}", family.name, labels(series));
+                states.insert(key, (series.start_unix_ns, value));
+            }
+        }
+        states
+    };
+    let (before, after) = (states(before), states(after));
+    after.iter().all(|(key, (start, value))| {
+        before.get(key).is_none_or(|(old_start, old_value)| {
+            if start == old_start { value >= old_value } else { start > old_start }
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn gauges_follow_and_counters_grow_whatever_happens(
+        steps in proptest::collection::vec(any_step(), 1..80),
+        room in 0..40_usize,
+    ) {
+        let worlds = [World::new(), World { shop: identity("worker", ""), ..World::new() }];
+        let settings =
+            AggregationSettings { series_limit: OVERFLOWS + room, ..Default::default() };
+        let mut stage = Aggregator::new(settings, 0);
+        let (mut now, mut open) = (1, std::collections::BTreeSet::new());
+        let mut seen = stage.snapshot(now);
+        for step in steps {
+            now += 1;
+            match step {
+                Step::Open(socket, world) => {
+                    let report = worlds[usize::from(world)].report(socket);
+                    stage.connection(&ConnectionReport { opened: true, ..report }, now);
+                    open.insert(socket);
+                }
+                Step::Report(socket, world) => {
+                    let report = worlds[usize::from(world)].report(socket);
+                    stage.connection(&ConnectionReport { bytes_sent: 1, ..report }, now);
+                }
+                Step::Close(socket, world) => {
+                    let report = worlds[usize::from(world)].report(socket);
+                    stage.connection(&ConnectionReport { closed: Some(CLOSE_FIN), ..report }, now);
+                    open.remove(&socket);
+                }
+                Step::Call(route) => {
+                    let call = Call {
+                        route: format!("/{route}").into(),
+                        ..worlds[0].call(Side::Server)
+                    };
+                    stage.record(&call, now);
+                }
+                Step::Wait(time) => {
+                    now += time;
+                    stage.expire(now);
+                }
+            }
+            let snapshot = stage.snapshot(now);
+            prop_assert_eq!(total(&snapshot, "meshtap.tcp.connections.active"), exact(open.len() as u64));
+            prop_assert!(only_grows(&seen, &snapshot));
+            let count: usize = snapshot.families.iter().map(|family| family.series.len()).sum();
+            prop_assert!(count <= OVERFLOWS + room);
+            seen = snapshot;
+        }
+    }
+}
