@@ -361,4 +361,6 @@ impl Exporters {
 }
 
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tests;

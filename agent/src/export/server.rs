@@ -39,10 +39,14 @@ pub struct ServerSettings {
     pub connections: usize,
     /// Pages of metrics made at once; more wait, then get 503.
     pub renders: usize,
+    /// How long a scrape waits for its turn before it gets 503.
+    pub turn: Duration,
     /// For a request's head to arrive, and for an idle connection to be used again.
     pub head: Duration,
     /// For a whole connection; it ends politely after the answer it is at.
     pub connection: Duration,
+    /// For the last answer to be read once a connection has to end.
+    pub last_answer: Duration,
 }
 
 impl Default for ServerSettings {
@@ -51,20 +55,16 @@ impl Default for ServerSettings {
             address: SocketAddr::from(([127, 0, 0, 1], 9990)),
             connections: 64,
             renders: 2,
+            turn: Duration::from_secs(5),
             head: Duration::from_secs(30),
             connection: Duration::from_secs(300),
+            last_answer: Duration::from_secs(10),
         }
     }
 }
 
 /// A request's head is at most so long.
 const HEAD_BYTES: usize = 16 << 10;
-
-/// How long a request waits for its turn to be rendered.
-const TURN: Duration = Duration::from_secs(5);
-
-/// How long an answer may take to be read once its connection has to end.
-const LAST_ANSWER: Duration = Duration::from_secs(10);
 
 /// A page shorter than this is not worth compressing.
 const SMALL_PAGE: usize = 1_024;
@@ -96,6 +96,7 @@ struct Shared {
     render: Box<Render>,
     readiness: Readiness,
     turns: Semaphore,
+    turn: Duration,
 }
 
 impl Server {
@@ -132,6 +133,7 @@ impl Server {
             render: Box::new(render),
             readiness,
             turns: Semaphore::new(self.settings.renders.max(1)),
+            turn: self.settings.turn,
         });
         let router = router(shared);
         let places = Arc::new(Semaphore::new(self.settings.connections.max(1)));
@@ -192,7 +194,7 @@ async fn connection(stream: TcpStream, router: Router, settings: ServerSettings,
         _ = stop.requested() => {}
     }
     served.as_mut().graceful_shutdown();
-    let _ = timeout(LAST_ANSWER, served).await;
+    let _ = timeout(settings.last_answer, served).await;
 }
 
 fn router(shared: Arc<Shared>) -> Router {
@@ -225,7 +227,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let accept = text(header::ACCEPT).to_owned();
     let packed = accepts_gzip(text(header::ACCEPT_ENCODING));
-    let Ok(Ok(_turn)) = timeout(TURN, shared.turns.acquire()).await else {
+    let Ok(Ok(_turn)) = timeout(shared.turn, shared.turns.acquire()).await else {
         let busy = "too many scrapes at once; scrape less often or from fewer places\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], busy)
             .into_response();
