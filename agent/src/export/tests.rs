@@ -115,7 +115,7 @@ async fn spans_of_two_workloads_arrive_in_one_request_with_a_resource_each() {
             call.pair = 9;
             exporters.span(call);
         }
-        until("both spans", || collector.spans().len() == 2).await;
+        until("both spans", || exporters.stats().traces.exported == 2).await;
         let taken = collector.log.taken.lock();
         let resources: Vec<_> =
             taken.traces.iter().flat_map(|request| request.resource_spans.clone()).collect();
@@ -238,7 +238,9 @@ async fn a_collector_that_comes_late_gets_everything_within_the_bound() {
         assert_eq!(collector.spans(), names(0..100));
         until("settled", || exporters.stats().traces.queue.items == 0).await;
         exporters.span(&numbered(300));
-        until("normal again", || collector.spans().len() == 101).await;
+        until("normal again", || exporters.stats().traces.exported == 101).await;
+        assert_eq!(collector.spans().len(), 101);
+        until("room again", || exporters.stats().traces.queue.items == 0).await;
         let stats = exporters.stats().traces;
         assert_eq!((stats.exported, stats.dropped, stats.failed), (101, 150, 0));
         assert_eq!(stats.queue.bytes, 0);
@@ -331,7 +333,8 @@ async fn what_is_refused_is_counted_and_not_sent_again() {
         exporters.span(&numbered(0));
         until("the refusal", || exporters.stats().traces.failed == 1).await;
         exporters.span(&numbered(1));
-        until("the next", || collector.spans() == names(1..2)).await;
+        until("the next", || exporters.stats().traces.exported == 1).await;
+        assert_eq!(collector.spans(), names(1..2));
         let stats = exporters.stats().traces;
         assert_eq!((stats.exported, stats.failed, stats.retries), (1, 1, 0));
         assert_eq!(collector.log.taken.lock().attempts.len(), 2);
@@ -441,6 +444,53 @@ async fn giving_up_is_for_those_who_set_it() {
     exporters.span(&numbered(0));
     until("the end of patience", || exporters.stats().traces.dropped == 1).await;
     assert!(exporters.stats().traces.retries >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_reaches_a_collector_whose_authority_is_trusted() {
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), include_bytes!("tests/tls/ca.pem")).unwrap();
+    for protocol in BOTH {
+        let collector = Collector::secure(protocol);
+        let base = format!("https://localhost:{}", collector.address.port());
+        let mut settings = settings(&base, protocol);
+        settings.otlp.traces.as_mut().unwrap().certificate = Some(authority.path().to_owned());
+        settings.otlp.metrics = None;
+        settings.otlp.logs = None;
+        let exporters = start(&settings);
+        exporters.span(&numbered(0));
+        until("the span", || collector.spans() == names(0..1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_sends_nothing_to_a_collector_whose_authority_is_another() {
+    // A real authority, but not the one that signed: the server's own certificate is none.
+    let other = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other.path(), include_bytes!("tests/tls/server.pem")).unwrap();
+    for protocol in BOTH {
+        let collector = Collector::secure(protocol);
+        let base = format!("https://localhost:{}", collector.address.port());
+        let mut settings = settings(&base, protocol);
+        settings.otlp.traces.as_mut().unwrap().certificate = Some(other.path().to_owned());
+        settings.otlp.metrics = None;
+        settings.otlp.logs = None;
+        let plain = ExportSettings {
+            otlp: OtlpSettings {
+                metrics: None,
+                logs: None,
+                ..OtlpSettings::to(&format!("http://{}", collector.address), protocol)
+            },
+            ..settings.clone()
+        };
+        for settings in [settings, plain] {
+            let exporters = start(&settings);
+            exporters.span(&numbered(0));
+            until("a retry", || exporters.stats().traces.retries >= 1).await;
+            assert_eq!(exporters.stats().traces.exported, 0);
+        }
+        assert!(collector.log.taken.lock().attempts.is_empty());
+    }
 }
 
 #[derive(Clone, Default)]

@@ -176,7 +176,7 @@ impl Encode<SdkLogRecord> for LogEncoder {
 pub fn scope() -> InstrumentationScope {
     InstrumentationScope::builder(SCOPE)
         .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url(super::metrics::SCHEMA_URL)
+        .with_schema_url(resource::SCHEMA_URL)
         .build()
 }
 

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use prost::Message;
 
 use super::delivery::Payload;
-use super::resource::{self, Host};
+use super::resource::{self, Host, SCHEMA_URL};
 use crate::aggregation::{self as series, Family, Label, Series, Snapshot, Value};
 use crate::attribution::Identity;
 
@@ -22,9 +22,6 @@ pub const SCOPE: &str = "meshtap";
 
 /// A gRPC server takes 4 MiB by default; a request ends at the first point past half of it.
 const REQUEST_BYTES: usize = 2 << 20;
-
-/// The version of the semantic conventions that the names come from.
-pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.40.0";
 
 /// `snapshot` as requests; together they hold every series that is well formed.
 #[must_use]

@@ -8,6 +8,9 @@ use opentelemetry_proto::tonic::resource::v1 as proto;
 
 use crate::attribution::Identity;
 
+/// The version of the semantic conventions that all names come from.
+pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.45.0";
+
 /// The host, for what its workloads do not say themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -96,7 +99,7 @@ pub fn instance_id(attributes: &Attributes) -> String {
 #[must_use]
 pub fn sdk(attributes: &Attributes) -> opentelemetry_sdk::Resource {
     let pairs = attributes.iter().map(|(name, value)| KeyValue::new(*name, Arc::clone(value)));
-    opentelemetry_sdk::Resource::builder_empty().with_attributes(pairs).build()
+    opentelemetry_sdk::Resource::builder_empty().with_schema_url(pairs, SCHEMA_URL).build()
 }
 
 /// For requests made by hand.

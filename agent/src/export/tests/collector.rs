@@ -27,9 +27,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::*;
 use parking_lot::Mutex;
 use prost::Message;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::codec::CompressionEncoding;
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Code, Request, Response as Answer, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -82,7 +85,29 @@ impl Collector {
         Self::at(protocol, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
+    /// One that speaks only TLS, under the authority in `tls/ca.pem`, as `localhost`.
+    pub(super) fn secure(protocol: Protocol) -> Self {
+        Self::serving(SocketAddr::from(([127, 0, 0, 1], 0)), move |listener, log| async move {
+            match protocol {
+                Protocol::Grpc => grpc(listener, log, Some(identity())).await,
+                Protocol::HttpProtobuf => https(listener, log).await,
+            }
+        })
+    }
+
     pub(super) fn at(protocol: Protocol, address: SocketAddr) -> Self {
+        Self::serving(address, move |listener, log| async move {
+            match protocol {
+                Protocol::Grpc => grpc(listener, log, None).await,
+                Protocol::HttpProtobuf => http(listener, log).await,
+            }
+        })
+    }
+
+    fn serving<F: Future<Output = ()> + Send + 'static>(
+        address: SocketAddr,
+        serve: impl FnOnce(TcpListener, Log) -> F + Send + 'static,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
@@ -92,11 +117,7 @@ impl Collector {
         let log = Log::default();
         let serving = log.clone();
         runtime.spawn(async move {
-            let listener = TcpListener::from_std(socket).unwrap();
-            match protocol {
-                Protocol::Grpc => grpc(listener, serving).await,
-                Protocol::HttpProtobuf => http(listener, serving).await,
-            }
+            serve(TcpListener::from_std(socket).unwrap(), serving).await;
         });
         Self { address, log, runtime: Some(runtime) }
     }
@@ -235,9 +256,20 @@ impl LogsService for Log {
     }
 }
 
-async fn grpc(listener: TcpListener, log: Log) {
+const CERTIFICATE: &[u8] = include_bytes!("tls/server.pem");
+const KEY: &[u8] = include_bytes!("tls/server.key");
+
+fn identity() -> Identity {
+    Identity::from_pem(CERTIFICATE, KEY)
+}
+
+async fn grpc(listener: TcpListener, log: Log, identity: Option<Identity>) {
     let gzip = CompressionEncoding::Gzip;
-    tonic::transport::Server::builder()
+    let mut server = tonic::transport::Server::builder();
+    if let Some(identity) = identity {
+        server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+    }
+    server
         .add_service(TraceServiceServer::new(log.clone()).accept_compressed(gzip))
         .add_service(MetricsServiceServer::new(log.clone()).accept_compressed(gzip))
         .add_service(LogsServiceServer::new(log).accept_compressed(gzip))
@@ -246,9 +278,35 @@ async fn grpc(listener: TcpListener, log: Log) {
         .unwrap();
 }
 
+fn router(log: Log) -> Router {
+    Router::new().route("/v1/{signal}", post(take)).with_state(log)
+}
+
 async fn http(listener: TcpListener, log: Log) {
-    let router = Router::new().route("/v1/{signal}", post(take)).with_state(log);
-    axum::serve(listener, router).await.unwrap();
+    axum::serve(listener, router(log)).await.unwrap();
+}
+
+async fn https(listener: TcpListener, log: Log) {
+    let chain = CertificateDer::pem_slice_iter(CERTIFICATE).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let router = router(log);
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = hyper_util::service::TowerToHyperService::new(router);
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+        });
+    }
 }
 
 async fn take(
