@@ -419,6 +419,14 @@ async fn a_stop_sends_what_is_held_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_with_nothing_held_ends_at_once() {
+    let exporters = start(&settings("http://127.0.0.1:9", Protocol::Grpc));
+    let begun = Moment::now();
+    exporters.shutdown(Duration::from_secs(30)).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_without_a_collector_ends_in_time_and_counts_everything() {
     let mut settings = settings("http://127.0.0.1:9", Protocol::Grpc);
     settings.otlp.batch.items = 8;
