@@ -94,9 +94,8 @@ impl Environment {
     #[must_use]
     pub fn unknown(&self, known: &BTreeSet<String>, keys: &[String]) -> Vec<Problem> {
         let ours = self.0.keys().filter(|name| name.starts_with(PREFIX));
-        let unknown = ours.filter(|name| {
-            !known.contains(*name) && *name != FILE && !is_service_link(name)
-        });
+        let unknown =
+            ours.filter(|name| !known.contains(*name) && *name != FILE && !is_service_link(name));
         unknown
             .map(|name| Problem {
                 origin: Origin::Environment(name.clone()),

@@ -36,7 +36,7 @@ impl<T: Setting + PartialOrd + 'static> Bounds<T> {
 impl Bounds<super::value::Size> {
     /// A power of two; both ends included.
     pub fn power_of_two(low: super::value::Size, high: super::value::Size) -> Self {
-        let text = format!("a power of two from `{low}` to `{high}`");
+        let text = format!("that is a power of two from `{low}` to `{high}`");
         let holds = move |size: &super::value::Size| {
             size.0.is_power_of_two() && *size >= low && *size <= high
         };
@@ -238,7 +238,8 @@ fn check<T: Setting>(node: &Node, bounds: &Bounds<T>) -> Result<T, Vec<Fault>> {
     if bounds.holds.as_ref().is_none_or(|holds| holds(&value)) {
         return Ok(value);
     }
-    Err(vec![Fault::at(node, format!("{} is out of range", node.describe()), bounds.text.clone())])
+    let fault = format!("{} is not in the range", node.describe());
+    Err(vec![Fault::at(node, fault, format!("a {} {}", T::kind(), bounds.text))])
 }
 
 fn lookup<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
@@ -271,11 +272,8 @@ fn unknown_in_file(
         return;
     };
     for (name, node) in map {
-        let path = if prefix.is_empty() {
-            name.text.clone()
-        } else {
-            format!("{prefix}.{}", name.text)
-        };
+        let path =
+            if prefix.is_empty() { name.text.clone() } else { format!("{prefix}.{}", name.text) };
         let below = format!("{path}.");
         if keys.contains(&path) {
             continue;

@@ -72,7 +72,7 @@ pub fn markdown() -> String {
 fn key(entry: &Entry) -> String {
     let range = match entry.range.as_str() {
         "" => String::new(),
-        range => format!(", {range}"),
+        range => format!(" {range}"),
     };
     let mut variables = vec![format!("`{}`", Environment::name(&entry.path))];
     variables.extend(entry.standard.iter().map(|name| format!("`{name}`")));

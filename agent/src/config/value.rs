@@ -121,7 +121,7 @@ fn read_plain<T: Setting>(node: &Node, value: impl Fn(&str) -> Option<T>) -> Res
     if let Some(value) = plain(node).and_then(&value) {
         return Ok(value);
     }
-    let fault = Fault::not(node, &T::kind(), T::expected());
+    let fault = Fault::not(node, &format!("a {}", T::kind()), T::expected());
     let unquoted = scalar(node).is_some_and(|text| value(text).is_some());
     Err(vec![if unquoted { fault.remedy("remove the quotes") } else { fault }])
 }
