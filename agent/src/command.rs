@@ -208,8 +208,8 @@ fn examples(examples: &[(&str, &str)]) -> String {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Configuration")]
 pub struct Layers {
-    /// Configuration in YAML; without it the defaults apply.
-    #[arg(long, value_name = "FILE", env = FILE)]
+    /// Configuration in YAML; without it the defaults apply [env: MESHTAP_CONFIG]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address of /metrics, /healthz and /readyz [key: listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -245,9 +245,10 @@ impl Layers {
 
     fn raw(&self, environment: Environment) -> Result<RawConfig, Error> {
         let flags = self.given();
+        let file = self.config.clone().or_else(|| environment.get(FILE).map(PathBuf::from));
         let raw = RawConfig { file: None, environment, flags };
-        match self.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => raw.with_file(path),
+        match file {
+            Some(path) => raw.with_file(&path),
             None => Ok(raw),
         }
     }

@@ -27,7 +27,7 @@ pub use problem::{Error, Origin, Problem};
 pub use reader::{Given, RawConfig, Read};
 pub use rule::{NameMatch, NameRule, RouteRule};
 pub use settings::{
-    AccessLog, Capture, Containers, Dns, Level, Log, LogFormat, Prometheus, Protocol, Routes,
+    AccessLog, Capture, Containers, Dns, Host, Level, Log, LogFormat, Prometheus, Protocol, Routes,
     Semantics, Series, Traces,
 };
 pub use value::Size;
@@ -51,7 +51,9 @@ pub struct Config {
     pub routes: Routes,
     /// Names for workloads.
     pub names: Vec<NameRule>,
-    /// How containers are named.
+    /// Where the facts of the host are.
+    pub host: Host,
+    /// Where container runtimes keep their state.
     pub containers: Containers,
     /// What is learnt from DNS.
     pub dns: Dns,
@@ -108,6 +110,7 @@ impl Config {
             capture: Capture::read(reader),
             protocol: Protocol::read(reader),
             routes: Routes::read(reader),
+            host: Host::read(reader),
             containers: Containers::read(reader),
             dns: Dns::read(reader),
             series: Series::read(reader),
@@ -130,6 +133,10 @@ impl Config {
                 self.otlp.batch, self.otlp.queue
             );
             reader.refuse("otlp.batch", &fault, "make `otlp.queue` at least as large");
+        }
+        if self.dns.floor > self.dns.ceiling {
+            let fault = "the least time that a name counts is longer than the most";
+            reader.refuse("dns.floor", fault, "make `dns.ceiling` at least as long");
         }
         if self.access_log.otlp && self.destination(SignalKind::Logs).is_none() {
             let fault = "there is no collector to send log records to";

@@ -19,7 +19,7 @@ pub(super) static EXAMPLES: LazyLock<String> = LazyLock::new(|| {
         ("sudo meshtap run", "metrics on http://127.0.0.1:9990/metrics, nothing else needed"),
         ("sudo meshtap run --config /etc/meshtap.yaml", "with a configuration"),
         (
-            "sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 meshtap run",
+            "sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 meshtap run",
             "also to an OpenTelemetry collector",
         ),
         ("sudo meshtap run --set series.limit=50000 --log-level debug", "try something out"),

@@ -52,7 +52,7 @@ impl Setting for Endpoint {
         "URL".to_owned()
     }
     fn expected() -> String {
-        "a URL, for example `http://localhost:4317`".to_owned()
+        "a URL, for example `http://localhost:4318`".to_owned()
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let text = scalar(node).unwrap_or_default();
@@ -103,9 +103,12 @@ impl Setting for Headers {
         let mut faults = Vec::new();
         for (name, node) in map {
             let key = HeaderName::from_bytes(name.text.as_bytes());
-            let text = scalar(node).unwrap_or_default();
-            match (key, HeaderValue::from_str(text)) {
-                (Ok(key), Ok(mut value)) => {
+            let value = match &node.content {
+                Content::Scalar { text, .. } => HeaderValue::from_str(text).ok(),
+                Content::List(_) | Content::Map(_) => None,
+            };
+            match (key, value) {
+                (Ok(key), Some(mut value)) => {
                     value.set_sensitive(true);
                     headers.push((key, value));
                 }
@@ -114,7 +117,7 @@ impl Setting for Headers {
                     let node = Node { place: name.place, content: node.content.clone() };
                     faults.push(Fault::at(&node, fault, Self::expected()));
                 }
-                (_, Err(_)) => {
+                (_, None) => {
                     let fault = format!("the value of `{}` is not a header's value", name.text);
                     faults.push(Fault::at(node, fault, "visible ASCII characters".to_owned()));
                 }

@@ -30,7 +30,7 @@ pub struct Standard {
 impl Standard {
     /// Means the same as the key.
     pub fn same(name: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: name.into(), translate: |text, _| Ok(Some(text.to_owned())) }
+        Self { name: name.into(), translate: |text, _| Ok(Some(text.trim().to_owned())) }
     }
 
     /// A whole number of milliseconds.

@@ -3,13 +3,14 @@
 //! What OpenTelemetry's variables say of one signal is stronger than what they say of
 //! all: so it is here, in every layer.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::destination::{Endpoint, Headers};
 use super::environment::{Environment, Standard, fault};
 use super::reader::{Bounds, Key, Reader};
 use super::settings::section;
-use super::value::{Fault, choice};
+use super::value::{Fault, Size, choice};
 
 choice! {
     /// How OTLP is spoken.
@@ -60,18 +61,18 @@ section! {
         /// Send at all.
         enabled: bool = true, Bounds::any(),
             or Standard { name: "OTEL_SDK_DISABLED".into(), translate: not_disabled };
-        /// The collector, for example `http://localhost:4317`. For `http/protobuf` the path of
+        /// The collector, for example `http://localhost:4318`. For `http/protobuf` the path of
         /// each signal (`/v1/metrics`, …) is added; a signal's own endpoint is taken as it is.
         endpoint: Option<Endpoint> = None, Bounds::any(),
             or Standard::same("OTEL_EXPORTER_OTLP_ENDPOINT");
         /// How it is spoken to.
-        protocol: OtlpProtocol = OtlpProtocol::Grpc, Bounds::any(),
+        protocol: OtlpProtocol = OtlpProtocol::HttpProtobuf, Bounds::any(),
             or Standard::same("OTEL_EXPORTER_OTLP_PROTOCOL");
         /// Headers of every request; their values are never shown.
         headers: Headers = Headers::default(), Bounds::any(),
             or Standard::same("OTEL_EXPORTER_OTLP_HEADERS");
         /// Compression of every request.
-        compression: Compression = Compression::Gzip, Bounds::any(),
+        compression: Compression = Compression::None, Bounds::any(),
             or Standard::same("OTEL_EXPORTER_OTLP_COMPRESSION");
         /// How long one attempt may take.
         timeout: Duration = Duration::from_secs(10),
@@ -81,13 +82,27 @@ section! {
         interval: Duration = Duration::from_secs(60),
             Bounds::between(Duration::from_millis(100), Duration::from_secs(3600)),
             or Standard::milliseconds("OTEL_METRIC_EXPORT_INTERVAL");
-        /// Spans, and as many log records, that wait for a collector that is slow or down;
-        /// what comes on top is dropped and counted.
-        queue: usize = 8192, Bounds::between(16, 1_048_576);
-        /// Messages of metrics that wait for a collector that is slow or down.
-        metrics_queue: usize = 4, Bounds::between(1, 1024);
+        /// Certificates (PEM) of the authorities to trust; `null`: those of the system.
+        certificate: Option<PathBuf> = None, Bounds::any(),
+            or Standard::same("OTEL_EXPORTER_OTLP_CERTIFICATE");
+        /// Give up what could not be delivered for so long; `null`: never, the bounds of the
+        /// queues decide.
+        give_up_after: Option<Duration> = None, Bounds::any();
+        /// Spans, and as many log records, that wait for a collector that is slow or down; what
+        /// comes on top is dropped and counted.
+        queue: usize = 8192, Bounds::between(16, 1_048_576),
+            or Standard::same("OTEL_BSP_MAX_QUEUE_SIZE");
+        /// Memory that either of them may take.
+        queue_bytes: Size = Size(16 << 20), Bounds::between(Size(1 << 20), Size(1 << 30));
         /// Spans or log records in one message.
-        batch: usize = 512, Bounds::between(1, 65_536);
+        batch: usize = 1024, Bounds::between(1, 65_536),
+            or Standard::same("OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
+        /// Memory of one message, before compression.
+        batch_bytes: Size = Size(1 << 20), Bounds::between(Size(16 << 10), Size(64 << 20));
+        /// How long a message waits for more.
+        batch_delay: Duration = Duration::from_secs(1),
+            Bounds::between(Duration::from_millis(10), Duration::from_secs(60)),
+            or Standard::milliseconds("OTEL_BSP_SCHEDULE_DELAY");
     }
 }
 
@@ -106,6 +121,8 @@ pub struct Signal {
     pub compression: Option<Compression>,
     /// `None`: as `otlp.timeout`.
     pub timeout: Option<Duration>,
+    /// `None`: as `otlp.certificate`.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Signal {
@@ -160,6 +177,12 @@ impl Signal {
                 bounds: Bounds::any(),
                 standard: vec![Standard::milliseconds(variable("TIMEOUT"))],
             }),
+            certificate: optional(
+                reader,
+                path("certificate"),
+                "Certificates of the authorities to trust for this signal.",
+                Standard::same(variable("CERTIFICATE")),
+            ),
         }
     }
 }
@@ -187,6 +210,8 @@ pub struct Destination {
     pub compression: Compression,
     /// Of one attempt.
     pub timeout: Duration,
+    /// PEM file of the authorities to trust; `None`: those of the system.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Otlp {
@@ -208,6 +233,7 @@ impl Otlp {
             headers: signal.headers.as_ref().unwrap_or(&self.headers).clone(),
             compression: signal.compression.unwrap_or(self.compression),
             timeout: signal.timeout.unwrap_or(self.timeout),
+            certificate: signal.certificate.as_ref().or(self.certificate.as_ref()).cloned(),
         })
     }
 }

@@ -40,7 +40,7 @@ routes:
     - /users/{id}/orders/{order}
     - {pattern: /static/*, service: frontend}
 otlp:
-  endpoint: http://collector:4317
+  endpoint: http://collector:4318
 ```
 ";
 

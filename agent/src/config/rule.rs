@@ -89,11 +89,11 @@ pub struct NameRule {
 pub struct NameMatch {
     /// The port it listens on, 1 to 65535.
     pub port: Option<u16>,
-    /// Path of its executable, or the last part of it; may hold `*` and `?`.
+    /// Path of its executable, without a slash its name; a pattern with `*`, `**` and `?`.
     pub executable: Option<String>,
-    /// Its systemd unit, such as `nginx.service`; may hold `*` and `?`.
+    /// Its systemd unit, such as `nginx.service`; a pattern likewise.
     pub unit: Option<String>,
-    /// Its cgroup below the root, such as `/batch.slice/*`; may hold `*` and `?`.
+    /// Its cgroup from the root, such as `/batch.slice/**`; a pattern likewise.
     pub cgroup: Option<String>,
     /// Its address; one address is a network of itself.
     pub address: Option<IpNet>,
@@ -230,9 +230,10 @@ impl Setting for NameRule {
 /// A route that is known beforehand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteRule {
-    /// The service whose paths it is for; `None`: every service.
+    /// The services whose paths it is for, `*` stands for any text; `None`: every service.
     pub service: Option<String>,
-    /// `/users/{id}`: a segment in braces stands for any one segment, a last `*` for all that follow.
+    /// `/users/{id}`: a segment in braces or `*` stands for any one segment, a last `*` for all
+    /// that follow.
     pub pattern: String,
 }
 
@@ -245,21 +246,12 @@ impl RouteRule {
         if pattern.contains(['?', '#']) {
             return Some(format!("`{pattern}` holds a query or fragment; routes are paths alone"));
         }
-        let segments: Vec<&str> = pattern[1..].split('/').collect();
-        let last = segments.len() - 1;
-        segments.iter().enumerate().find_map(|(index, segment)| {
+        pattern[1..].split('/').find_map(|segment| {
             let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
             match name {
-                Some(name) if name.is_empty() || name.contains(['{', '}']) => {
-                    Some(format!("`{segment}` names no parameter"))
-                }
-                None if segment.contains(['{', '}']) => {
-                    Some(format!("`{segment}` is only in part a parameter"))
-                }
-                None if segment.contains('*') && (*segment != "*" || index != last) => {
-                    Some("`*` stands for whole segments at the end only".to_owned())
-                }
-                _ => None,
+                Some("") => Some("`{}` names no parameter".to_owned()),
+                _ if segment == "*" || !name.unwrap_or(segment).contains(['{', '}', '*']) => None,
+                _ => Some(format!("`{segment}` mixes text with `{{`, `}}` or `*`")),
             }
         })
     }

@@ -79,6 +79,10 @@ const fn milliseconds(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+fn paths(paths: &[&str]) -> Vec<PathBuf> {
+    paths.iter().map(PathBuf::from).collect()
+}
+
 /// Reads the keys that belong to no section.
 pub(super) fn listen(reader: &mut Reader<'_>) -> SocketAddr {
     reader.take(Key {
@@ -107,10 +111,11 @@ pub(super) fn names(reader: &mut Reader<'_>) -> Vec<NameRule> {
     reader.take(Key {
         path: "names".to_owned(),
         meaning: "Names for workloads, the first rule that matches wins. All conditions of a \
-                  rule have to hold: `port` (it listens there), `executable` (path or file \
-                  name), `unit` (systemd), `cgroup` (below the root), `address` (address or \
-                  network, also of remote hosts). `executable`, `unit` and `cgroup` may hold `*` \
-                  and `?`.",
+                  rule have to hold: `port` (it listens there), `executable` (path; \
+                  without a slash the file's name), `unit` (systemd, with or without \
+                  `.service`), `cgroup` (path from the root), `address` (address or network, \
+                  also of remote hosts). In `executable`, `unit` and `cgroup` stands `*` for any \
+                  text without slashes, `**` for any text, `?` for one character.",
         default: Vec::new(),
         bounds: Bounds::any(),
         standard: Vec::new(),
@@ -150,20 +155,24 @@ section! {
         /// Connections that are followed at once; beyond it the one idle for longest is forgotten
         /// and counted.
         connections: usize = 65_536, Bounds::between(64, 16_777_216);
-        /// Requests of one connection that may wait for an answer; beyond it the connection's
-        /// calls are counted as lost until it is in step again.
-        requests_per_connection: usize = 1024, Bounds::between(1, 65_536);
+        /// Requests of all connections that may wait for an answer; beyond it the connection idle
+        /// for longest is forgotten and counted.
+        requests: usize = 65_536, Bounds::between(64, 16_777_216);
+        /// Requests of one connection that may wait for an answer; further ones are
+        /// counted as lost calls.
+        requests_per_connection: usize = 4096, Bounds::between(1, 65_536);
     }
 }
 
 section! {
     /// How paths become routes.
     Routes = "routes" {
-        /// Routes that are known beforehand, the first that matches wins: `{id}` stands for any
-        /// one segment, a last `*` for all that follow. With `service` for one service only.
+        /// Routes that are known beforehand, the first that matches wins: `{id}` or `*`
+        /// stands for any one segment, a last `*` for all that follow. With `service` only for
+        /// services of that name, which may hold `*`.
         patterns: Vec<RouteRule> = Vec::new(), Bounds::any();
         /// Routes that one service may have; what comes later is the route `other`.
-        per_service: usize = 100, Bounds::between(1, 10_000);
+        per_service: usize = 256, Bounds::between(1, 10_000);
         /// Learn routes from paths that no pattern matches. Without it such a path has the
         /// route `other`.
         learn: bool = true, Bounds::any();
@@ -171,13 +180,28 @@ section! {
 }
 
 section! {
-    /// How containers are named.
+    /// Where the facts of the host are. An agent in a container has them mounted elsewhere.
+    Host = "host" {
+        /// `host.name` of everything on this host; `null`: as the kernel says.
+        name: Option<String> = None, Bounds::any();
+        /// The host's `/proc`.
+        proc: PathBuf = PathBuf::from("/proc"), Bounds::any();
+        /// Root of the cgroup v2 hierarchy; `null`: it is searched for.
+        cgroup: Option<PathBuf> = None, Bounds::any();
+    }
+}
+
+section! {
+    /// Where container runtimes keep their state, which is read for the names of containers.
     Containers = "containers" {
-        /// Where the runtimes keep their state; searched for the names of containers.
-        roots: Vec<PathBuf> = [
-            "/var/lib/docker", "/run/containerd", "/var/lib/containers", "/run/containers",
-            "/run/crio", "/run/systemd/machines",
-        ].map(PathBuf::from).to_vec(), Bounds::any();
+        /// Data roots of docker.
+        docker: Vec<PathBuf> = paths(&["/var/lib/docker"]), Bounds::any();
+        /// Storage roots of podman and CRI-O.
+        storage: Vec<PathBuf> =
+            paths(&["/var/lib/containers/storage", "/run/containers/storage"]), Bounds::any();
+        /// Bundles of containerd: a directory for every namespace, in it one for every container.
+        bundles: Vec<PathBuf> = paths(&["/run/containerd/io.containerd.runtime.v2.task"]),
+            Bounds::any();
     }
 }
 
@@ -187,9 +211,11 @@ section! {
         /// Name remote addresses by the DNS answers that led to them.
         learn: bool = true, Bounds::any();
         /// Addresses that are remembered; beyond it the oldest is forgotten and counted.
-        addresses: usize = 16_384, Bounds::between(16, 1_048_576);
-        /// How long a name outlives its TTL: connections live longer than answers.
-        grace: Duration = seconds(300), Bounds::between(Duration::ZERO, seconds(86_400));
+        addresses: usize = 8192, Bounds::between(16, 1_048_576);
+        /// A name counts at least so long, whatever its TTL: connections live longer.
+        floor: Duration = seconds(60), Bounds::between(Duration::ZERO, seconds(86_400));
+        /// A name counts at most so long, whatever its TTL.
+        ceiling: Duration = seconds(86_400), Bounds::between(seconds(1), seconds(604_800));
     }
 }
 

@@ -333,7 +333,7 @@ impl<T: Setting> Setting for Option<T> {
         if node.is_null() { Ok(None) } else { T::read(node).map(Some) }
     }
     fn node(text: &str) -> Result<Node, Vec<Fault>> {
-        T::node(text)
+        if text == "null" { String::node(text) } else { T::node(text) }
     }
     fn show(&self) -> String {
         self.as_ref().map_or_else(|| "null".to_owned(), T::show)
