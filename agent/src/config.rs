@@ -12,6 +12,7 @@ pub mod problem;
 pub mod reader;
 pub mod reference;
 pub mod rule;
+pub mod scalar;
 pub mod settings;
 pub mod value;
 
@@ -26,11 +27,11 @@ pub use otlp::{Compression, Destination, Otlp, OtlpProtocol, Signal, SignalKind}
 pub use problem::{Error, Origin, Problem};
 pub use reader::{Given, RawConfig, Read};
 pub use rule::{NameMatch, NameRule, RouteRule};
+pub use scalar::Size;
 pub use settings::{
     AccessLog, Capture, Containers, Dns, Host, Level, Log, LogFormat, Prometheus, Protocol, Routes,
     Semantics, Series, Traces,
 };
-pub use value::Size;
 
 use reader::Reader;
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::destination::{Endpoint, Headers};
 use super::environment::{Environment, Standard, fault};
 use super::reader::{Bounds, Key, Reader};
+use super::scalar::Size;
 use super::settings::section;
-use super::value::{Fault, Size, choice};
+use super::value::{Fault, choice};
 
 choice! {
     /// How OTLP is spoken.
@@ -87,7 +88,8 @@ section! {
             or Standard::same("OTEL_EXPORTER_OTLP_CERTIFICATE");
         /// Give up what could not be delivered for so long; `null`: never, the bounds of the
         /// queues decide.
-        give_up_after: Option<Duration> = None, Bounds::any();
+        give_up_after: Option<Duration> = None,
+            Bounds::between_if_given(Duration::from_secs(1), Duration::from_secs(86_400));
         /// Spans, and as many log records, that wait for a collector that is slow or down; what
         /// comes on top is dropped and counted.
         queue: usize = 8192, Bounds::between(16, 1_048_576),
@@ -174,7 +176,10 @@ impl Signal {
                 path: path("timeout"),
                 meaning: "How long one attempt may take for this signal.",
                 default: None,
-                bounds: Bounds::any(),
+                bounds: Bounds::between_if_given(
+                    Duration::from_millis(10),
+                    Duration::from_secs(600),
+                ),
                 standard: vec![Standard::milliseconds(variable("TIMEOUT"))],
             }),
             certificate: optional(

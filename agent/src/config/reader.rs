@@ -10,12 +10,15 @@ use std::sync::Arc;
 use super::document::{Content, Node, Place};
 use super::environment::{Environment, Standard};
 use super::problem::{Origin, Problem};
+use super::scalar::Size;
 use super::value::{Fault, Setting, nearest};
+
+type Predicate<T> = Box<dyn Fn(&T) -> bool>;
 
 /// Which values of its type a key takes.
 pub struct Bounds<T> {
     text: String,
-    holds: Option<Box<dyn Fn(&T) -> bool>>,
+    holds: Option<Predicate<T>>,
 }
 
 impl<T: Setting> Bounds<T> {
@@ -33,13 +36,22 @@ impl<T: Setting + PartialOrd + 'static> Bounds<T> {
     }
 }
 
-impl Bounds<super::value::Size> {
+impl<T: Setting + PartialOrd + 'static> Bounds<Option<T>> {
+    /// Nothing, or both ends included.
+    pub fn between_if_given(low: T, high: T) -> Self {
+        let Bounds { text, holds } = Bounds::between(low, high);
+        let holds = holds.map(|holds| -> Predicate<Option<T>> {
+            Box::new(move |value| value.as_ref().is_none_or(&holds))
+        });
+        Self { text, holds }
+    }
+}
+
+impl Bounds<Size> {
     /// A power of two; both ends included.
-    pub fn power_of_two(low: super::value::Size, high: super::value::Size) -> Self {
+    pub fn power_of_two(low: Size, high: Size) -> Self {
         let text = format!("that is a power of two from `{low}` to `{high}`");
-        let holds = move |size: &super::value::Size| {
-            size.0.is_power_of_two() && *size >= low && *size <= high
-        };
+        let holds = move |size: &Size| size.0.is_power_of_two() && *size >= low && *size <= high;
         Self { text, holds: Some(Box::new(holds)) }
     }
 }

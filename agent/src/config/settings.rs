@@ -11,7 +11,8 @@ use meshtap_ebpf::limits;
 use super::environment::{Standard, fault};
 use super::reader::{Bounds, Key, Reader};
 use super::rule::{NameRule, RouteRule};
-use super::value::{Size, choice};
+use super::scalar::Size;
+use super::value::choice;
 
 /// Defines the keys of one section and the struct that holds their values.
 macro_rules! section {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::reader::Read;
 use super::value::Setting;
 use super::*;
@@ -429,4 +431,30 @@ capture:
         printed.contains("\n  idle: 1m30s                                 # flag --set\n"),
         "{printed}"
     );
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_more_than_refused(
+        text in "(?s).*|([a-z_.]{0,9}[-:\\[\\]{},&*!|>'\"# \n]{1,3}){0,40}",
+    ) {
+        if let Ok(raw) = RawConfig::default().with_text("m.yaml", &text) {
+            let _ = Config::read(&raw).map_err(|error| error.to_string());
+        }
+    }
+
+    #[test]
+    fn no_value_is_more_than_refused(
+        key in 0_usize..100,
+        text in "(?s).*|[0-9a-zµ. ]{0,12}|[\\[{].*",
+    ) {
+        let keys = reference::definitions();
+        let paths: Vec<&str> = keys.iter().filter_map(|read| match read {
+            Read::Key(entry) => Some(entry.path.as_str()),
+            Read::Section { .. } => None,
+        }).collect();
+        let flags = vec![flag(paths[key % paths.len()], &text)];
+        let raw = RawConfig { flags, ..RawConfig::default() };
+        let _ = Config::read(&raw).map_err(|error| error.to_string());
+    }
 }

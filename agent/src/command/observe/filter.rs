@@ -191,6 +191,18 @@ impl Condition {
             _ => true,
         }
     }
+
+    /// Whether it holds for all calls of a loss, whatever else they were.
+    fn must_hold(&self, lost: &LostLine<'_>) -> bool {
+        let must = |who: &Who, end: &Option<End<'_>>| end.as_ref().is_some_and(|e| who.matches(e));
+        match self {
+            Self::From(who) => must(who, &lost.client),
+            Self::To(who) => must(who, &lost.server),
+            Self::Service(who) => must(who, &lost.client) || must(who, &lost.server),
+            Self::Port(port) => lost.server.as_ref().and_then(|end| end.port) == Some(*port),
+            _ => false,
+        }
+    }
 }
 
 /// Which calls are shown.
@@ -211,8 +223,8 @@ impl Filter {
     /// Whether a loss is shown: where lost calls may have been among those that are shown.
     #[must_use]
     pub fn shows_lost(&self, lost: &LostLine<'_>) -> bool {
-        // What --not takes away may hold for some of the lost calls and not for others.
         self.each_kind(|condition| condition.may_hold(lost))
+            && !self.unwanted.iter().any(|condition| condition.must_hold(lost))
     }
 
     fn each_kind(&self, holds: impl Fn(&Condition) -> bool) -> bool {

@@ -188,6 +188,8 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::examples::call;
     use super::*;
     use crate::protocol::Cause;
@@ -301,5 +303,33 @@ mod tests {
         merge.put(end(Side::Client, 1, 5 * MS), &mut ready);
         merge.expire(10_500 * MS, &mut ready);
         assert_eq!(seen(&mut ready), ["c1"]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_end_comes_out_exactly_once_and_no_more_are_held_than_said(
+            ends in prop::collection::vec(
+                (any::<bool>(), 0_u64..6, 0_u64..3_000, any::<bool>()), 0..80,
+            ),
+        ) {
+            let (mut merge, mut ready) = (Merge::new(3), Vec::new());
+            for (socket, (client, pair, at, observed)) in ends.iter().enumerate() {
+                let side = if *client { Side::Client } else { Side::Server };
+                let mut end = end(side, *pair, at * MS);
+                (end.exchange.socket, end.peer_observed) = (socket as u64, *observed);
+                merge.put(end, &mut ready);
+                prop_assert!(merge.waiting.len() <= 3);
+                prop_assert_eq!(merge.waiting.len(), merge.deadlines.len());
+            }
+            merge.drain(&mut ready);
+            let mut sockets: Vec<u64> = ready
+                .iter()
+                .flat_map(|call| [call.client(), call.server()])
+                .flatten()
+                .map(|end| end.exchange.socket)
+                .collect();
+            sockets.sort_unstable();
+            prop_assert_eq!(sockets, (0..ends.len() as u64).collect::<Vec<_>>());
+        }
     }
 }

@@ -127,7 +127,9 @@ fn a_loss_is_hidden_only_where_its_ends_are_known_and_excluded() {
         (&["--service", "pay"], true),
         (&["--port", "80"], false),
         (&["--status", "5xx", "--errors", "--path", "/x"], true),
-        (&["--not", "--to", "checkout"], true),
+        (&["--not", "--to", "checkout"], false),
+        (&["--not", "--from", "curl"], true),
+        (&["--not", "--status", "200"], true),
     ] {
         assert_eq!(filter(words).shows_lost(&line), expected, "{words:?}");
     }
