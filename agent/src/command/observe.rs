@@ -20,6 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{Exit, Failure, Layers, Output, Session, run};
 use crate::attribution::Call;
+use crate::config::Level;
 pub use filter::Filter;
 use line::Line;
 pub use line::Lost;
@@ -321,7 +322,11 @@ fn wall_offset_ns() -> u64 {
 /// # Errors
 /// Of the configuration, or of the session.
 pub fn observe(arguments: Arguments, session: &impl Session) -> Result<(), Failure> {
-    let (config, _) = arguments.layers.load()?;
+    let (mut config, read) = arguments.layers.load()?;
+    if !read.iter().any(|read| read.gives("log.level")) {
+        // Lines of information between the calls are in the way of a person.
+        config.log.level = Level::Warn;
+    }
     run::log_to_standard_error(&config);
     let output: Output = Box::new(io::stdout());
     let observer = Observer::new(arguments.limits.options(arguments.filter), output);

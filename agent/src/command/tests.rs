@@ -11,13 +11,13 @@ use super::*;
 #[derive(Default)]
 struct Noted {
     asked: Cell<&'static str>,
-    listen: Cell<String>,
+    level: Cell<Option<Level>>,
 }
 
 impl Noted {
     fn note(&self, what: &'static str, config: &Config) {
         self.asked.set(what);
-        self.listen.set(config.listen.to_string());
+        self.level.set(Some(config.log.level));
     }
 }
 
@@ -78,7 +78,11 @@ fn exit_codes_are_the_documented_numbers() {
     let noted = Noted::default();
     assert_eq!(execute_words(&noted, &["run"]), 0);
     assert_eq!(noted.asked.get(), "run");
+    assert_eq!(noted.level.get(), Some(Level::Info));
     assert_eq!(execute_words(&noted, &["observe", "--count", "1"]), 3);
+    assert_eq!(noted.level.get(), Some(Level::Warn), "the view is not interrupted");
+    assert_eq!(execute_words(&noted, &["observe", "--log-level", "debug"]), 3);
+    assert_eq!(noted.level.get(), Some(Level::Debug));
     assert_eq!(execute_words(&noted, &["doctor", "--json"]), 0);
     assert_eq!(noted.asked.get(), "doctor");
     for wrong in [

@@ -138,16 +138,7 @@ impl Signal {
         let path = |key: &str| format!("otlp.{name}.{key}");
         let variable = |end: &str| format!("OTEL_EXPORTER_OTLP_{upper}_{end}");
         Self {
-            enabled: reader.take(Key {
-                path: path("enabled"),
-                meaning: "Send this signal.",
-                default: true,
-                bounds: Bounds::any(),
-                standard: vec![Standard {
-                    name: format!("OTEL_{upper}_EXPORTER").into(),
-                    translate: exporter,
-                }],
-            }),
+            enabled: enabled(reader, path("enabled"), format!("OTEL_{upper}_EXPORTER")),
             endpoint: optional(
                 reader,
                 path("endpoint"),
@@ -190,6 +181,16 @@ impl Signal {
             ),
         }
     }
+}
+
+fn enabled(reader: &mut Reader<'_>, path: String, variable: String) -> bool {
+    reader.take(Key {
+        path,
+        meaning: "Send this signal.",
+        default: true,
+        bounds: Bounds::any(),
+        standard: vec![Standard { name: variable.into(), translate: exporter }],
+    })
 }
 
 fn optional<T: super::value::Setting>(

@@ -127,6 +127,14 @@ pub enum Read {
     Key(Entry),
 }
 
+impl Read {
+    /// Whether it is the key at `path`, and somebody gave its value.
+    #[must_use]
+    pub fn gives(&self, path: &str) -> bool {
+        matches!(self, Self::Key(entry) if entry.path == path && entry.origin != Origin::Default)
+    }
+}
+
 /// Reads keys out of a [`RawConfig`].
 pub struct Reader<'a> {
     raw: &'a RawConfig,

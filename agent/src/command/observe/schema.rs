@@ -1,5 +1,7 @@
 //! The meaning of every field of `observe --json`, and `docs/observe.md`.
 
+use crate::protocol::Cause;
+
 /// A field: its name, its type in JSON, its meaning.
 pub type Field = (&'static str, &'static str, &'static str);
 
@@ -126,7 +128,8 @@ cells are shortened.
 
 The program ends with exit code 0 after `--count` calls, after `--duration`, on SIGINT or
 SIGTERM, or when the reader of its output goes away, and says on standard error how many
-calls it showed, filtered out and lost.
+calls it showed, filtered out and lost. Of itself it says warnings and errors only,
+unless `log.level` is given.
 
 ## Filters
 
@@ -175,8 +178,6 @@ pub fn markdown() -> String {
     }
     text
 }
-
-use crate::protocol::Cause;
 
 const CAUSES: [(Cause, &str); 6] = [
     (Cause::Closed, "the other end closed before the answer, or before its end"),
