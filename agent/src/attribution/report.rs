@@ -95,6 +95,7 @@ impl Attributor {
         let side = self.side(connection);
         let ends = self.ends(cookie, side);
         Some(ConnectionReport {
+            socket: cookie,
             side,
             client: ends.client,
             server: ends.server,
