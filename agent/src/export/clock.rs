@@ -59,6 +59,13 @@ impl SharedClock {
         Clock { unix_minus_monotonic: self.0.load(Ordering::Relaxed) }
     }
 
+    /// Nanoseconds since 1970 now, by the offset of the last sample.
+    #[must_use]
+    pub fn unix_now_ns(&self) -> u64 {
+        let monotonic = nanoseconds(ClockId::Monotonic);
+        self.get().unix_ns(u64::try_from(monotonic).unwrap_or_default())
+    }
+
     /// Reads the clocks again.
     pub fn resample(&self) {
         self.0.store(Clock::sample().unix_minus_monotonic, Ordering::Relaxed);
