@@ -1,5 +1,245 @@
 //! Stage 4: calls, or summaries of calls, become bounded series.
+//!
+//! Owns what is counted, under which labels, and for how long; refuses to know who reads
+//! it. Pure: time comes with the calls. One owner, no locks.
+//!
+//! **Nothing is lost from totals**: what finds no room in the budget of series is counted
+//! in one overflow series per metric. **No counter goes back without a new start time.**
 
+pub mod definition;
+mod edge;
+pub mod histogram;
+pub mod labels;
+mod series;
+mod shortcut;
 pub mod snapshot;
+pub mod summary;
 
+use ahash::AHashMap;
+
+use crate::attribution::{Call, Party};
+use crate::protocol::Side;
+use definition::MetricId;
+use labels::Words;
+use series::{SeriesTable, SlotId};
+use shortcut::{CallKey, CallSeries, EdgeKey, EdgeSeries, Shortcuts};
+use summary::CallFacts;
+
+pub use definition::{DEFINITIONS, Definition};
+pub use histogram::Tally;
 pub use snapshot::{Family, Label, Metric, Series, Snapshot, Value};
+pub use summary::{CallSummary, Method};
+
+/// Bounds of the stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregationSettings {
+    /// Series of all metrics together, overflow series included. Where it is less than
+    /// one for each metric, every metric has its overflow series all the same.
+    pub series_limit: usize,
+    /// A series that nothing touched for this long is dropped.
+    pub idle_ns: u64,
+    /// Open connections that are followed for the gauge of active ones.
+    pub connection_limit: usize,
+}
+
+impl Default for AggregationSettings {
+    fn default() -> Self {
+        Self { series_limit: 10_000, idle_ns: 600_000_000_000, connection_limit: 65_536 }
+    }
+}
+
+/// How full the stage is, and what it had no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Series that stand, overflow series included.
+    pub series: usize,
+    /// See [`AggregationSettings::series_limit`].
+    pub series_limit: usize,
+    /// Updates that went to an overflow series.
+    pub overflowed: u64,
+    /// Series that were dropped because they were idle.
+    pub expired: u64,
+    /// Open connections that are followed.
+    pub connections: usize,
+    /// See [`AggregationSettings::connection_limit`].
+    pub connection_limit: usize,
+    /// Connections that the gauge of active ones lacks, for want of room.
+    pub connections_dropped: u64,
+    /// Shortcuts to series.
+    pub shortcuts: usize,
+    /// Shortcuts that there may be.
+    pub shortcut_limit: usize,
+    /// Shortcuts that were dropped for want of room.
+    pub shortcuts_dropped: u64,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Aggregator {
+    settings: AggregationSettings,
+    start_unix_ns: u64,
+    series: SeriesTable,
+    words: Words,
+    calls: Shortcuts<CallKey, CallSeries>,
+    edges: Shortcuts<EdgeKey, EdgeSeries>,
+    // Socket cookie to the gauge that its connection stands in.
+    active: AHashMap<u64, SlotId>,
+    active_dropped: u64,
+}
+
+impl Aggregator {
+    /// An empty stage; `start_unix_ns` is when the agent began to count.
+    #[must_use]
+    pub fn new(settings: AggregationSettings, start_unix_ns: u64) -> Self {
+        Self {
+            settings,
+            start_unix_ns,
+            series: SeriesTable::new(settings.series_limit),
+            words: Words::default(),
+            calls: Shortcuts::new(settings.series_limit),
+            edges: Shortcuts::new(settings.series_limit),
+            active: AHashMap::new(),
+            active_dropped: 0,
+        }
+    }
+
+    /// Counts a call. Costs no allocation where its label set is known.
+    pub fn record(&mut self, call: &Call, time_unix_ns: u64) {
+        let of = self.call_series(&CallFacts::from(call), time_unix_ns);
+        let duration_ns = call.exchange.duration_ns();
+        let series = &mut self.series;
+        series.observe(of.duration, duration_ns, time_unix_ns);
+        series.observe(of.request, call.exchange.request_bytes, time_unix_ns);
+        series.observe(of.response, call.exchange.response_bytes, time_unix_ns);
+        series.observe(of.edge_seconds, duration_ns, time_unix_ns);
+        if let Some((total, failed)) = of.edge_counts {
+            series.add(total, 1, time_unix_ns);
+            series.add(failed, u64::from(of.has_failed), time_unix_ns);
+        }
+    }
+
+    /// Counts many calls; the series are those that [`Self::record`] would have made of them.
+    pub fn record_summary(&mut self, summary: &CallSummary, time_unix_ns: u64) {
+        let calls = summary.durations.count();
+        if calls == 0 {
+            return;
+        }
+        let of = self.call_series(&CallFacts::from(summary), time_unix_ns);
+        let (durations, requests, responses) =
+            (&summary.durations, &summary.request_bytes, &summary.response_bytes);
+        let series = &mut self.series;
+        series.merge(of.duration, &durations.buckets, durations.sum, time_unix_ns);
+        series.merge(of.request, &requests.buckets, requests.sum, time_unix_ns);
+        series.merge(of.response, &responses.buckets, responses.sum, time_unix_ns);
+        series.merge(of.edge_seconds, &durations.buckets, durations.sum, time_unix_ns);
+        if let Some((total, failed)) = of.edge_counts {
+            series.add(total, calls, time_unix_ns);
+            series.add(failed, if of.has_failed { calls } else { 0 }, time_unix_ns);
+        }
+    }
+
+    #[inline]
+    fn call_series(&mut self, facts: &CallFacts<'_>, time_ns: u64) -> CallSeries {
+        let key = CallKey::of(facts);
+        if let Some(known) = self.calls.get(&key) {
+            return *known;
+        }
+        let found = self.find_call_series(facts, time_ns);
+        self.calls.add_call(key, found, facts);
+        found
+    }
+
+    #[cold]
+    fn find_call_series(&mut self, facts: &CallFacts<'_>, time_ns: u64) -> CallSeries {
+        let (duration, request, response, edge_seconds) = match facts.side {
+            Side::Server => (
+                MetricId::HttpServerDuration,
+                MetricId::HttpServerRequestSize,
+                MetricId::HttpServerResponseSize,
+                MetricId::GraphServerSeconds,
+            ),
+            Side::Client => (
+                MetricId::HttpClientDuration,
+                MetricId::HttpClientRequestSize,
+                MetricId::HttpClientResponseSize,
+                MetricId::GraphClientSeconds,
+            ),
+        };
+        let series = &mut self.series;
+        let (http, graph) = (self.words.http(facts), self.words.graph(facts));
+        let local = Some(facts.local());
+        CallSeries {
+            duration: series.slot(duration, local, &http, time_ns),
+            request: series.slot(request, local, &http, time_ns),
+            response: series.slot(response, local, &http, time_ns),
+            edge_seconds: series.slot(edge_seconds, None, &graph, time_ns),
+            edge_counts: facts.counts().then(|| {
+                (
+                    series.slot(MetricId::GraphTotal, None, &graph, time_ns),
+                    series.slot(MetricId::GraphFailed, None, &graph, time_ns),
+                )
+            }),
+            has_failed: facts.has_failed(),
+        }
+    }
+
+    /// Counts calls that took place and are in no other series; `parties` (client, server)
+    /// where they are known. With `calls` 0 the series begins to exist.
+    pub fn lost(
+        &mut self,
+        parties: Option<(&Party, &Party)>,
+        reason: &'static str,
+        calls: u64,
+        time_unix_ns: u64,
+    ) {
+        let names =
+            parties.map(|(client, server)| (client.identity.as_ref(), server.identity.as_ref()));
+        let labels = self.words.lost(names, reason);
+        // Without an edge there are as many series as reasons: they stay, and count from
+        // the agent's start.
+        let start_ns = if parties.is_some() { time_unix_ns } else { self.start_unix_ns };
+        let slot = self.series.slot(MetricId::CallsLost, None, &labels, start_ns);
+        if parties.is_none() {
+            self.series.keep(slot);
+        }
+        self.series.add(slot, calls, time_unix_ns);
+    }
+
+    /// Drops the series that have been idle for too long. Call it before each snapshot.
+    pub fn expire(&mut self, now_unix_ns: u64) {
+        let deadline_ns = now_unix_ns.saturating_sub(self.settings.idle_ns);
+        if self.series.expire(deadline_ns) == 0 {
+            return;
+        }
+        // Shortcuts to overflow series go too: there is room now.
+        let series = &self.series;
+        self.calls.retain(|slot| series.is_own(slot));
+        self.edges.retain(|slot| series.is_own(slot));
+    }
+
+    /// Every series as it stands.
+    #[must_use]
+    pub fn snapshot(&self, now_unix_ns: u64) -> Snapshot {
+        Snapshot { time_unix_ns: now_unix_ns, families: self.series.families() }
+    }
+
+    /// How full the stage is.
+    #[must_use]
+    pub fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            series: self.series.len(),
+            series_limit: self.settings.series_limit,
+            overflowed: self.series.overflowed(),
+            expired: self.series.expired(),
+            connections: self.active.len(),
+            connection_limit: self.settings.connection_limit,
+            connections_dropped: self.active_dropped,
+            shortcuts: self.calls.len() + self.edges.len(),
+            shortcut_limit: self.calls.capacity() + self.edges.capacity(),
+            shortcuts_dropped: self.calls.dropped() + self.edges.dropped(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

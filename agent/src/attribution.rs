@@ -1,5 +1,384 @@
 //! Stage 3: exchanges become [`Call`]s: who called whom.
+//!
+//! Sees every event before the protocol stage does, and remembers whose each socket is.
+//! Time comes with the events; what must be read of the host is asked from a
+//! [`host::Host`], on an event and never on a timer.
 
+pub mod authority;
+mod blind;
 pub mod call;
+pub mod cgroup;
+pub mod connection;
+pub mod container;
+pub mod dns;
+mod edge;
+pub mod hop;
+pub mod host;
+pub mod identity;
+pub mod inventory;
+pub mod join;
+pub mod names;
+mod owner;
+pub mod process;
+pub mod program;
+mod report;
+pub mod settings;
+pub mod unit;
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use meshtap_ebpf::event;
+
+pub use blind::{BlindSpot, blind_spots};
 pub use call::{Call, ConnectionReport, Identity, IdentityKind, Party};
+pub use inventory::Inventory;
+pub use names::NameRule;
+pub use settings::{AttributionSettings, HostPaths};
+
+use cgroup::Cgroups;
+use connection::{Connection, Connections};
+use host::Host;
+use identity::Identities;
+use join::{OFFERS, Offer, Sequences};
+use process::Processes;
+
+use crate::protocol::{Exchange, Side};
+use crate::ring_buffer::Event;
+
+/// Local addresses that accept connections, and who is behind them.
+const SERVERS: usize = 4_096;
+/// Processes whose identity is at hand; a cache of pointers, so its misses lose nothing.
+const OWNERS: usize = 1_024;
+/// Listeners of a service manager whose holders are remembered.
+const HOLDERS: usize = 256;
+
+/// How full a cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// What it holds, as a label: `connections`.
+    pub cache: &'static str,
+    /// Entries held.
+    pub used: usize,
+    /// Entries it may hold.
+    pub bound: usize,
+    /// Entries lost for want of room so far.
+    pub evicted: u64,
+}
+
+/// Names both ends of every exchange and connection.
+pub struct Attributor {
+    settings: AttributionSettings,
+    host: Box<dyn Host>,
+    connections: Connections,
+    processes: Processes,
+    cgroups: Cgroups,
+    identities: Identities,
+    names: dns::Names,
+    sequences: Sequences,
+    hops: edge::Hops,
+    /// Who accepts on which local address.
+    servers: LruCache<SocketAddr, Arc<Identity>, ahash::RandomState>,
+    /// Who besides the service manager holds a listener, and when that was asked.
+    holders: LruCache<SocketAddr, (Option<u32>, u64), ahash::RandomState>,
+    /// Identities by process and cgroup, where no configured name looks at the address too.
+    owners: LruCache<owner::Key, (Arc<process::Facts>, Arc<Identity>), ahash::RandomState>,
+    /// Owners and roles of sockets that were there before the agent.
+    seeds: LruCache<u64, inventory::LocalSocket, ahash::RandomState>,
+    seeded_ns: u64,
+    /// Connections whose beginning is not reported yet, oldest first.
+    unreported: VecDeque<(u64, u64)>,
+    /// Records about connections that were never announced, or are forgotten.
+    strangers: u64,
+    no_route: Arc<str>,
+}
+
+impl fmt::Debug for Attributor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Attributor")
+            .field("occupancy", &self.occupancy())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Attributor {
+    /// For this host.
+    #[must_use]
+    pub fn new(settings: AttributionSettings) -> Self {
+        let host = Box::new(host::real::RealHost::new(settings.paths.clone()));
+        Self::with_host(settings, host)
+    }
+
+    /// For any host.
+    #[must_use]
+    pub fn with_host(settings: AttributionSettings, host: Box<dyn Host>) -> Self {
+        let identities = Identities::new(
+            settings.names.clone(),
+            Arc::clone(&settings.host_name),
+            settings.identities,
+            settings.containers,
+        );
+        Self {
+            host,
+            connections: Connections::new(settings.connections),
+            processes: Processes::new(settings.processes),
+            cgroups: Cgroups::new(settings.cgroups),
+            identities,
+            names: dns::Names::new(
+                settings.dns_addresses,
+                settings.dns_floor_ns,
+                settings.dns_ceiling_ns,
+            ),
+            sequences: Sequences::new(settings.unmatched_requests),
+            hops: edge::Hops::default(),
+            servers: cache(SERVERS),
+            holders: cache(HOLDERS),
+            owners: cache(OWNERS),
+            seeds: cache(settings.connections),
+            seeded_ns: 0,
+            unreported: VecDeque::new(),
+            strangers: 0,
+            no_route: Arc::from(""),
+            settings,
+        }
+    }
+
+    /// Takes what was found on the host before the first event.
+    pub fn seed(&mut self, inventory: Inventory) {
+        self.seeded_ns = inventory.taken_ns;
+        for socket in inventory.sockets {
+            let owner = event::Owner { pid: socket.pid, ..event::Owner::default() };
+            // Read now: its process may be gone when its next packet comes.
+            let facts = self.processes.at(&owner, inventory.taken_ns, &*self.host);
+            if let Some(path) = facts.cgroups.first() {
+                self.cgroups.learn(facts.cgroup_id, path);
+            }
+            self.seeds.push(socket.cookie, socket);
+        }
+    }
+
+    /// Sees one event, before the protocol stage does. What became known of connections
+    /// is appended to `out`.
+    pub fn observe(&mut self, event: &Event<'_>, out: &mut Vec<ConnectionReport>) {
+        match event {
+            Event::Opened(record) => self.opened(record, out),
+            Event::Redirected(record) => {
+                self.connections.redirect(record.header.cookie, (record.local, record.remote));
+            }
+            Event::OwnerChanged(record) => self.owner_changed(record),
+            Event::Statistics(record) => self.statistics(record, out),
+            Event::Closed(record) => self.closed(record, out),
+            Event::Head(record, bytes) => self.head(record, bytes),
+            Event::Exec(record, file) => {
+                let facts = self.processes.exec(record, file, &*self.host);
+                if let Some(path) = facts.cgroups.first() {
+                    self.cgroups.learn(facts.cgroup_id, path);
+                }
+            }
+            Event::Exit(record) => self.processes.exit(record),
+            Event::NameAnswer(record, message) => {
+                self.names.hear(message, record.cgroup, record.header.time_ns);
+            }
+            Event::End(_) | Event::Shut(_) | Event::Desynchronised(_) => {}
+        }
+    }
+
+    /// Names both ends of an exchange. [`Call::route`] is left empty: routes are learnt
+    /// per service, which is known only now.
+    pub fn resolve(&mut self, exchange: Exchange) -> Call {
+        let cookie = exchange.socket;
+        self.refresh(cookie, exchange.end_ns);
+        if let Some(connection) = self.connections.peek_mut(cookie)
+            && connection.role != Some(exchange.side)
+        {
+            // A message's direction says more than any evidence before it.
+            connection.role = Some(exchange.side);
+            self.name_remote(cookie, exchange.end_ns);
+        }
+        let (server_address, server_port) = self.server_address(&exchange);
+        let ends = self.ends(cookie, exchange.side);
+        let pair = ends.pair(&exchange);
+        Call {
+            client: ends.client,
+            server: ends.server,
+            route: Arc::clone(&self.no_route),
+            server_address,
+            server_port,
+            peer_observed: ends.observed,
+            pair,
+            exchange,
+        }
+    }
+
+    /// Whether the socket belongs to a process that only passes connections on. Its
+    /// exchanges are to be dropped: both applications behind it report them.
+    #[must_use]
+    pub fn is_hop(&self, socket: u64) -> bool {
+        self.connections.get(socket).is_some_and(|connection| connection.hop.is_some())
+    }
+
+    /// Which end a socket is, as far as known, and the client and the server of its
+    /// connection; `None` for a socket that is not known.
+    #[must_use]
+    pub fn edge(&self, socket: u64) -> Option<(Option<Side>, Party, Party)> {
+        let connection = self.connections.get(socket)?;
+        let ends = self.ends(socket, self.side(connection));
+        Some((connection.role, ends.client, ends.server))
+    }
+
+    /// Reports the beginnings that waited for their other end, and forgets what ended
+    /// longer ago than the graces. To be called every second or so.
+    pub fn sweep(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) {
+        self.report_beginnings(now_ns, out);
+        let closed = now_ns.saturating_sub(self.settings.closed_grace_ns);
+        self.connections.sweep(closed);
+        self.hops.sweep(&self.connections);
+        self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
+        if self.identities.is_full() {
+            // What only a shortcut holds may make room.
+            self.owners.clear();
+            self.servers.clear();
+        }
+    }
+
+    /// Every cache against its bound.
+    #[must_use]
+    pub fn occupancy(&self) -> Vec<Occupancy> {
+        let one = |cache, (used, bound): (usize, usize), evicted| Occupancy {
+            cache,
+            used,
+            bound,
+            evicted,
+        };
+        let [identities, containers] = self.identities.occupancy();
+        let [identities_evicted, containers_evicted] = self.identities.evicted();
+        vec![
+            one("connections", self.connections.occupancy(), self.connections.evicted()),
+            one("processes", self.processes.occupancy(), self.processes.evicted()),
+            one("cgroups", self.cgroups.occupancy(), self.cgroups.evicted()),
+            one("identities", identities, identities_evicted),
+            one("containers", containers, containers_evicted),
+            one("dns_addresses", self.names.occupancy(), self.names.evicted()),
+            one("unmatched_requests", self.sequences.occupancy(), self.sequences.evicted()),
+            one("hops", self.hops.occupancy(), self.hops.evicted()),
+        ]
+    }
+
+    /// Records about sockets that were never announced, or that are forgotten.
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
+    /// Messages from port 53 that were no DNS answers.
+    #[must_use]
+    pub fn unreadable_names(&self) -> u64 {
+        self.names.unreadable()
+    }
+
+    fn opened(&mut self, record: &event::Opened, out: &mut Vec<ConnectionReport>) {
+        let (cookie, now_ns) = (record.header.cookie, record.header.time_ns);
+        let mut connection = Connection::new(record, &self.identities.unknown());
+        if let Some(seed) = self.seeds.pop(&cookie) {
+            connection.role = connection.role.or(seed.role);
+            if connection.cgroup == 0 {
+                connection.cgroup = seed.cgroup;
+            }
+            if seed.pid != 0 {
+                connection.owner =
+                    event::Owner { pid: seed.pid, uid: seed.uid, ..connection.owner };
+                connection.owner_ns = self.seeded_ns;
+                // The holder of the descriptor, not the maker of a listener.
+                connection.accepted = true;
+            }
+        }
+        self.make_room(now_ns, out);
+        self.connections.insert(cookie, connection);
+        self.name_owner(cookie, now_ns);
+        self.name_remote(cookie, now_ns);
+        self.hops.opened(cookie, &mut self.connections);
+        self.unreported.push_back((now_ns, cookie));
+        if self.unreported.len() > self.connections.occupancy().1 {
+            self.report_beginnings(now_ns, out);
+        }
+    }
+
+    fn owner_changed(&mut self, record: &event::OwnerChanged) {
+        let Some(connection) = self.connections.get_mut(record.header.cookie) else {
+            self.strangers += 1;
+            return;
+        };
+        // A child that asks for its parent's peer is not the one that connected.
+        if connection.role == Some(Side::Client) && connection.owner.pid != 0 {
+            return;
+        }
+        connection.owner = record.owner;
+        connection.owner_ns = record.header.time_ns;
+        connection.accepted = true;
+        let was_hop = connection.hop.is_some();
+        let cookie = record.header.cookie;
+        self.name_owner(cookie, record.header.time_ns);
+        if !was_hop && self.is_hop(cookie) {
+            // Another process made the hop's listener.
+            self.hops.opened(cookie, &mut self.connections);
+        }
+    }
+
+    fn head(&mut self, record: &event::Head, bytes: &[u8]) {
+        let header = &record.header;
+        if header.flags & event::HEAD_FIRST == 0 || header.flags & event::HEAD_RESPONSE != 0 {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(header.cookie) else {
+            self.strangers += 1;
+            return;
+        };
+        let sends = header.direction == event::EGRESS;
+        if connection.role.is_none() {
+            connection.role = Some(if sends { Side::Client } else { Side::Server });
+        }
+        let is_first = record.number == 0 && record.epoch == 0 && !connection.late;
+        connection.first_seen = connection.first_seen.or(Some(record.sequence));
+        if is_first && connection.first_request.is_none() {
+            connection.first_request = Some(record.sequence);
+        }
+        if connection.hop.is_some() && connection.first_bytes.is_none() {
+            let first = bytes.get(..edge::FIRST_BYTES).unwrap_or(bytes);
+            connection.first_bytes = Some(first.into());
+            self.hops.passed(header.cookie, &mut self.connections);
+        }
+        self.join(record, sends);
+    }
+
+    fn join(&mut self, record: &event::Head, sends: bool) {
+        let cookie = record.header.cookie;
+        let Some(connection) = self.connections.get_mut(cookie) else { return };
+        if connection.peer.is_some() || connection.offered >= OFFERS {
+            return;
+        }
+        connection.offered += 1;
+        let key = (record.sequence, record.acknowledgement);
+        let offer = Offer { cookie, key, sends, time_ns: record.header.time_ns };
+        let Some(other) = self.sequences.offer(offer) else { return };
+        let Some(peer) = self.connections.get_mut(other) else { return };
+        if peer.peer.is_none() {
+            peer.peer = Some(cookie);
+            if let Some(connection) = self.connections.get_mut(cookie) {
+                connection.peer = Some(other);
+            }
+        }
+    }
+}
+
+fn cache<K: std::hash::Hash + Eq, V>(bound: usize) -> LruCache<K, V, ahash::RandomState> {
+    let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
+    LruCache::with_hasher(bound, ahash::RandomState::new())
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,3 +23,4 @@ pub mod export;
 pub mod command;
 pub mod config;
 pub mod pipeline;
+pub mod telemetry;

@@ -1,3 +1,10 @@
-//! The `meshtap` program.
+//! The `meshtap` program: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use meshtap::command::execute;
+use meshtap::pipeline::Agent;
+
+fn main() -> ExitCode {
+    ExitCode::from(execute(std::env::args_os(), &Agent).code())
+}

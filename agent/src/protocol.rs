@@ -10,9 +10,11 @@ pub mod connection;
 pub mod exchange;
 pub mod http1;
 pub mod lost;
-pub mod request;
+mod request;
 pub mod route;
 pub mod trace_context;
+
+use std::num::NonZeroUsize;
 
 use bytes::BytesMut;
 use lru::LruCache;
@@ -23,11 +25,14 @@ pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 
 use crate::ring_buffer::Event;
-use connection::{Connection, Pass};
+use connection::{Connection, Numbers, Pass};
 
 /// Bytes that texts of neighbouring requests share; one allocation serves many calls,
 /// and one call that is kept for long keeps no more than this.
 const ARENA: usize = 4096;
+/// Connections that were forgotten with open requests and of which the numbers are
+/// kept: if they are heard of again, nothing is counted twice. The oldest go first.
+const FORGOTTEN: NonZeroUsize = NonZeroUsize::new(4_096).expect("invariant: not zero");
 
 /// What [`Protocols`] may hold. Reaching a bound costs calls, which are counted as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +136,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub struct Protocols {
     connections: LruCache<u64, Connection, ahash::RandomState>,
+    forgotten: LruCache<u64, Numbers, ahash::RandomState>,
     shared: Shared,
     gone: Vec<u64>,
 }
@@ -142,6 +148,7 @@ impl Protocols {
         Self {
             // The bound is kept by `keep_bounds`: what is evicted has calls to account for.
             connections: LruCache::unbounded_with_hasher(ahash::RandomState::new()),
+            forgotten: LruCache::with_hasher(FORGOTTEN, ahash::RandomState::new()),
             shared: Shared {
                 settings,
                 arena: BytesMut::with_capacity(ARENA),
@@ -175,7 +182,10 @@ impl Protocols {
         let mut pass =
             Pass { socket: header.cookie, time_ns: header.time_ns, shared: &mut self.shared, out };
         let connection = if begins {
-            self.connections.get_or_insert_mut(header.cookie, Connection::default)
+            let forgotten = &mut self.forgotten;
+            self.connections.get_or_insert_mut(header.cookie, || {
+                Connection::resume(forgotten.pop(&header.cookie))
+            })
         } else if let Some(connection) = self.connections.get_mut(&header.cookie) {
             connection
         } else {
@@ -204,10 +214,10 @@ impl Protocols {
             }
         }
         for socket in self.gone.drain(..) {
-            let Some(mut connection) = self.connections.pop(&socket) else { continue };
+            let Some(connection) = self.connections.pop(&socket) else { continue };
             self.shared.counters.connections_expired += 1;
             let mut pass = Pass { socket, time_ns: now_ns, shared: &mut self.shared, out };
-            connection.lose_all(lost::EXPIRED, &mut pass);
+            forget(&mut self.forgotten, connection, lost::EXPIRED, &mut pass);
         }
     }
 
@@ -232,12 +242,24 @@ impl Protocols {
             } else {
                 return;
             };
-            let Some((socket, mut connection)) = self.connections.pop_lru() else { return };
+            let Some((socket, connection)) = self.connections.pop_lru() else { return };
             self.shared.counters.connections_evicted += 1;
             let mut pass = Pass { socket, time_ns, shared: &mut self.shared, out };
-            connection.lose_all(reason, &mut pass);
+            forget(&mut self.forgotten, connection, reason, &mut pass);
         }
     }
+}
+
+fn forget(
+    forgotten: &mut LruCache<u64, Numbers, ahash::RandomState>,
+    mut connection: Connection,
+    reason: &'static str,
+    pass: &mut Pass<'_>,
+) {
+    if let Some(numbers) = connection.open_numbers() {
+        forgotten.put(pass.socket, numbers);
+    }
+    connection.lose_all(reason, pass);
 }
 
 #[cfg(test)]

@@ -115,6 +115,9 @@ impl Call {
 /// What changed on a connection since its last report: figures are differences, not totals.
 #[derive(Clone, Debug)]
 pub struct ConnectionReport {
+    /// The kernel's socket cookie, the same in every report of the connection, whatever
+    /// becomes known of its ends in between. 0: not known.
+    pub socket: u64,
     /// Which end of the connection observed it.
     pub side: Side,
     /// Who connected.

@@ -2,12 +2,13 @@
 //!
 //! Refuses to name products or versions: those are labels without end.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
 
 use super::exchange::AgentClass::{self, Bot, Browser, Library, Probe, Tool};
 
-/// How the value begins, all lower case, and what that means. Sorted into the order
-/// in which a longer text must be tried before a shorter one.
+/// How the value begins, all lower case, and what that means. Sorted by the first byte.
 const BEGINNINGS: &[(&str, AgentClass)] = &[
     ("amazon-route53-health-check", Probe),
     ("apache-httpasyncclient", Library),
@@ -32,7 +33,7 @@ const BEGINNINGS: &[(&str, AgentClass)] = &[
     ("go-http-client", Library),
     ("go-resty", Library),
     ("googlehc", Probe),
-    ("got ", Library),
+    ("got (", Library),
     ("guzzlehttp", Library),
     ("haproxy", Probe),
     ("hey/", Tool),
@@ -63,8 +64,10 @@ const BEGINNINGS: &[(&str, AgentClass)] = &[
     ("wrk", Tool),
 ];
 
-/// Words by which crawlers call themselves, anywhere in the value.
-const CRAWLERS: &[&[u8]] = &[b"bot", b"Bot", b"crawl", b"Crawl", b"spider", b"Spider", b"Slurp"];
+/// Words by which crawlers call themselves, anywhere in the value; plain text, so that
+/// it is found in one pass.
+static CRAWLERS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("bot|Bot|crawl|Crawl|spider|Spider|Slurp").ok());
 
 /// Bytes of the value that are looked at for [`CRAWLERS`].
 const LOOKED_AT: usize = 256;
@@ -75,21 +78,38 @@ pub fn classify(value: &[u8]) -> AgentClass {
     let value = value.trim_ascii();
     let value = &value[..value.len().min(LOOKED_AT)];
     let Some(first) = value.first() else { return AgentClass::None };
-    let known = BEGINNINGS.iter().find(|(beginning, _)| {
-        let beginning = beginning.as_bytes();
-        beginning[0] == first.to_ascii_lowercase()
-            && value
+    let first = first.to_ascii_lowercase();
+    let begin = BEGINNINGS.partition_point(|(beginning, _)| beginning.as_bytes()[0] < first);
+    let known = BEGINNINGS[begin..]
+        .iter()
+        .take_while(|(beginning, _)| beginning.as_bytes()[0] == first)
+        .find(|(beginning, _)| {
+            value
                 .get(..beginning.len())
-                .is_some_and(|begins| begins.eq_ignore_ascii_case(beginning))
-    });
+                .is_some_and(|begins| begins.eq_ignore_ascii_case(beginning.as_bytes()))
+        });
     if let Some((_, class)) = known {
         return *class;
     }
-    if CRAWLERS.iter().any(|word| memmem::find(value, word).is_some()) {
+    if CRAWLERS.as_ref().is_some_and(|words| words.is_match(value)) {
         return Bot;
     }
     if value.starts_with(b"Mozilla/") {
         return Browser;
     }
     AgentClass::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginnings_are_sorted_and_crawlers_compile() {
+        assert!(BEGINNINGS.is_sorted_by_key(|(beginning, _)| beginning.as_bytes()[0]));
+        assert!(CRAWLERS.is_some());
+        for (beginning, class) in BEGINNINGS {
+            assert_eq!(classify(beginning.to_uppercase().as_bytes()), *class, "{beginning}");
+        }
+    }
 }

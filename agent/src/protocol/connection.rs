@@ -24,12 +24,14 @@
 //!
 //! Numbers are compared in serial arithmetic: a connection may outlive 2^32 requests.
 
+mod order;
+
 use std::collections::VecDeque;
 
 use meshtap_ebpf::event::{self, Desynchronised, End, Head, Shut, Statistics};
 
 use super::request::OpenRequest;
-use super::{Cause, LostCalls, Output, Shared, Side, lost};
+use super::{Cause, Output, Shared, Side, lost};
 use crate::ring_buffer::Event;
 
 /// Open requests above which an empty queue gives its memory back.
@@ -56,7 +58,7 @@ enum Ending {
 
 /// Where the numbers of an epoch stand.
 #[derive(Clone, Copy, Debug)]
-struct Numbers {
+pub(crate) struct Numbers {
     epoch: u32,
     /// The lowest number of which nothing has shown that its request exists. `None`:
     /// nothing was seen of the epoch, which may be under way.
@@ -83,6 +85,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Goes on where a connection was forgotten that had open requests, which were
+    /// counted then and must not be counted again.
+    pub(crate) fn resume(numbers: Option<Numbers>) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+
+    /// What [`Self::resume`] needs, where there are open requests.
+    pub(crate) fn open_numbers(&self) -> Option<Numbers> {
+        self.numbers.filter(|_| self.has_open_requests())
+    }
+
     /// When the last event came.
     pub(crate) fn heard_ns(&self) -> u64 {
         self.heard_ns
@@ -161,10 +174,11 @@ impl Connection {
             // Most connections have one request at a time; the queue would begin with four.
             self.open.reserve_exact(1);
         }
-        let mut request = OpenRequest::new(record, pass.socket, side);
-        request.piece(record, bytes, pass.shared);
-        self.open.push_back(request);
+        self.open.push_back(OpenRequest::new(record, pass.socket, side));
         pass.shared.requests += 1;
+        if let Some(request) = self.open.back_mut() {
+            request.piece(record, bytes, pass.shared);
+        }
     }
 
     fn answer(&mut self, record: &Head, pass: &mut Pass<'_>) {
@@ -283,161 +297,12 @@ impl Connection {
             Some(Numbers { next: Some(next), answered, .. }) => {
                 record.unanswered.saturating_sub(next.wrapping_sub(answered))
             }
-            // Begun before this connection was known here: only as many as records are missing.
-            _ => record.unanswered.min(self.missing),
+            _ => record.unanswered,
         };
         let open = self.drop_while(|_| true, pass);
         self.lose(open.saturating_add(unseen), lost::desynchronised(record.reason), pass);
         let epoch = record.epoch.wrapping_add(1);
         self.numbers = Some(Numbers { epoch, next: Some(0), answered: 0 });
-    }
-}
-
-/// Numbers and the queue.
-impl Connection {
-    /// Makes `epoch` the current one. `false`: it is over.
-    fn enter(&mut self, epoch: u32, pass: &mut Pass<'_>) -> bool {
-        let Some(numbers) = self.numbers else {
-            self.numbers = Some(Numbers { epoch, next: None, answered: 0 });
-            return true;
-        };
-        if is_before(epoch, numbers.epoch) {
-            pass.shared.counters.strays += 1;
-            return false;
-        }
-        if epoch != numbers.epoch {
-            self.lose_all(lost::RECORDS_LOST, pass);
-            self.numbers = Some(Numbers { epoch, next: Some(0), answered: 0 });
-        }
-        true
-    }
-
-    /// Learns that request `number` exists: those before it of which nothing was seen
-    /// are lost. Whether it is new itself; if so, [`Self::step_over`] must follow.
-    fn reach(&mut self, number: u32, pass: &mut Pass<'_>) -> bool {
-        let Some(numbers) = &mut self.numbers else { return false };
-        let next = match numbers.next {
-            Some(next) => next,
-            // The connection was under way when it became known, or was forgotten
-            // meanwhile; earlier calls are accounted for unless records are missing.
-            None => {
-                let next = number.wrapping_sub(number.min(self.missing));
-                numbers.answered = next;
-                next
-            }
-        };
-        numbers.next = Some(next);
-        if is_before(number, next) {
-            return false;
-        }
-        numbers.next = Some(number);
-        self.lose(number.wrapping_sub(next), lost::RECORDS_LOST, pass);
-        true
-    }
-
-    /// After [`Self::reach`]: request `number` is accounted for.
-    fn step_over(&mut self, number: u32) {
-        if let Some(numbers) = &mut self.numbers {
-            numbers.next = Some(number.wrapping_add(1));
-        }
-    }
-
-    /// Something of the answer to `number` was seen, `ended` if nothing more is to come:
-    /// what waits before it will not be answered any more. Where its request stands.
-    fn answered_number(&mut self, number: u32, ended: bool, pass: &mut Pass<'_>) -> Option<usize> {
-        let is_known = self.numbers.is_some_and(|numbers| numbers.next.is_some());
-        let is_new = self.reach(number, pass);
-        let passed_over = self.drop_while(|request| is_before(request.number, number), pass);
-        self.lose(passed_over, lost::RECORDS_LOST, pass);
-        if is_new {
-            self.step_over(number);
-            // A connection that was forgotten had its open requests counted.
-            if is_known || self.missing > 0 {
-                self.lose(1, lost::RECORDS_LOST, pass);
-            } else {
-                pass.shared.counters.strays += 1;
-            }
-        }
-        if let Some(numbers) = &mut self.numbers {
-            let over = number.wrapping_add(u32::from(ended));
-            if is_before(numbers.answered, over) {
-                numbers.answered = over;
-            }
-        }
-        let index = self.position(number);
-        if index.is_none() && !is_new {
-            pass.shared.counters.strays += 1;
-        }
-        index
-    }
-
-    fn position(&self, number: u32) -> Option<usize> {
-        if self.open.front()?.number == number {
-            return Some(0);
-        }
-        self.open
-            .binary_search_by(|request| request.number.wrapping_sub(number).cast_signed().cmp(&0))
-            .ok()
-    }
-
-    fn finish(&mut self, index: usize, end_ns: u64, error: Option<Cause>, pass: &mut Pass<'_>) {
-        let Some(request) = self.open.remove(index) else { return };
-        pass.shared.requests -= 1;
-        let exchange = request.finish(end_ns, error, self.retransmits, self.rtt_us, pass.shared);
-        pass.out.exchanges.push(exchange);
-    }
-
-    /// Ends every open request now. Doubtful ones are lost instead.
-    fn end_all(&mut self, ending: Ending, pass: &mut Pass<'_>) {
-        let mut calls = 0;
-        while let Some(request) = self.open.front() {
-            if request.doubtful && request.broken.is_none() {
-                self.drop_at(0, pass);
-                calls += 1;
-                continue;
-            }
-            let (end_ns, cause) = match (request.broken, ending) {
-                (Some((end_ns, _)), Ending::Reset(cause)) => (end_ns, Some(cause)),
-                (Some((end_ns, cause)), _) => (end_ns, Some(cause)),
-                (None, Ending::InOrder(_)) if request.framing == event::FRAMING_CLOSE => {
-                    (pass.time_ns, None)
-                }
-                (None, Ending::InOrder(cause) | Ending::Reset(cause) | Ending::Other(cause)) => {
-                    (pass.time_ns, Some(cause))
-                }
-            };
-            self.finish(0, end_ns, cause, pass);
-        }
-        self.lose(calls, lost::RECORDS_LOST, pass);
-    }
-
-    /// Drops requests from the front while `which` holds: how many calls that loses.
-    /// Those that are known to have broken off are told, not lost.
-    fn drop_while(&mut self, which: impl Fn(&OpenRequest) -> bool, pass: &mut Pass<'_>) -> u32 {
-        let mut calls = 0;
-        while let Some(request) = self.open.front().filter(|request| which(request)) {
-            if let Some((time_ns, cause)) = request.broken {
-                self.finish(0, time_ns, Some(cause), pass);
-            } else {
-                self.drop_at(0, pass);
-                calls += 1;
-            }
-        }
-        calls
-    }
-
-    fn drop_at(&mut self, index: usize, pass: &mut Pass<'_>) {
-        if let Some(mut request) = self.open.remove(index) {
-            request.release(pass.shared);
-            pass.shared.requests -= 1;
-        }
-    }
-
-    fn lose(&self, calls: u32, reason: &'static str, pass: &mut Pass<'_>) {
-        if calls > 0 {
-            let (socket, time_ns) = (pass.socket, pass.time_ns);
-            pass.out.lost.push(LostCalls { socket, side: self.side, calls, reason, time_ns });
-        }
     }
 }
 
@@ -456,8 +321,4 @@ fn closed_first(side: Side, asker_shut: bool) -> Cause {
         (Side::Client, false) | (Side::Server, true) => Cause::Closed,
         (Side::Client, true) | (Side::Server, false) => Cause::Abandoned,
     }
-}
-
-fn is_before(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b).cast_signed() < 0
 }

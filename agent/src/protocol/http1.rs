@@ -135,23 +135,24 @@ impl<'a> RequestHead<'a> {
         let mut host: Option<&'a [u8]> = None;
         for header in headers {
             let name = header.name;
-            match name.len() {
-                4 if host.is_none() && name.eq_ignore_ascii_case("host") => {
+            // Length and first letter keep all but a few names from being compared.
+            let Some(first) = name.as_bytes().first() else { continue };
+            match (name.len(), first.to_ascii_lowercase()) {
+                (4, b'h') if host.is_none() && name.eq_ignore_ascii_case("host") => {
                     host = Some(header.value);
                 }
-                10 if name.eq_ignore_ascii_case("user-agent") => {
+                (10, b'u') if name.eq_ignore_ascii_case("user-agent") => {
                     self.agent = agent_class::classify(header.value);
                 }
-                10 if name.eq_ignore_ascii_case("tracestate") => {
-                    self.carrier.header(name, header.value);
-                }
-                12 if name.eq_ignore_ascii_case("x-request-id") => {
+                (12, b'x') if name.eq_ignore_ascii_case("x-request-id") => {
                     let value = header.value.trim_ascii();
                     if self.request_id.is_none() && (1..=REQUEST_ID_MAX).contains(&value.len()) {
                         self.request_id = Some(value);
                     }
                 }
-                2 | 10..=12 => self.carrier.header(name, header.value),
+                (2, b'b') | (10 | 11, b't') | (10..=12, b'x') => {
+                    self.carrier.header(name, header.value);
+                }
                 _ => {}
             }
         }

@@ -101,26 +101,25 @@ impl OpenRequest {
         }
     }
 
-    /// The call has ended.
+    /// The call has ended; its exchange is whole now.
     pub(crate) fn finish(
-        mut self,
+        &mut self,
         end_ns: u64,
         error: Option<Cause>,
         retransmits: u32,
         rtt_us: u32,
         shared: &mut Shared,
-    ) -> Exchange {
+    ) {
         if !self.read {
             self.exchange.cut = true;
             self.read_pieces(shared);
         }
-        let mut exchange = self.exchange;
+        let exchange = &mut self.exchange;
         exchange.error = error;
         let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
         exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
         exchange.retransmits = retransmits.saturating_sub(self.retransmits);
         exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
-        exchange
     }
 
     /// The call is lost: gives back what it held.

@@ -144,6 +144,12 @@ impl Routes {
         route
     }
 
+    /// Patterns and bounds.
+    #[must_use]
+    pub fn settings(&self) -> &RouteSettings {
+        &self.settings
+    }
+
     /// Counters and how much is held.
     #[must_use]
     pub fn occupancy(&self) -> RouteOccupancy {

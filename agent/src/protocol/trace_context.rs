@@ -117,7 +117,7 @@ impl<'a> Carrier<'a> {
     }
 
     fn b3_multi(&self) -> Option<TraceContext> {
-        let trace_id = b3_trace_id(self.b3_trace.once()?)?;
+        let trace_id = trace_id(self.b3_trace.once()?)?;
         let span_id = span_id(self.b3_span.once()?)?;
         let sampled = match (self.b3_flags.once(), self.b3_sampled.once()) {
             (Some(b"1"), _) => Some(true),
@@ -138,7 +138,7 @@ impl<'a> Carrier<'a> {
 #[must_use]
 pub fn traceparent(value: &[u8]) -> Option<TraceContext> {
     let (known, rest) = value.split_at_checked(55)?;
-    let version = lower_hex(&known[..2])?;
+    let version = hex(&known[..2])?;
     let separated = known[2] == b'-' && known[35] == b'-' && known[52] == b'-';
     let ends = match version {
         0 => rest.is_empty(),
@@ -148,14 +148,13 @@ pub fn traceparent(value: &[u8]) -> Option<TraceContext> {
     if !separated || !ends {
         return None;
     }
-    let trace_id = lower_hex(&known[3..35]).filter(|id| *id != 0)?;
-    let span_id = lower_hex(&known[36..52]).filter(|id| *id != 0)?;
-    let flags = lower_hex(&known[53..55])?;
-    Some(TraceContext {
-        trace_id,
-        span_id: u64::try_from(span_id).ok()?,
-        sampled: Some(flags & 1 == 1),
-    })
+    if known.iter().any(u8::is_ascii_uppercase) {
+        return None;
+    }
+    let trace_id = trace_id(&known[3..35])?;
+    let span_id = span_id(&known[36..52])?;
+    let flags = hex(&known[53..55])?;
+    Some(TraceContext { trace_id, span_id, sampled: Some(flags & 1 == 1) })
 }
 
 /// What a `b3` header says.
@@ -176,9 +175,8 @@ pub fn b3_single(value: &[u8]) -> B3 {
         return B3::Decision;
     }
     let mut parts = value.split(|byte| *byte == b'-');
-    let trace_id = parts.next().and_then(b3_trace_id);
-    let span = parts.next().and_then(span_id);
-    let (Some(trace_id), Some(span_id_)) = (trace_id, span) else { return B3::Invalid };
+    let (trace, span) = (parts.next().and_then(trace_id), parts.next().and_then(span_id));
+    let (Some(trace), Some(span)) = (trace, span) else { return B3::Invalid };
     let sampled = match parts.next() {
         None => None,
         Some(b"1" | b"d") => Some(true),
@@ -189,34 +187,49 @@ pub fn b3_single(value: &[u8]) -> B3 {
     if !parent_is_valid || parts.next().is_some() {
         return B3::Invalid;
     }
-    B3::Context(TraceContext { trace_id, span_id: span_id_, sampled })
+    B3::Context(TraceContext { trace_id: trace, span_id: span, sampled })
 }
 
-fn b3_trace_id(value: &[u8]) -> Option<u128> {
-    if !matches!(value.len(), 16 | 32) {
+/// 16 or 32 digits, not all zero.
+fn trace_id(value: &[u8]) -> Option<u128> {
+    let id = match value.len() {
+        16 => u128::from(hex(value)?),
+        32 => {
+            let (high, low) = value.split_at(16);
+            u128::from(hex(high)?) << 64 | u128::from(hex(low)?)
+        }
+        _ => return None,
+    };
+    (id != 0).then_some(id)
+}
+
+/// 16 digits, not all zero.
+fn span_id(value: &[u8]) -> Option<u64> {
+    if value.len() != 16 {
         return None;
     }
     hex(value).filter(|id| *id != 0)
 }
 
-fn span_id(value: &[u8]) -> Option<u64> {
-    if value.len() != 16 {
-        return None;
+/// At most 16 digits; the callers check lengths.
+fn hex(digits: &[u8]) -> Option<u64> {
+    const NONE: u8 = 0xff;
+    static VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut digit = 0;
+        while digit < 16 {
+            values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+            values[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+            digit += 1;
+        }
+        values
+    };
+    let mut number = 0;
+    let mut all = 0;
+    for digit in digits {
+        let value = VALUES[usize::from(*digit)];
+        all |= value;
+        number = number << 4 | u64::from(value & 15);
     }
-    hex(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id != 0)
-}
-
-fn lower_hex(digits: &[u8]) -> Option<u128> {
-    if digits.iter().any(u8::is_ascii_uppercase) {
-        return None;
-    }
-    hex(digits)
-}
-
-/// At most 32 digits; the callers check lengths.
-fn hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0_u128, |value, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
-        Some((value << 4) | u128::from(digit))
-    })
+    (all < 16).then_some(number)
 }

@@ -14,13 +14,15 @@ pub struct Reader {
     ring: RingBuf<MapData>,
     /// Records that were no events; not zero only if both halves differ.
     undecodable: u64,
+    /// Bytes of records read, as they lie in the ring.
+    bytes: u64,
 }
 
 impl Reader {
     /// Reads from `ring`.
     #[must_use]
     pub fn new(ring: RingBuf<MapData>) -> Self {
-        Self { ring, undecodable: 0 }
+        Self { ring, undecodable: 0, bytes: 0 }
     }
 
     /// Waits until a record asks for attention, at most `patience`.
@@ -40,6 +42,8 @@ impl Reader {
         while read < most {
             let Some(item) = self.ring.next() else { break };
             read += 1;
+            // A header of eight bytes, and the record rounded up to eight.
+            self.bytes += 8 + item.len().next_multiple_of(8) as u64;
             match decode(&item) {
                 Ok(event) => take(event),
                 Err(DecodeError::Short(_) | DecodeError::Kind(_)) => self.undecodable += 1,
@@ -52,6 +56,12 @@ impl Reader {
     #[must_use]
     pub fn undecodable(&self) -> u64 {
         self.undecodable
+    }
+
+    /// Bytes read so far, as they lay in the ring.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn ring_fd(&self) -> std::os::fd::BorrowedFd<'_> {

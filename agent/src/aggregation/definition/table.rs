@@ -1,0 +1,113 @@
+//! The metrics, one entry each, in the order of [`MetricId`].
+
+use super::super::histogram::{DURATION, LATENCY, SIZE};
+use super::label::{
+    ADDRESS, ARCHITECTURE, BUILD_VERSION, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE, DIRECTION,
+    ERROR, EVENT_KIND, METHOD, PEER_NAME, PEER_NAMESPACE, PORT, QUEUE, REASON, RELEASE, ROLE,
+    ROUTE, SCHEME, SERVER, SERVER_NAMESPACE, STATUS, TABLE, VERSION,
+};
+use super::{Definition, Kind, LabelDefinition, MetricId, Subject};
+
+type Labels = &'static [&'static LabelDefinition];
+
+static SERVER_SIDE: Labels =
+    &[&ERROR, &METHOD, &STATUS, &ROUTE, &VERSION, &PEER_NAME, &PEER_NAMESPACE, &SCHEME];
+static CLIENT_SIDE: Labels =
+    &[&ERROR, &METHOD, &STATUS, &ROUTE, &VERSION, &ADDRESS, &PORT, &PEER_NAME, &PEER_NAMESPACE];
+static GRAPH: Labels = &[&CLIENT, &CLIENT_NAMESPACE, &CONNECTION_TYPE, &SERVER, &SERVER_NAMESPACE];
+static TCP: Labels = &[&ROLE, &PEER_NAME, &PEER_NAMESPACE];
+static TCP_REASON: Labels = &[&REASON, &ROLE, &PEER_NAME, &PEER_NAMESPACE];
+static TCP_DIRECTION: Labels = &[&DIRECTION, &ROLE, &PEER_NAME, &PEER_NAMESPACE];
+static LOST: Labels = &[&CLIENT, &CLIENT_NAMESPACE, &REASON, &SERVER, &SERVER_NAMESPACE];
+
+macro_rules! metrics {
+    ($($id:ident $name:literal $unit:literal $kind:expr, $subject:ident, $labels:expr, $help:literal;)*) => {
+        /// Every metric, at the place that its [`MetricId`] says.
+        pub static DEFINITIONS: &[Definition] = &[$(Definition {
+            id: MetricId::$id,
+            name: $name,
+            unit: $unit,
+            help: $help,
+            kind: $kind,
+            subject: Subject::$subject,
+            labels: $labels,
+        }),*];
+    };
+}
+
+metrics! {
+    HttpServerDuration "http.server.request.duration" "s" Kind::Histogram(&DURATION), Workload, SERVER_SIDE,
+        "Duration of HTTP requests that the workload answered, to the last byte of the answer.";
+    HttpServerRequestSize "http.server.request.body.size" "By" Kind::Histogram(&SIZE), Workload, SERVER_SIDE,
+        "Body size of HTTP requests that the workload received, without chunk framing.";
+    HttpServerResponseSize "http.server.response.body.size" "By" Kind::Histogram(&SIZE), Workload, SERVER_SIDE,
+        "Body size of HTTP responses that the workload sent, without chunk framing.";
+    HttpClientDuration "http.client.request.duration" "s" Kind::Histogram(&DURATION), Workload, CLIENT_SIDE,
+        "Duration of HTTP requests that the workload made, to the last byte of the answer.";
+    HttpClientRequestSize "http.client.request.body.size" "By" Kind::Histogram(&SIZE), Workload, CLIENT_SIDE,
+        "Body size of HTTP requests that the workload sent, without chunk framing.";
+    HttpClientResponseSize "http.client.response.body.size" "By" Kind::Histogram(&SIZE), Workload, CLIENT_SIDE,
+        "Body size of HTTP responses that the workload received, without chunk framing.";
+    GraphTotal "traces_service_graph_request_total" "" Kind::Counter, Edge, GRAPH,
+        "Calls between two workloads, each counted once: at the server's end, or at the client's where the server is not observed on this host.";
+    GraphFailed "traces_service_graph_request_failed_total" "" Kind::Counter, Edge, GRAPH,
+        "Calls of traces_service_graph_request_total that were answered with 5xx or had no whole answer.";
+    GraphServerSeconds "traces_service_graph_request_server_seconds" "s" Kind::Histogram(&DURATION), Edge, GRAPH,
+        "Duration of the calls between two workloads as the server's end saw them.";
+    GraphClientSeconds "traces_service_graph_request_client_seconds" "s" Kind::Histogram(&DURATION), Edge, GRAPH,
+        "Duration of the calls between two workloads as the client's end saw them.";
+    TcpOpened "meshtap.tcp.connections.opened" "{connection}" Kind::Counter, Workload, TCP,
+        "TCP connections that were established.";
+    TcpClosed "meshtap.tcp.connections.closed" "{connection}" Kind::Counter, Workload, TCP_REASON,
+        "TCP connections that ended, by how they ended.";
+    TcpFailed "meshtap.tcp.connections.failed" "{connection}" Kind::Counter, Workload, TCP_REASON,
+        "TCP connections that were never established, by the reason.";
+    TcpActive "meshtap.tcp.connections.active" "{connection}" Kind::Gauge, Workload, TCP,
+        "TCP connections that are established now, those older than the agent included.";
+    TcpIo "meshtap.tcp.io" "By" Kind::Counter, Workload, TCP_DIRECTION,
+        "Payload bytes of TCP connections; transmitted ones count when the other end acknowledged them.";
+    TcpRetransmits "meshtap.tcp.retransmits" "{segment}" Kind::Counter, Workload, TCP,
+        "TCP segments that the workload's end sent again.";
+    TcpResets "meshtap.tcp.resets" "{reset}" Kind::Counter, Workload, TCP_DIRECTION,
+        "Established TCP connections that a reset ended.";
+    TcpConnect "meshtap.tcp.connect.duration" "s" Kind::Histogram(&LATENCY), Workload, TCP,
+        "Time from SYN to established, on the connecting end.";
+    TcpRtt "meshtap.tcp.rtt" "s" Kind::Histogram(&LATENCY), Workload, TCP,
+        "Samples of the smoothed round-trip time of TCP connections, one per report of a connection.";
+    CallsLost "meshtap_calls_lost_total" "" Kind::Counter, Edge, LOST,
+        "Calls that took place and are in no other metric, by the reason; client and server where they are known.";
+    EventsLost "meshtap_events_lost_total" "" Kind::Counter, Agent, &[&REASON],
+        "Records of the kernel half, or what they would have said, that are missing, by the reason.";
+    Events "meshtap_events_total" "" Kind::Counter, Agent, &[&EVENT_KIND],
+        "Records of the kernel half that were read, by kind.";
+    RingUsed "meshtap_ring_buffer_used_bytes" "By" Kind::Gauge, Agent, &[],
+        "Bytes that waited in the ring buffer when it was last drained.";
+    RingCapacity "meshtap_ring_buffer_capacity_bytes" "By" Kind::Gauge, Agent, &[],
+        "Size of the ring buffer.";
+    QueueLength "meshtap_queue_length" "" Kind::Gauge, Agent, &[&QUEUE],
+        "Items that wait in a queue between two parts of the agent.";
+    QueueCapacity "meshtap_queue_capacity" "" Kind::Gauge, Agent, &[&QUEUE],
+        "Items that the queue takes at the most.";
+    QueueDropped "meshtap_queue_dropped_total" "" Kind::Counter, Agent, &[&QUEUE],
+        "Items that the queue had no room for.";
+    TableEntries "meshtap_table_entries" "" Kind::Gauge, Agent, &[&TABLE],
+        "Entries of a map, cache or table, in the kernel or in the agent.";
+    TableCapacity "meshtap_table_capacity" "" Kind::Gauge, Agent, &[&TABLE],
+        "Entries that the map, cache or table takes at the most.";
+    TableDropped "meshtap_table_dropped_total" "" Kind::Counter, Agent, &[&TABLE],
+        "Entries that were evicted or refused because the map, cache or table was full.";
+    SeriesOverflowed "meshtap_series_overflowed_total" "" Kind::Counter, Agent, &[],
+        "Updates that went to an overflow series because the budget of series was spent.";
+    SeriesExpired "meshtap_series_expired_total" "" Kind::Counter, Agent, &[],
+        "Series that were dropped because nothing touched them for the idle time.";
+    CpuSeconds "process_cpu_seconds_total" "s" Kind::Counter, Agent, &[],
+        "User and system CPU time that the agent has used.";
+    ResidentMemory "process_resident_memory_bytes" "By" Kind::Gauge, Agent, &[],
+        "Resident memory of the agent.";
+    StartTime "process_start_time_seconds" "s" Kind::Gauge, Agent, &[],
+        "When the agent started, in seconds since 1970.";
+    BuildInfo "meshtap_build_info" "" Kind::Gauge, Agent, &[&ARCHITECTURE, &BUILD_VERSION],
+        "Always 1; the labels say which build runs.";
+    KernelInfo "meshtap_kernel_info" "" Kind::Gauge, Agent, &[&RELEASE],
+        "Always 1; the label says which kernel runs.";
+}

@@ -1,0 +1,204 @@
+//! Bounds of the histograms and the distributions over them.
+//!
+//! Observations are whole numbers (nanoseconds, bytes), so sums are exact in whatever
+//! order they come: a call and a summary of calls end in the same figures.
+
+/// Most buckets that a histogram has, `+Inf` included.
+pub const BUCKETS: usize = 15;
+
+/// Buckets of [`DURATION`], `+Inf` included.
+pub const DURATION_BUCKETS: usize = 15;
+
+/// Buckets of [`SIZE`], `+Inf` included.
+pub const SIZE_BUCKETS: usize = 9;
+
+/// Upper bounds (inclusive) of a histogram's buckets, `+Inf` implied.
+#[derive(Debug)]
+pub struct Bounds {
+    /// In the unit of observations.
+    pub exact: &'static [u64],
+    /// The same in the unit that is exposed.
+    pub exposed: &'static [f64],
+    /// Observations per exposed unit.
+    pub per_unit: f64,
+}
+
+const SECOND: f64 = 1e9;
+
+/// Request durations: the bounds that OpenTelemetry's HTTP convention advises.
+pub static DURATION: Bounds = Bounds {
+    exact: &[
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        75_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        750_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        7_500_000_000,
+        10_000_000_000,
+    ],
+    exposed: &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0],
+    per_unit: SECOND,
+};
+
+/// Body sizes: none, then factors of eight from 128 B to 32 MiB. No convention advises
+/// bounds; eight buckets tell an empty body, a message, a page, an asset and a download apart.
+pub static SIZE: Bounds = Bounds {
+    exact: &[0, 128, 1_024, 8_192, 65_536, 524_288, 4_194_304, 33_554_432],
+    exposed: &[0.0, 128.0, 1_024.0, 8_192.0, 65_536.0, 524_288.0, 4_194_304.0, 33_554_432.0],
+    per_unit: 1.0,
+};
+
+/// Connect and round-trip times: from a loopback's to beyond the first two retransmitted SYN.
+pub static LATENCY: Bounds = Bounds {
+    exact: &[
+        50_000,
+        100_000,
+        250_000,
+        500_000,
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        1_000_000_000,
+        3_000_000_000,
+    ],
+    exposed: &[
+        0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+        1.0, 3.0,
+    ],
+    per_unit: SECOND,
+};
+
+impl Bounds {
+    /// The bucket that an observation falls into.
+    #[must_use]
+    pub fn bucket(&self, observation: u64) -> usize {
+        // Counting beats searching: no branch depends on the observation.
+        self.exact.iter().map(|bound| usize::from(observation > *bound)).sum()
+    }
+
+    /// How many buckets there are, `+Inf` included.
+    #[must_use]
+    pub fn buckets(&self) -> usize {
+        self.exact.len() + 1
+    }
+}
+
+/// Observations over `N` buckets, added up elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally<const N: usize> {
+    /// Observations per bucket, not cumulative.
+    pub buckets: [u64; N],
+    /// Their sum.
+    pub sum: u64,
+}
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self { buckets: [0; N], sum: 0 }
+    }
+}
+
+impl<const N: usize> Tally<N> {
+    /// Adds one observation.
+    pub fn add(&mut self, bounds: &Bounds, observation: u64) {
+        if let Some(bucket) = self.buckets.get_mut(bounds.bucket(observation)) {
+            *bucket += 1;
+        }
+        self.sum = self.sum.saturating_add(observation);
+    }
+
+    /// How many observations there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// A histogram's state.
+#[derive(Clone, Debug)]
+pub(super) struct Distribution {
+    bounds: &'static Bounds,
+    buckets: [u64; BUCKETS],
+    // 64 bits of nanoseconds last two days at 100,000 calls of one second each second.
+    sum: u128,
+}
+
+impl Distribution {
+    pub(super) fn new(bounds: &'static Bounds) -> Self {
+        Self { bounds, buckets: [0; BUCKETS], sum: 0 }
+    }
+
+    #[inline]
+    pub(super) fn observe(&mut self, observation: u64) {
+        self.buckets[self.bounds.bucket(observation)] += 1;
+        self.sum += u128::from(observation);
+    }
+
+    pub(super) fn merge(&mut self, buckets: &[u64], sum: u64) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(buckets) {
+            *mine += theirs;
+        }
+        self.sum += u128::from(sum);
+    }
+
+    pub(super) fn buckets(&self) -> &[u64] {
+        &self.buckets[..self.bounds.buckets()]
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a sum is exposed as a float")]
+    pub(super) fn sum(&self) -> f64 {
+        self.sum as f64 / self.bounds.per_unit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
+    fn exact_and_exposed_bounds_agree_and_grow() {
+        for bounds in [&DURATION, &SIZE, &LATENCY] {
+            assert!(bounds.buckets() <= BUCKETS);
+            assert!(bounds.exact.is_sorted_by(|a, b| a < b));
+            let scaled: Vec<_> =
+                bounds.exact.iter().map(|bound| *bound as f64 / bounds.per_unit).collect();
+            assert_eq!(scaled, bounds.exposed);
+        }
+        assert_eq!(DURATION.buckets(), DURATION_BUCKETS);
+        assert_eq!(SIZE.buckets(), SIZE_BUCKETS);
+    }
+
+    #[test]
+    fn bounds_are_inclusive() {
+        assert_eq!(DURATION.bucket(0), 0);
+        assert_eq!(DURATION.bucket(5_000_000), 0);
+        assert_eq!(DURATION.bucket(5_000_001), 1);
+        assert_eq!(DURATION.bucket(10_000_000_000), 13);
+        assert_eq!(DURATION.bucket(10_000_000_001), 14);
+        assert_eq!(DURATION.bucket(u64::MAX), 14);
+        assert_eq!(SIZE.bucket(0), 0);
+        assert_eq!(SIZE.bucket(1), 1);
+    }
+
+    #[test]
+    fn sums_do_not_wrap() {
+        let mut distribution = Distribution::new(&DURATION);
+        distribution.observe(u64::MAX);
+        distribution.observe(u64::MAX);
+        assert_eq!(distribution.buckets()[14], 2);
+        assert!(distribution.sum() > 3.6e10);
+    }
+}

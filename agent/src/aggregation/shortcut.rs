@@ -1,0 +1,201 @@
+//! Shortcuts from what a call or connection points at to its series, without hashing text.
+//!
+//! A key is made of addresses. **Every shortcut holds what its key points at**, so no
+//! address can come to mean something else while the shortcut stands.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::series::SlotId;
+use super::summary::CallFacts;
+use crate::attribution::{ConnectionReport, Identity};
+use crate::protocol::Side;
+
+/// What tells the label sets of calls apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CallKey {
+    client: usize,
+    server: usize,
+    route: usize,
+    address: usize,
+    // Port, status, method, cause, protocol, side and whether the peer is observed.
+    rest: u64,
+}
+
+fn place<T: ?Sized>(shared: &Arc<T>) -> usize {
+    Arc::as_ptr(shared).cast::<()>() as usize
+}
+
+impl CallKey {
+    #[inline]
+    pub(super) fn of(facts: &CallFacts<'_>) -> Self {
+        let is_client = facts.side == Side::Client;
+        // The server side has no label of them: one shortcut whatever the client asked for.
+        let (address, port) =
+            if is_client { (place(facts.server_address), facts.server_port) } else { (0, 0) };
+        let error = facts.error.map_or(0, |cause| cause as u64 + 1);
+        let rest = u64::from(port)
+            | u64::from(facts.status.unwrap_or(0)) << 16
+            | (facts.method as u64) << 32
+            | error << 40
+            | (facts.protocol as u64) << 48
+            | u64::from(is_client) << 56
+            | u64::from(facts.peer_observed) << 57;
+        Self {
+            client: place(&facts.client.identity),
+            server: place(&facts.server.identity),
+            route: place(facts.route),
+            address,
+            rest,
+        }
+    }
+}
+
+/// The series of one kind of call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallSeries {
+    pub(super) duration: SlotId,
+    pub(super) request: SlotId,
+    pub(super) response: SlotId,
+    pub(super) edge_seconds: SlotId,
+    /// Total and failed, where this observation counts the call.
+    pub(super) edge_counts: Option<(SlotId, SlotId)>,
+    pub(super) has_failed: bool,
+}
+
+impl CallSeries {
+    fn slots(&self) -> impl Iterator<Item = SlotId> {
+        let counts = self.edge_counts.into_iter().flat_map(|(total, failed)| [total, failed]);
+        [self.duration, self.request, self.response, self.edge_seconds].into_iter().chain(counts)
+    }
+}
+
+/// What tells the edges of connections apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EdgeKey {
+    client: usize,
+    server: usize,
+    side: Side,
+}
+
+impl EdgeKey {
+    pub(super) fn of(report: &ConnectionReport) -> Self {
+        Self {
+            client: place(&report.client.identity),
+            server: place(&report.server.identity),
+            side: report.side,
+        }
+    }
+}
+
+/// Reasons of `meshtap_ebpf::event::CLOSE_*`, by value.
+pub(super) const REASONS: usize = 8;
+
+/// The series of one edge's connections.
+#[derive(Clone, Debug)]
+pub(super) struct EdgeSeries {
+    pub(super) opened: SlotId,
+    pub(super) active: SlotId,
+    pub(super) received: SlotId,
+    pub(super) transmitted: SlotId,
+    pub(super) retransmits: SlotId,
+    pub(super) resets_received: SlotId,
+    pub(super) resets_sent: SlotId,
+    pub(super) connect: Option<SlotId>,
+    pub(super) rtt: Option<SlotId>,
+    pub(super) closed: [Option<SlotId>; REASONS],
+    pub(super) failed: [Option<SlotId>; REASONS],
+}
+
+impl EdgeSeries {
+    /// The edge's counters, which live and expire together.
+    pub(super) fn counters(&self) -> impl Iterator<Item = SlotId> {
+        let fixed = [
+            self.opened,
+            self.received,
+            self.transmitted,
+            self.retransmits,
+            self.resets_received,
+            self.resets_sent,
+        ];
+        fixed.into_iter().chain(self.closed.into_iter().chain(self.failed).flatten())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = SlotId> {
+        let others = [Some(self.active), self.connect, self.rtt];
+        self.counters().chain(others.into_iter().flatten())
+    }
+}
+
+/// Shortcuts of one kind: bounded, and emptied where they are full (a shortcut is cheap
+/// to make again, and which of them will be wanted is not known).
+#[derive(Debug)]
+pub(super) struct Shortcuts<K, V> {
+    entries: AHashMap<K, (V, Anchors)>,
+    capacity: usize,
+    dropped: u64,
+}
+
+/// What a key points at.
+type Anchors = (Arc<Identity>, Arc<Identity>, Option<(Arc<str>, Arc<str>)>);
+
+impl<K: Eq + std::hash::Hash, V> Shortcuts<K, V> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { entries: AHashMap::new(), capacity: capacity.max(1), dropped: 0 }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|(series, _)| series)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(series, _)| series)
+    }
+
+    fn insert(&mut self, key: K, series: V, anchors: Anchors) {
+        if self.entries.len() >= self.capacity {
+            self.dropped += self.entries.len() as u64;
+            self.entries.clear();
+        }
+        self.entries.insert(key, (series, anchors));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl Shortcuts<CallKey, CallSeries> {
+    pub(super) fn add_call(&mut self, key: CallKey, series: CallSeries, facts: &CallFacts<'_>) {
+        let texts = (Arc::clone(facts.route), Arc::clone(facts.server_address));
+        let (client, server) = (&facts.client.identity, &facts.server.identity);
+        self.insert(key, series, (Arc::clone(client), Arc::clone(server), Some(texts)));
+    }
+
+    /// Keeps the shortcuts of which every series passes.
+    pub(super) fn retain(&mut self, passes: impl Fn(SlotId) -> bool) {
+        self.entries.retain(|_, (series, _)| series.slots().all(&passes));
+    }
+}
+
+impl Shortcuts<EdgeKey, EdgeSeries> {
+    pub(super) fn add_edge(&mut self, key: EdgeKey, series: EdgeSeries, report: &ConnectionReport) {
+        let (client, server) = (&report.client.identity, &report.server.identity);
+        self.insert(key, series, (Arc::clone(client), Arc::clone(server), None));
+    }
+
+    /// Keeps the shortcuts of which every series passes.
+    pub(super) fn retain(&mut self, passes: impl Fn(SlotId) -> bool) {
+        self.entries.retain(|_, (series, _)| series.slots().all(&passes));
+    }
+}

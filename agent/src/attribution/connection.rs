@@ -1,0 +1,297 @@
+//! The connections of this host's sockets, by socket cookie and by address tuple.
+//!
+//! **Bounded**: beyond the bound the longest silent connection is forgotten and
+//! reported as ended, so that no gauge keeps what nobody remembers.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use meshtap_ebpf::event::{self, Endpoint, Owner};
+
+use super::call::Identity;
+use super::hop::Hop;
+use crate::protocol::{Side, Text};
+
+/// Addresses of one end and the other, as packets or a socket carry them.
+pub type Tuple = (Endpoint, Endpoint);
+
+/// One socket's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Established, or first seen by a late agent.
+    pub opened_ns: u64,
+    /// When its end was seen.
+    pub closed_ns: Option<u64>,
+    /// Older than the agent.
+    pub late: bool,
+    /// Never established.
+    pub failed: bool,
+    /// Which end this socket is, as far as known.
+    pub role: Option<Side>,
+    /// The socket's own addresses: this end, the other.
+    pub tuple: Tuple,
+    /// The packets' addresses where they differ.
+    pub redirected: Option<Tuple>,
+    /// What the program asked for.
+    pub asked: Endpoint,
+    /// v2 cgroup of the socket.
+    pub cgroup: u64,
+    /// Network namespace cookie; 0: not known.
+    pub netns: u64,
+    /// From SYN to established; 0: not known.
+    pub connect_ns: u64,
+    /// The process, and when it held the socket.
+    pub owner: Owner,
+    /// See [`Connection::owner`].
+    pub owner_ns: u64,
+    /// The owner accepted or took over the socket, rather than made its listener.
+    pub accepted: bool,
+    /// Who this end is.
+    pub identity: Arc<Identity>,
+    /// Who the other end is if no socket of this host is.
+    pub remote: Arc<Identity>,
+    /// Who the hop's target is, where this socket is a hop's accepted one.
+    pub beyond: Option<Arc<Identity>>,
+    /// The owner only passes the connection on.
+    pub hop: Option<Hop>,
+    /// The hop's other socket.
+    pub partner: Option<u64>,
+    /// The first bytes of the first request that a hop passed on.
+    pub first_bytes: Option<Box<[u8]>>,
+    /// The other end's socket, confirmed by sequence numbers.
+    pub peer: Option<u64>,
+    /// Sequence number of the connection's first request.
+    pub first_request: Option<u32>,
+    /// Sequence number of the first request that was seen: that of the connection, unless it is late.
+    pub first_seen: Option<u32>,
+    /// Requests that were offered to the join so far.
+    pub offered: u8,
+    /// Process and DNS knowledge that [`Connection::identity`] and [`Connection::remote`] rest on.
+    pub revisions: (u64, u64),
+    /// Figures at the last report; `None`: a late connection whose past is not known.
+    pub figures: Option<Figures>,
+    /// Its beginning was reported.
+    pub reported: bool,
+    /// The authority that was asked last, taken apart.
+    pub authority: Option<(Text, Arc<str>, u16)>,
+}
+
+/// TCP figures since a connection began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Payload bytes received.
+    pub received: u64,
+    /// Payload bytes acknowledged.
+    pub acked: u64,
+    /// Segments sent again.
+    pub retransmits: u32,
+}
+
+impl Connection {
+    /// A connection as its first record describes it; nobody is named yet.
+    #[must_use]
+    pub fn new(record: &event::Opened, unknown: &Arc<Identity>) -> Self {
+        let late = record.header.flags & event::OPENED_LATE != 0;
+        Self {
+            opened_ns: record.header.time_ns,
+            closed_ns: None,
+            late,
+            failed: record.header.flags & event::OPENED_FAILED != 0,
+            role: match record.role {
+                event::ROLE_CLIENT => Some(Side::Client),
+                event::ROLE_SERVER => Some(Side::Server),
+                _ => None,
+            },
+            tuple: (record.local, record.remote),
+            redirected: None,
+            asked: record.asked,
+            cgroup: record.cgroup,
+            netns: record.netns,
+            connect_ns: record.connect_ns,
+            owner: record.owner,
+            owner_ns: record.header.time_ns,
+            accepted: false,
+            identity: Arc::clone(unknown),
+            remote: Arc::clone(unknown),
+            beyond: None,
+            hop: None,
+            partner: None,
+            first_bytes: None,
+            peer: None,
+            first_request: None,
+            first_seen: None,
+            offered: 0,
+            revisions: (0, 0),
+            figures: (!late).then(Figures::default),
+            reported: false,
+            authority: None,
+        }
+    }
+
+    /// This end's address.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        socket_address(&self.tuple.0)
+    }
+
+    /// Where the other end is, best known first: what was asked for, what the socket says.
+    pub fn remotes(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let asked = (self.role != Some(Side::Server)).then_some(self.asked);
+        let asked = asked.as_ref().and_then(socket_address);
+        let remote = socket_address(&self.tuple.1).filter(|remote| Some(*remote) != asked);
+        asked.into_iter().chain(remote)
+    }
+
+    /// The tuples under which the other end may know this one.
+    pub fn tuples(&self) -> impl Iterator<Item = Tuple> + use<> {
+        std::iter::once(self.tuple).chain(self.redirected)
+    }
+}
+
+/// An endpoint of a record as an address; `None` where it is all zero.
+#[must_use]
+pub fn socket_address(endpoint: &Endpoint) -> Option<SocketAddr> {
+    if *endpoint == Endpoint::default() {
+        return None;
+    }
+    Some(SocketAddr::new(IpAddr::from(endpoint.address).to_canonical(), endpoint.port))
+}
+
+/// Every connection that is remembered.
+#[derive(Debug)]
+pub struct Connections {
+    sockets: LruCache<u64, Connection, ahash::RandomState>,
+    tuples: HashMap<Tuple, Vec<u64>, ahash::RandomState>,
+    closed: VecDeque<(u64, u64)>,
+    evicted: u64,
+}
+
+impl Connections {
+    /// At most `bound` connections.
+    #[must_use]
+    pub fn new(bound: usize) -> Self {
+        let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            sockets: LruCache::with_hasher(bound, ahash::RandomState::new()),
+            tuples: HashMap::default(),
+            closed: VecDeque::new(),
+            evicted: 0,
+        }
+    }
+
+    /// Whether another connection would push one out, and which.
+    #[must_use]
+    pub fn next_to_go(&self) -> Option<u64> {
+        (self.sockets.len() >= self.sockets.cap().get())
+            .then(|| self.sockets.peek_lru().map(|(cookie, _)| *cookie))
+            .flatten()
+    }
+
+    /// Adds a connection. A cookie is never given twice, so a second record replaces the first.
+    pub fn insert(&mut self, cookie: u64, connection: Connection) {
+        for tuple in connection.tuples() {
+            self.index(tuple, cookie);
+        }
+        if let Some((old, connection)) = self.sockets.push(cookie, connection) {
+            if old == cookie {
+                return;
+            }
+            self.evicted += u64::from(connection.closed_ns.is_none());
+            self.unindex(old, &connection);
+        }
+    }
+
+    /// The connection of a socket, which thereby is no longer silent.
+    pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Connection> {
+        self.sockets.get_mut(&cookie)
+    }
+
+    /// The connection of a socket, as silent as it is.
+    pub fn peek_mut(&mut self, cookie: u64) -> Option<&mut Connection> {
+        self.sockets.peek_mut(&cookie)
+    }
+
+    /// The connection of a socket.
+    #[must_use]
+    pub fn get(&self, cookie: u64) -> Option<&Connection> {
+        self.sockets.peek(&cookie)
+    }
+
+    /// Packets carry `tuple`.
+    pub fn redirect(&mut self, cookie: u64, tuple: Tuple) {
+        let Some(connection) = self.sockets.peek_mut(&cookie) else { return };
+        let old = connection.redirected.replace(tuple);
+        if old == Some(tuple) || connection.tuple == tuple {
+            return;
+        }
+        if let Some(old) = old {
+            self.remove(old, cookie);
+        }
+        self.index(tuple, cookie);
+    }
+
+    /// Sockets that know themselves by `tuple`.
+    #[must_use]
+    pub fn known_by(&self, tuple: &Tuple) -> &[u64] {
+        self.tuples.get(tuple).map_or(&[], Vec::as_slice)
+    }
+
+    /// Marks a connection as ended; [`Connections::sweep`] forgets it.
+    pub fn close(&mut self, cookie: u64, now_ns: u64) {
+        let Some(connection) = self.sockets.peek_mut(&cookie) else { return };
+        if connection.closed_ns.replace(now_ns).is_none() {
+            self.closed.push_back((now_ns, cookie));
+        }
+    }
+
+    /// Forgets what ended before `before_ns`.
+    pub fn sweep(&mut self, before_ns: u64) {
+        while let Some(&(closed_ns, cookie)) = self.closed.front() {
+            if closed_ns >= before_ns && self.closed.len() <= self.sockets.cap().get() {
+                break;
+            }
+            self.closed.pop_front();
+            // One that was pushed out before is no longer there.
+            if let Some(connection) = self.sockets.pop(&cookie) {
+                self.unindex(cookie, &connection);
+            }
+        }
+    }
+
+    /// Connections held, and the bound.
+    #[must_use]
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.sockets.len(), self.sockets.cap().get())
+    }
+
+    /// Living connections forgotten for want of room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    fn index(&mut self, tuple: Tuple, cookie: u64) {
+        let known = self.tuples.entry(tuple).or_default();
+        if !known.contains(&cookie) {
+            known.push(cookie);
+        }
+    }
+
+    fn unindex(&mut self, cookie: u64, connection: &Connection) {
+        for tuple in connection.tuples() {
+            self.remove(tuple, cookie);
+        }
+    }
+
+    fn remove(&mut self, tuple: Tuple, cookie: u64) {
+        if let Some(known) = self.tuples.get_mut(&tuple) {
+            known.retain(|known| *known != cookie);
+            if known.is_empty() {
+                self.tuples.remove(&tuple);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Whose a socket is: from its record's owner and cgroup to an identity.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use meshtap_ebpf::event;
+
+use super::cgroup::{Cgroup, ROOT};
+use super::connection::Connection;
+use super::identity::Local;
+use super::process::Facts;
+use super::{Attributor, Identity, IdentityKind};
+use crate::protocol::Side;
+
+/// How long an answer about a listener's holders counts.
+const ASK_AGAIN_NS: u64 = 2_000_000_000;
+/// The service manager's pid.
+const MANAGER: u32 = 1;
+
+/// What an identity follows from, configured names aside. The address of the facts
+/// stands for them: whoever holds the key holds them too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    facts: usize,
+    cgroup: u64,
+    accepted: bool,
+}
+
+impl Attributor {
+    /// Names this end of a connection by what is known now.
+    pub(super) fn name_owner(&mut self, cookie: u64, now_ns: u64) {
+        let Some(connection) = self.connections.get(cookie) else { return };
+        let (owner, owner_ns) = (connection.owner, connection.owner_ns);
+        let (cgroup, accepted) = (connection.cgroup, connection.accepted);
+        let (endpoint, role) = (connection.local(), connection.role);
+        let mut facts = self.processes.at(&owner, owner_ns, &*self.host);
+        let of_socket = self.cgroups.of_id(cgroup, now_ns, &*self.host);
+        if is_managers(&facts, owner.pid) && !accepted && role == Some(Side::Server) {
+            facts = self.holder(endpoint, of_socket.as_deref(), owner_ns, now_ns);
+        }
+        let listens = role == Some(Side::Server);
+        let key = Key { facts: Arc::as_ptr(&facts).addr(), cgroup, accepted };
+        let identity = match self.owners.get(&key) {
+            Some((_, identity)) => Arc::clone(identity),
+            None => {
+                let placed = cgroup <= ROOT || of_socket.is_some();
+                let cgroups = self.cgroups_of(&facts, of_socket, accepted, now_ns);
+                let local = Local { facts: &facts, cgroups: &cgroups, endpoint, listens };
+                let identity = self.identities.local(&local, now_ns, &*self.host);
+                if self.settings.names.is_empty() && is_final(&identity, placed) {
+                    self.owners.push(key, (Arc::clone(&facts), Arc::clone(&identity)));
+                }
+                identity
+            }
+        };
+        let revision = self.processes.revision();
+        let target = facts.hop.and_then(|hop| hop.target).filter(|_| listens);
+        let beyond = target.map(|target| self.identities.remote(&[target], true, |_| None));
+        if listens
+            && facts.hop.is_none()
+            && let Some(endpoint) = endpoint
+        {
+            self.servers.push(endpoint, Arc::clone(&identity));
+        }
+        if let Some(connection) = self.connections.peek_mut(cookie) {
+            connection.identity = identity;
+            connection.hop = facts.hop;
+            connection.beyond = beyond;
+            connection.revisions.0 = revision;
+        }
+    }
+
+    /// Who accepts from a listener that the service manager made, where only the
+    /// listener is known: the other process that holds it.
+    fn holder(
+        &mut self,
+        endpoint: Option<SocketAddr>,
+        of_socket: Option<&Cgroup>,
+        owner_ns: u64,
+        now_ns: u64,
+    ) -> Arc<Facts> {
+        let nobody = Arc::new(Facts::default());
+        // `X.socket` as the socket's cgroup names the service without asking.
+        if of_socket.is_some_and(|cgroup| cgroup.unit.is_some()) {
+            return nobody;
+        }
+        let Some(endpoint) = endpoint else { return nobody };
+        let known = self.holders.get(&endpoint).copied();
+        let known = known
+            .filter(|(pid, asked)| pid.is_some() || now_ns < asked.saturating_add(ASK_AGAIN_NS));
+        let pid = match known {
+            Some((pid, _)) => pid,
+            None => {
+                let holders = self.host.listener_holders(endpoint);
+                let pid = holders.into_iter().filter(|pid| *pid != MANAGER).min();
+                self.holders.push(endpoint, (pid, now_ns));
+                pid
+            }
+        };
+        let Some(pid) = pid else { return nobody };
+        self.processes.at(&event::Owner { pid, ..event::Owner::default() }, owner_ns, &*self.host)
+    }
+
+    /// The cgroups that may tell the identity, best first: the socket's own, then the
+    /// process's; the other way round where the process came to the socket later.
+    fn cgroups_of(
+        &mut self,
+        facts: &Facts,
+        of_socket: Option<Arc<Cgroup>>,
+        accepted: bool,
+        now_ns: u64,
+    ) -> Vec<Arc<Cgroup>> {
+        let mut cgroups = Vec::with_capacity(4);
+        if !accepted {
+            cgroups.extend(of_socket.clone());
+        }
+        for path in &facts.cgroups {
+            cgroups.push(self.cgroups.of_path(path));
+        }
+        if facts.cgroups.is_empty() {
+            cgroups.extend(self.cgroups.of_id(facts.cgroup_id, now_ns, &*self.host));
+        }
+        if accepted {
+            cgroups.extend(of_socket);
+        }
+        cgroups
+    }
+
+    /// Names the other end for as long as no socket of this host turns out to be it.
+    pub(super) fn name_remote(&mut self, cookie: u64, now_ns: u64) {
+        let Some(connection) = self.connections.get(cookie) else { return };
+        let endpoints: Vec<SocketAddr> = connection.remotes().collect();
+        let (cgroup, at_ns) =
+            (connection.cgroup, connection.opened_ns.max(if connection.late { now_ns } else { 0 }));
+        let listens = self.side(connection) == Side::Client;
+        let names = &self.names;
+        let remote = self
+            .identities
+            .remote(&endpoints, listens, |address| names.name(address, cgroup, at_ns));
+        let revision = self.names.revision();
+        if let Some(connection) = self.connections.peek_mut(cookie) {
+            connection.remote = remote;
+            connection.revisions.1 = revision;
+        }
+    }
+
+    /// Names anew what rests on knowledge that has changed since.
+    pub(super) fn refresh(&mut self, cookie: u64, now_ns: u64) {
+        let Some(connection) = self.connections.get(cookie) else { return };
+        let owner = connection.revisions.0 != self.processes.revision();
+        let remote = connection.remote.kind == IdentityKind::Address
+            && connection.revisions.1 != self.names.revision();
+        if owner {
+            self.name_owner(cookie, now_ns);
+        }
+        if remote {
+            self.name_remote(cookie, now_ns);
+        }
+    }
+
+    /// Which end a socket is. Where no record and no message told: the end that is known
+    /// to accept, else the one with the lower port, is the server.
+    pub(super) fn side(&self, connection: &Connection) -> Side {
+        if let Some(role) = connection.role {
+            return role;
+        }
+        let local = connection.local();
+        let remote = connection.remotes().next();
+        let accepts = |end: Option<SocketAddr>| end.is_some_and(|end| self.servers.contains(&end));
+        match (accepts(local), accepts(remote)) {
+            (true, false) => Side::Server,
+            (false, true) => Side::Client,
+            _ if local.map(|end| end.port()) < remote.map(|end| end.port()) => Side::Server,
+            _ => Side::Client,
+        }
+    }
+}
+
+/// Whether asking again later cannot say more: a container may still get its name, an
+/// unknown cgroup its path.
+fn is_final(identity: &Identity, placed: bool) -> bool {
+    match identity.kind {
+        IdentityKind::Container => {
+            identity.attributes.iter().any(|(key, _)| *key == "container.name")
+        }
+        IdentityKind::Unit => true,
+        IdentityKind::Unknown => false,
+        _ => placed,
+    }
+}
+
+fn is_managers(facts: &Facts, pid: u32) -> bool {
+    pid == MANAGER && matches!(&*facts.program, "systemd" | "init")
+}

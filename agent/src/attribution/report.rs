@@ -1,0 +1,131 @@
+//! [`ConnectionReport`]s: what changed on a connection since the last one.
+
+use meshtap_ebpf::event;
+
+use super::connection::{Connection, Figures};
+use super::{Attributor, ConnectionReport};
+
+/// How long a connection's beginning waits, so that the other end is known when it is reported.
+const SETTLE_NS: u64 = 300_000_000;
+
+impl Attributor {
+    pub(super) fn statistics(
+        &mut self,
+        record: &event::Statistics,
+        out: &mut Vec<ConnectionReport>,
+    ) {
+        if let Some(report) = self.report(record.header.cookie, Some(record), record.header.time_ns)
+        {
+            out.push(report);
+        }
+    }
+
+    pub(super) fn closed(&mut self, record: &event::Statistics, out: &mut Vec<ConnectionReport>) {
+        let cookie = record.header.cookie;
+        let is_again =
+            self.connections.get(cookie).is_some_and(|connection| connection.closed_ns.is_some());
+        if is_again {
+            return;
+        }
+        if let Some(mut report) = self.report(cookie, Some(record), record.header.time_ns) {
+            match self.connections.get(cookie) {
+                Some(connection) if connection.failed => report.failed = Some(record.reason),
+                _ => report.closed = Some(record.reason),
+            }
+            out.push(report);
+        }
+        self.connections.close(cookie, record.header.time_ns);
+    }
+
+    /// Reports beginnings that nothing else reported by now.
+    pub(super) fn report_beginnings(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) {
+        let (_, bound) = self.connections.occupancy();
+        while let Some(&(opened_ns, cookie)) = self.unreported.front() {
+            if now_ns.saturating_sub(opened_ns) < SETTLE_NS && self.unreported.len() <= bound {
+                break;
+            }
+            self.unreported.pop_front();
+            let waits = self
+                .connections
+                .get(cookie)
+                .is_some_and(|connection| !connection.reported && !connection.failed);
+            if waits {
+                out.extend(self.report(cookie, None, now_ns));
+            }
+        }
+    }
+
+    /// Ends the connection that the next one will push out, as far as reports go.
+    pub(super) fn make_room(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) {
+        let Some(oldest) = self.connections.next_to_go() else { return };
+        let Some(connection) = self.connections.get(oldest) else { return };
+        if connection.closed_ns.is_some() || connection.failed {
+            return;
+        }
+        if let Some(mut report) = self.report(oldest, None, now_ns) {
+            report.closed = Some(event::CLOSE_UNKNOWN);
+            out.push(report);
+        }
+    }
+
+    fn report(
+        &mut self,
+        cookie: u64,
+        record: Option<&event::Statistics>,
+        now_ns: u64,
+    ) -> Option<ConnectionReport> {
+        self.refresh(cookie, now_ns);
+        // A report that no record asks for does not make the connection any younger.
+        let connection = match record {
+            Some(_) => self.connections.get_mut(cookie),
+            None => self.connections.peek_mut(cookie),
+        };
+        let Some(connection) = connection else {
+            self.strangers += 1;
+            return None;
+        };
+        let gained = record.map_or_else(Figures::default, |record| connection.gain(record));
+        let opened = !connection.reported && !connection.failed;
+        connection.reported = true;
+        let connection = self.connections.get(cookie)?;
+        // Both applications behind a hop report their own connections.
+        if connection.hop.is_some() {
+            return None;
+        }
+        let side = self.side(connection);
+        let ends = self.ends(cookie, side);
+        Some(ConnectionReport {
+            socket: cookie,
+            side,
+            client: ends.client,
+            server: ends.server,
+            opened,
+            late: connection.late,
+            closed: None,
+            failed: None,
+            bytes_received: gained.received,
+            bytes_sent: gained.acked,
+            retransmits: gained.retransmits,
+            rtt_us: record.map(|record| record.srtt_us).filter(|rtt| *rtt != 0),
+            connect_ns: Some(connection.connect_ns).filter(|time| *time != 0 && opened),
+        })
+    }
+}
+
+impl Connection {
+    /// What the figures grew by since the last record. A connection older than the agent
+    /// begins to count with the first figures that are seen of it.
+    fn gain(&mut self, record: &event::Statistics) -> Figures {
+        let now = Figures {
+            received: record.bytes_received,
+            acked: record.bytes_acked,
+            retransmits: record.retransmits,
+        };
+        let Some(last) = self.figures.replace(now) else { return Figures::default() };
+        Figures {
+            received: now.received.saturating_sub(last.received),
+            acked: now.acked.saturating_sub(last.acked),
+            retransmits: now.retransmits.saturating_sub(last.retransmits),
+        }
+    }
+}

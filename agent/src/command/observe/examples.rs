@@ -1,0 +1,71 @@
+//! Calls for tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::line::Lost;
+use crate::attribution::{Call, Identity, IdentityKind, Party};
+use crate::protocol::exchange::{AgentClass, TraceContext};
+use crate::protocol::{Exchange, Protocol, Side};
+
+pub fn party(name: &str, namespace: &str, endpoint: &str, pid: u32) -> Party {
+    let kind = if name == "unknown" { IdentityKind::Unknown } else { IdentityKind::Process };
+    let identity = Identity {
+        name: Arc::from(name),
+        namespace: Arc::from(namespace),
+        kind,
+        attributes: Vec::new(),
+    };
+    let endpoint: Option<SocketAddr> = endpoint.parse().ok();
+    Party { identity: Arc::new(identity), endpoint, pid }
+}
+
+/// `curl` asks `shop/checkout`; seen at one end, 1.5 ms at the client, 1 ms at the server.
+pub fn call(side: Side) -> Call {
+    let at_client = side == Side::Client;
+    let start_ns = if at_client { 1_000_000 } else { 1_250_000 };
+    Call {
+        exchange: Exchange {
+            socket: 7,
+            side,
+            protocol: Protocol::Http11,
+            method: "GET".into(),
+            path: "/users/42".into(),
+            authority: "shop.example:8080".into(),
+            request_id: None,
+            trace: Some(TraceContext { trace_id: 0xabc, span_id: 1, sampled: Some(true) }),
+            trace_state: None,
+            agent: AgentClass::Tool,
+            cut: false,
+            status: Some(200),
+            error: None,
+            start_ns,
+            request_end_ns: Some(start_ns),
+            first_byte_ns: Some(start_ns + 700_000),
+            end_ns: start_ns + if at_client { 1_500_000 } else { 1_000_000 },
+            request_bytes: 0,
+            response_bytes: 1234,
+            rtt_us: at_client.then_some(42),
+            retransmits: if at_client { 1 } else { 2 },
+            sequence: 1,
+            acknowledgement: 2,
+        },
+        client: party("curl", "", "127.0.0.1:40000", if at_client { 11 } else { 0 }),
+        server: party("checkout", "shop", "127.0.0.1:8080", if at_client { 0 } else { 22 }),
+        route: Arc::from("/users/{id}"),
+        server_address: Arc::from("shop.example"),
+        server_port: 8080,
+        peer_observed: true,
+        pair: 9,
+    }
+}
+
+pub fn lost() -> Lost {
+    Lost {
+        time_ns: 5_000_000,
+        count: 3,
+        reason: "ring_full",
+        client: None,
+        server: Some(party("checkout", "shop", "127.0.0.1:8080", 22)),
+    }
+}

@@ -1,0 +1,212 @@
+//! [`Line`]: what is shown of a call, to people and to programs alike.
+//!
+//! Which end has the last word on what is decided here and nowhere else.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+use super::merge::ObservedCall;
+use crate::attribution::{Call, IdentityKind, Party};
+use crate::protocol::Cause;
+
+/// Nanoseconds since 1970, shown as RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// `2026-11-24T02:39:03.000000001Z`
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.0);
+        humantime::format_rfc3339_nanos(time).to_string()
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.rfc3339())
+    }
+}
+
+/// One end of a call.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct End<'a> {
+    /// Its name, or `unknown`.
+    pub name: &'a str,
+    /// Its namespace, if it has one.
+    pub namespace: Option<&'a str>,
+    /// How the name is known.
+    pub kind: &'static str,
+    /// Its IP address, if known.
+    pub address: Option<std::net::IpAddr>,
+    /// Its port, if known.
+    pub port: Option<u16>,
+    /// Its process on this host, if known.
+    pub pid: Option<u32>,
+}
+
+impl<'a> End<'a> {
+    /// Of one observation.
+    #[must_use]
+    pub fn of(party: &'a Party) -> Self {
+        Self {
+            name: &party.identity.name,
+            namespace: Some(&*party.identity.namespace).filter(|name| !name.is_empty()),
+            kind: party.identity.kind.name(),
+            address: party.endpoint.map(|endpoint| endpoint.ip()),
+            port: party.endpoint.map(|endpoint| endpoint.port()),
+            pid: Some(party.pid).filter(|pid| *pid != 0),
+        }
+    }
+
+    /// Each end knows itself best, unless it knows nothing.
+    fn best(own: Option<&'a Party>, other: Option<&'a Party>) -> Option<Self> {
+        let named = |party: &&Party| party.identity.kind != IdentityKind::Unknown;
+        own.filter(named).or(other.filter(named)).or(own).or(other).map(Self::of)
+    }
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line<'a> {
+    /// See [`super::schema`] for the meaning of every field.
+    pub time: Time,
+    /// Who asked.
+    pub client: End<'a>,
+    /// Who was asked.
+    pub server: End<'a>,
+    /// `http/1.1`
+    pub protocol: &'static str,
+    /// `None`: not seen.
+    pub method: Option<&'a str>,
+    /// `None`: not seen.
+    pub path: Option<&'a str>,
+    /// `None`: not known.
+    pub route: Option<&'a str>,
+    /// Host that the client asked for.
+    pub server_address: &'a str,
+    /// Port that the client asked for.
+    pub server_port: u16,
+    /// `None`: no answer was seen.
+    pub status: Option<u16>,
+    /// The client's cause, else the server's.
+    pub error: Option<&'static str>,
+    /// The cause at the client's end.
+    pub client_error: Option<&'static str>,
+    /// The cause at the server's end.
+    pub server_error: Option<&'static str>,
+    /// To the last byte at the client's end.
+    pub client_duration_us: Option<u64>,
+    /// To the last byte at the server's end.
+    pub server_duration_us: Option<u64>,
+    /// To the first byte of the answer.
+    pub first_byte_us: Option<u64>,
+    /// Of the body.
+    pub request_bytes: u64,
+    /// Of the body.
+    pub response_bytes: u64,
+    /// Of the connection.
+    pub rtt_us: Option<u32>,
+    /// At both ends together.
+    pub retransmits: u64,
+    /// 32 hexadecimal digits.
+    pub trace_id: Option<String>,
+    /// The head was longer than what is captured.
+    pub cut: bool,
+    /// The same call as a line before, seen from the other end.
+    pub late_half: bool,
+}
+
+impl<'a> Line<'a> {
+    /// The facts of a call. `wall_offset_ns` is what has to be added to the kernel's
+    /// monotonic time to get nanoseconds since 1970.
+    #[must_use]
+    pub fn of(call: &'a ObservedCall, wall_offset_ns: u64) -> Self {
+        let (client, server) = (call.client(), call.server());
+        let (front, back) = (call.nearer_client(), call.nearer_server());
+        let cause = |end: Option<&Call>| end.and_then(|end| end.exchange.error).map(Cause::name);
+        let (client_error, server_error) = (cause(client), cause(server));
+        let request = [&back.exchange, &front.exchange];
+        let text = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+        let trace = request.iter().find_map(|exchange| exchange.trace);
+        Self {
+            time: Time(front.exchange.start_ns.saturating_add(wall_offset_ns)),
+            client: End::best(client.map(|end| &end.client), server.map(|end| &end.client))
+                .unwrap_or_else(|| End::of(&front.client)),
+            server: End::best(server.map(|end| &end.server), client.map(|end| &end.server))
+                .unwrap_or_else(|| End::of(&back.server)),
+            protocol: back.exchange.protocol.name(),
+            method: request.iter().find_map(|exchange| text(exchange.method.as_str())),
+            path: request.iter().find_map(|exchange| text(exchange.path.as_str())),
+            route: text(&back.route).or_else(|| text(&front.route)),
+            server_address: &front.server_address,
+            server_port: front.server_port,
+            status: request.iter().find_map(|exchange| exchange.status),
+            error: client_error.or(server_error),
+            client_error,
+            server_error,
+            client_duration_us: client.map(|end| end.exchange.duration_ns() / 1000),
+            server_duration_us: server.map(|end| end.exchange.duration_ns() / 1000),
+            first_byte_us: [front, back].iter().find_map(|end| {
+                let first = end.exchange.first_byte_ns?;
+                Some(first.saturating_sub(end.exchange.start_ns) / 1000)
+            }),
+            request_bytes: back.exchange.request_bytes,
+            response_bytes: back.exchange.response_bytes,
+            rtt_us: front.exchange.rtt_us.or(back.exchange.rtt_us),
+            retransmits: [client, server]
+                .iter()
+                .flatten()
+                .map(|end| u64::from(end.exchange.retransmits))
+                .sum(),
+            trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
+            cut: front.exchange.cut || back.exchange.cut,
+            late_half: call.is_late_half(),
+        }
+    }
+}
+
+/// Calls that happened and cannot be shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LostLine<'a> {
+    /// When the loss was declared.
+    pub time: Time,
+    /// How many.
+    pub lost: u64,
+    /// Why.
+    pub reason: &'a str,
+    /// Who asked, where that is known.
+    pub client: Option<End<'a>>,
+    /// Who was asked, where that is known.
+    pub server: Option<End<'a>>,
+}
+
+/// What was lost, as the stages say it.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// When the loss was declared, nanoseconds of `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Calls, at least one.
+    pub count: u64,
+    /// As in `meshtap_calls_lost_total{reason}`.
+    pub reason: &'static str,
+    /// Who asked, where that is known.
+    pub client: Option<Party>,
+    /// Who was asked, where that is known.
+    pub server: Option<Party>,
+}
+
+impl Lost {
+    /// As a line.
+    #[must_use]
+    pub fn line(&self, wall_offset_ns: u64) -> LostLine<'_> {
+        LostLine {
+            time: Time(self.time_ns.saturating_add(wall_offset_ns)),
+            lost: self.count,
+            reason: self.reason,
+            client: self.client.as_ref().map(End::of),
+            server: self.server.as_ref().map(End::of),
+        }
+    }
+}

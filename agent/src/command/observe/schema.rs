@@ -1,0 +1,222 @@
+//! The meaning of every field of `observe --json`, and `docs/observe.md`.
+
+use crate::protocol::Cause;
+
+/// A field: its name, its type in JSON, its meaning.
+pub type Field = (&'static str, &'static str, &'static str);
+
+/// Of a call.
+pub const CALL: &[Field] = &[
+    (
+        "time",
+        "string",
+        "When the request's first byte passed, RFC 3339 with nanoseconds, UTC; at the client's end where that was seen, else at the server's",
+    ),
+    ("client", "end", "Who asked"),
+    ("server", "end", "Who was asked"),
+    ("protocol", "string", "`http/1.0` or `http/1.1`"),
+    ("method", "string or null", "As in the request; null where the head was cut before it"),
+    (
+        "path",
+        "string or null",
+        "Path without query and fragment; `host:port` for CONNECT, `*` for an asterisk; null where it was not seen",
+    ),
+    ("route", "string or null", "Path as a route; null where there is none"),
+    ("server_address", "string", "Host that the client asked for, else the server's address"),
+    ("server_port", "number", "Port that the client asked for, else the server's"),
+    (
+        "status",
+        "number or null",
+        "As the server sent it, else as the client got it; null where no answer was seen",
+    ),
+    (
+        "error",
+        "string or null",
+        "Why there was no whole answer: the client's cause, else the server's; null where the answer was whole. A status of 4xx or 5xx is no error here",
+    ),
+    (
+        "client_error",
+        "string or null",
+        "The cause at the client's end; null where there was none or that end was not seen",
+    ),
+    (
+        "server_error",
+        "string or null",
+        "The cause at the server's end, likewise: the two may rightly differ",
+    ),
+    (
+        "client_duration_us",
+        "number or null",
+        "Microseconds from the request's first byte to the answer's last byte, or to the error, at the client's end; null where that end was not seen",
+    ),
+    ("server_duration_us", "number or null", "The same at the server's end"),
+    (
+        "first_byte_us",
+        "number or null",
+        "Microseconds from the request's first byte to the answer's first byte, at the client's end where that was seen, else at the server's; null where no answer was seen",
+    ),
+    (
+        "request_bytes",
+        "number",
+        "Bytes of the request's body, without chunk framing; at the server's end where that was seen, else at the client's",
+    ),
+    ("response_bytes", "number", "Bytes of the answer's body, likewise"),
+    (
+        "rtt_us",
+        "number or null",
+        "Smoothed round-trip time of the connection in microseconds; at the client's end where that has one, else at the server's",
+    ),
+    (
+        "retransmits",
+        "number",
+        "Segments sent again during the call, at the ends that were seen, together",
+    ),
+    (
+        "trace_id",
+        "string or null",
+        "32 hexadecimal digits, where the request carried W3C or b3 context",
+    ),
+    (
+        "cut",
+        "boolean",
+        "The head was longer than `capture.head_prefix`: facts from headers may be missing",
+    ),
+    (
+        "late_half",
+        "boolean",
+        "The other end of this call went by before in a line of its own, because this one came too late: do not count it again",
+    ),
+];
+
+/// Of an end.
+pub const END: &[Field] = &[
+    ("name", "string", "`unknown` where nothing is known"),
+    ("namespace", "string or null", "Of the name"),
+    (
+        "kind",
+        "string",
+        "How the name is known: `configured`, `container`, `unit`, `process`, `dns`, `address` or `unknown`",
+    ),
+    ("address", "string or null", "IP address, as this end sees itself where it was seen"),
+    ("port", "number or null", "Port, likewise"),
+    ("pid", "number or null", "Process on this host"),
+];
+
+/// Of a loss.
+pub const LOST: &[Field] = &[
+    ("time", "string", "When the loss was declared, RFC 3339 with nanoseconds, UTC"),
+    (
+        "lost",
+        "number",
+        "Calls that happened and cannot be shown; a line is a loss if and only if it has this field",
+    ),
+    ("reason", "string", "As in `meshtap_calls_lost_total{reason}`"),
+    ("client", "end or null", "Who asked, where that is known"),
+    ("server", "end or null", "Who was asked, where that is known"),
+];
+
+const INTRODUCTION: &str = "\
+# meshtap observe
+
+<!-- Generated from the definitions in agent/src/command/observe by `meshtap docs observe-schema`. -->
+
+Shows calls as they happen. A call whose two ends are on this host is one line: the end
+that is seen first waits for the other for 0.5 seconds, 2 seconds where it failed. Lines
+come in the order in which calls are complete, and are flushed as they come. On a
+terminal there are colours, unless `NO_COLOR` is set or `--color never` is given; long
+cells are shortened.
+
+The program ends with exit code 0 after `--count` calls, after `--duration`, on SIGINT or
+SIGTERM, or when the reader of its output goes away, and says on standard error how many
+calls it showed, filtered out and lost. Of itself it says warnings and errors only,
+unless `log.level` is given.
+
+## Filters
+
+| Filter | Shows calls |
+|---|---|
+| `--from WHO` | whose client is WHO: a name, `namespace/name`, an address, `address:port`, or a network |
+| `--to WHO` | whose server is WHO |
+| `--service WHO` | one of whose ends is WHO |
+| `--path GLOB` | whose path matches |
+| `--method GET,POST` | with one of the methods |
+| `--status 404,5xx,500-503` | with one of the status codes; calls without an answer have none |
+| `--min-latency 10ms` | that took at least so long, at the end where they took longer |
+| `--port PORT` | to that port, the server's own or the one that the client asked for |
+| `--errors` | that failed: a status from 500 on, or no whole answer |
+
+`*` stands for any text, slashes included, `?` for any one character; without them the
+whole text has to be equal. Filters of different kinds all have to hold; of several of one
+kind one suffices. `--not` turns the one filter that follows it around: what that matches
+is never shown. So `--to shop --not --path /healthz --not --status 2xx` shows the calls to
+`shop` that are neither health checks nor successful.
+
+A loss is shown unless the ends are known and `--from`, `--to`, `--service` or `--port`
+exclude them.
+
+## JSON
+
+`--json` writes one object a line: a call or a loss. Every field is always there. Fields
+may be added; none will change its meaning. Control characters, invisible ones and those
+that turn text around are escaped.
+";
+
+/// `docs/observe.md`.
+#[must_use]
+pub fn markdown() -> String {
+    let sections = [("A call", CALL), ("An end", END), ("A loss", LOST)];
+    let mut text = INTRODUCTION.to_owned();
+    for (title, fields) in sections {
+        text.push_str(&format!("\n### {title}\n\n| Field | Type | Meaning |\n|---|---|---|\n"));
+        for (name, kind, meaning) in fields {
+            text.push_str(&format!("| `{name}` | {kind} | {meaning} |\n"));
+        }
+    }
+    text.push_str("\n### Causes\n\n| Cause | Meaning |\n|---|---|\n");
+    for (cause, meaning) in CAUSES {
+        text.push_str(&format!("| `{}` | {meaning} |\n", cause.name()));
+    }
+    text
+}
+
+const CAUSES: [(Cause, &str); 6] = [
+    (Cause::Closed, "the other end closed before the answer, or before its end"),
+    (Cause::Abandoned, "this end closed before the answer, or before its end"),
+    (Cause::ResetReceived, "a reset arrived"),
+    (Cause::ResetSent, "a reset was sent"),
+    (Cause::Timeout, "TCP gave up: retransmissions or keep-alives ran out"),
+    (Cause::Vanished, "the connection vanished; how is not known"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::examples::{call, lost};
+    use super::super::line::Line;
+    use super::super::merge::Merge;
+    use super::*;
+    use crate::protocol::Side;
+
+    fn names(value: &serde_json::Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    fn sorted(fields: &[Field]) -> Vec<&'static str> {
+        let mut names: Vec<&str> = fields.iter().map(|(name, ..)| *name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_is_documented_is_what_is_written() {
+        let mut ready = Vec::new();
+        let mut merge = Merge::default();
+        merge.put(call(Side::Client), &mut ready);
+        merge.drain(&mut ready);
+        let line = serde_json::to_value(Line::of(&ready[0], 0)).unwrap();
+        assert_eq!(names(&line), sorted(CALL));
+        assert_eq!(names(&line["client"]), sorted(END));
+        let lost = lost();
+        let lost = serde_json::to_value(lost.line(0)).unwrap();
+        assert_eq!(names(&lost), sorted(LOST));
+    }
+}

@@ -1,0 +1,285 @@
+use std::collections::HashSet;
+use std::time::{Duration, UNIX_EPOCH};
+
+use opentelemetry::Value;
+
+use super::*;
+use crate::attribution::{Identity, IdentityKind};
+use crate::export::sample::{CONTEXT, call};
+use crate::protocol::exchange::{Cause, TraceContext};
+
+const CLOCK: Clock = Clock { unix_minus_monotonic: 1_700_000_000_000_000_000 };
+
+fn spans(ratio: f64) -> Spans {
+    let settings = SpanSettings { ratio, ..SpanSettings::default() };
+    Spans::new(settings, Secret::fixed([1, 2, 3, 4]))
+}
+
+fn carrying(side: Side, context: TraceContext) -> Call {
+    let mut call = call(side);
+    call.exchange.trace = Some(context);
+    call
+}
+
+fn paired(side: Side, pair: u64) -> Call {
+    let mut call = call(side);
+    // What the two ends see differs in everything but the pair.
+    call.exchange.socket = if side == Side::Client { 5 } else { 6 };
+    call.exchange.start_ns += pair + u64::from(side == Side::Server);
+    call.peer_observed = true;
+    call.pair = pair;
+    call
+}
+
+fn attribute(span: &SpanData, name: &str) -> Option<Value> {
+    let mut found = span.attributes.iter().filter(|pair| pair.key.as_str() == name);
+    let value = found.next().map(|pair| pair.value.clone());
+    assert!(found.next().is_none(), "{name} twice");
+    value
+}
+
+fn text(span: &SpanData, name: &str) -> Option<String> {
+    attribute(span, name).map(|value| value.as_str().into_owned())
+}
+
+#[test]
+fn both_sides_are_children_of_the_context_on_the_wire_with_ids_of_their_own() {
+    let spans = spans(0.0);
+    let server = spans.span(&carrying(Side::Server, CONTEXT), CLOCK).unwrap();
+    let client = spans.span(&carrying(Side::Client, CONTEXT), CLOCK).unwrap();
+    let wire = SpanId::from(CONTEXT.span_id);
+    for span in [&server, &client] {
+        assert_eq!(span.span_context.trace_id(), TraceId::from(CONTEXT.trace_id));
+        assert_eq!(span.parent_span_id, wire);
+        assert_ne!(span.span_context.span_id(), wire);
+        assert!(span.span_context.is_sampled() && span.span_context.is_valid());
+    }
+    assert_ne!(server.span_context.span_id(), client.span_context.span_id());
+    assert_eq!((server.span_kind, client.span_kind), (SpanKind::Server, SpanKind::Client));
+    assert!(server.parent_span_is_remote && !client.parent_span_is_remote);
+}
+
+#[test]
+fn two_calls_under_one_context_are_two_spans() {
+    let spans = spans(0.0);
+    let first = carrying(Side::Client, CONTEXT);
+    let mut second = first.clone();
+    second.exchange.sequence += 100;
+    second.exchange.start_ns += 5;
+    assert_ne!(spans.ids(&first).span, spans.ids(&second).span);
+}
+
+#[test]
+fn the_sampled_bit_is_honoured_both_ways() {
+    let decided = |sampled| TraceContext { sampled: Some(sampled), ..CONTEXT };
+    assert!(spans(1.0).span(&carrying(Side::Server, decided(false)), CLOCK).is_none());
+    assert!(spans(0.0).span(&carrying(Side::Server, decided(true)), CLOCK).is_some());
+    let ignoring = |ratio| {
+        let settings = SpanSettings { parent: ParentDecision::Ignore, ratio };
+        Spans::new(settings, Secret::draw())
+    };
+    assert!(ignoring(1.0).span(&carrying(Side::Server, decided(false)), CLOCK).is_some());
+    assert!(ignoring(0.0).span(&carrying(Side::Server, decided(true)), CLOCK).is_none());
+}
+
+#[test]
+fn without_a_decision_both_ends_decide_alike_by_trace_id() {
+    // Two agents with different secrets, as on two hosts.
+    let (here, there) = (
+        spans(0.5),
+        Spans::new(SpanSettings { ratio: 0.5, ..SpanSettings::default() }, Secret::draw()),
+    );
+    let mut taken = 0;
+    for number in 1..=1_000_u128 {
+        let trace_id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let context = TraceContext { trace_id, sampled: None, ..CONTEXT };
+        let sampled = here.ids(&carrying(Side::Client, context)).sampled;
+        assert_eq!(sampled, there.ids(&carrying(Side::Server, context)).sampled);
+        taken += u32::from(sampled);
+    }
+    assert!((400..600).contains(&taken), "{taken}");
+}
+
+#[test]
+fn a_pair_shares_a_trace_and_the_server_is_the_clients_child() {
+    let spans = spans(1.0);
+    let client = spans.span(&paired(Side::Client, 77), CLOCK).unwrap();
+    let server = spans.span(&paired(Side::Server, 77), CLOCK).unwrap();
+    assert_eq!(client.span_context.trace_id(), server.span_context.trace_id());
+    assert_eq!(server.parent_span_id, client.span_context.span_id());
+    assert_eq!(client.parent_span_id, SpanId::INVALID);
+    assert_ne!(server.span_context.span_id(), client.span_context.span_id());
+    assert!(server.parent_span_is_remote);
+}
+
+#[test]
+fn pairs_differ_from_each_other_and_under_another_secret() {
+    let (one, other) = (spans(1.0), Spans::new(SpanSettings::default(), Secret::draw()));
+    let mut seen = HashSet::new();
+    for pair in 0..1_000 {
+        let ids = one.ids(&paired(Side::Client, pair));
+        assert!(seen.insert(ids.trace));
+        assert_ne!(ids.trace, other.ids(&paired(Side::Client, pair)).trace);
+        assert_eq!(ids, one.ids(&paired(Side::Client, pair)), "the same each time");
+    }
+}
+
+#[test]
+fn the_default_takes_one_percent_of_what_has_no_context_and_whole_pairs() {
+    let spans = Spans::new(SpanSettings::default(), Secret::fixed([9, 8, 7, 6]));
+    let mut taken = 0;
+    for pair in 0..50_000 {
+        let client = spans.ids(&paired(Side::Client, pair)).sampled;
+        assert_eq!(client, spans.ids(&paired(Side::Server, pair)).sampled);
+        taken += u32::from(client);
+    }
+    assert!((350..650).contains(&taken), "{taken} of 50000");
+    let mut lone = call(Side::Server);
+    let roots = (0..50_000)
+        .filter(|start| {
+            lone.exchange.start_ns = 1_000_000_000 + start * 1_000;
+            spans.ids(&lone).sampled
+        })
+        .count();
+    assert!((350..650).contains(&roots), "{roots} of 50000");
+}
+
+#[test]
+fn a_server_span_has_the_attributes_of_the_conventions() {
+    let mut call = carrying(Side::Server, CONTEXT);
+    call.exchange.trace_state = Some("vendor=abc".into());
+    call.exchange.retransmits = 2;
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(span.name, "GET /orders/{id}");
+    assert_eq!(span.status, Status::Unset);
+    assert_eq!(span.span_context.trace_state().get("vendor"), Some("abc"));
+    let all: Vec<(String, Value)> =
+        span.attributes.iter().map(|pair| (pair.key.to_string(), pair.value.clone())).collect();
+    let expected = [
+        ("http.request.method", Value::from("GET")),
+        ("url.scheme", Value::from("http")),
+        ("network.protocol.version", Value::from("1.1")),
+        ("server.address", Value::from("cart.shop")),
+        ("server.port", Value::I64(8080)),
+        ("http.request.body.size", Value::I64(0)),
+        ("http.response.status_code", Value::I64(200)),
+        ("http.response.body.size", Value::I64(512)),
+        ("meshtap.first_byte_us", Value::I64(2_000)),
+        ("url.path", Value::from("/orders/7")),
+        ("http.route", Value::from("/orders/{id}")),
+        ("client.address", Value::from("10.0.0.1")),
+        ("client.port", Value::I64(5000)),
+        ("network.peer.address", Value::from("10.0.0.1")),
+        ("network.peer.port", Value::I64(5000)),
+        ("service.peer.name", Value::from("web")),
+        ("service.peer.namespace", Value::from("shop")),
+        ("meshtap.tcp.rtt_us", Value::I64(80)),
+        ("meshtap.tcp.retransmits", Value::I64(2)),
+    ];
+    assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
+    let start = UNIX_EPOCH + Duration::from_nanos(1_700_000_001_000_000_000);
+    assert_eq!(span.start_time, start);
+    assert_eq!(span.end_time, start + Duration::from_millis(3));
+}
+
+#[test]
+fn a_client_span_says_the_url_without_user_information() {
+    let mut call = carrying(Side::Client, CONTEXT);
+    call.exchange.authority = "user:secret@cart.shop:8080".into();
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(text(&span, "url.full").unwrap(), "http://cart.shop:8080/orders/7");
+    assert_eq!(text(&span, "url.template").unwrap(), "/orders/{id}");
+    assert_eq!(text(&span, "network.peer.address").unwrap(), "10.0.0.2");
+    assert_eq!(text(&span, "service.peer.name").unwrap(), "cart");
+    assert_eq!(text(&span, "url.path"), None);
+    assert_eq!(text(&span, "http.route"), None);
+    assert_eq!(text(&span, "client.address"), None);
+}
+
+#[test]
+fn urls_of_calls_without_authority_or_path() {
+    let full = |authority: &str, address: &str, path: &str| {
+        let mut call = carrying(Side::Client, CONTEXT);
+        call.exchange.authority = authority.to_owned().into();
+        call.exchange.path = path.to_owned().into();
+        call.server_address = address.into();
+        text(&spans(0.0).span(&call, CLOCK).unwrap(), "url.full").unwrap()
+    };
+    assert_eq!(full("", "10.0.0.2", "/a"), "http://10.0.0.2:8080/a");
+    assert_eq!(full("", "fd00::1", "/a"), "http://[fd00::1]:8080/a");
+    assert_eq!(full("h:1", "h", "*"), "http://h:1");
+    assert_eq!(full("x.example:443", "x.example", "x.example:443"), "http://x.example:443");
+}
+
+#[test]
+fn unknown_methods_and_routes_keep_names_few() {
+    let mut call = carrying(Side::Server, CONTEXT);
+    call.exchange.method = "PURGE".into();
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(span.name, "HTTP /orders/{id}");
+    assert_eq!(text(&span, "http.request.method").unwrap(), "_OTHER");
+    assert_eq!(text(&span, "http.request.method_original").unwrap(), "PURGE");
+    call.route = "".into();
+    call.exchange.method = "POST".into();
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(span.name, "POST");
+    assert_eq!(text(&span, "http.route"), None);
+}
+
+#[test]
+fn status_follows_the_side_that_saw_it() {
+    let outcome = |side, status: Option<u16>, error: Option<Cause>| {
+        let mut call = carrying(side, CONTEXT);
+        call.exchange.status = status;
+        call.exchange.error = error;
+        let span = spans(0.0).span(&call, CLOCK).unwrap();
+        (span.status.clone(), text(&span, "error.type"))
+    };
+    let error = |kind: &str| (Status::error(""), Some(kind.to_owned()));
+    assert_eq!(outcome(Side::Server, Some(404), None), (Status::Unset, None));
+    assert_eq!(outcome(Side::Client, Some(404), None), error("404"));
+    assert_eq!(outcome(Side::Server, Some(503), None), error("503"));
+    assert_eq!(outcome(Side::Client, Some(302), None), (Status::Unset, None));
+    let reset = (Status::error("connection_reset"), Some("connection_reset".to_owned()));
+    assert_eq!(outcome(Side::Client, None, Some(Cause::ResetReceived)), reset);
+    assert_eq!(outcome(Side::Client, Some(200), Some(Cause::ResetReceived)), reset);
+}
+
+#[test]
+fn what_is_not_known_is_left_out() {
+    let mut call = carrying(Side::Server, CONTEXT);
+    call.exchange.status = None;
+    call.exchange.first_byte_ns = None;
+    call.exchange.rtt_us = None;
+    call.server_port = 0;
+    call.client.endpoint = "[::ffff:10.1.2.3]:9".parse().ok();
+    call.client.identity = std::sync::Arc::new(Identity {
+        name: "unknown".into(),
+        namespace: "".into(),
+        kind: IdentityKind::Unknown,
+        attributes: Vec::new(),
+    });
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    for name in [
+        "http.response.status_code",
+        "http.response.body.size",
+        "meshtap.first_byte_us",
+        "meshtap.tcp.rtt_us",
+        "meshtap.tcp.retransmits",
+        "server.port",
+        "service.peer.name",
+        "error.type",
+    ] {
+        assert_eq!(attribute(&span, name), None, "{name}");
+    }
+    assert_eq!(text(&span, "client.address").unwrap(), "10.1.2.3");
+}
+
+#[test]
+fn a_heavier_span_weighs_more() {
+    let mut call = carrying(Side::Server, CONTEXT);
+    let light = weight(&spans(0.0).span(&call, CLOCK).unwrap());
+    call.exchange.path = format!("/{}", "x".repeat(5_000)).into();
+    let heavy = weight(&spans(0.0).span(&call, CLOCK).unwrap());
+    assert!((4_900..5_100).contains(&(heavy - light)), "{light} {heavy}");
+}

@@ -1,0 +1,184 @@
+//! [`Capture`]: the kernel half attached, and the thread that reads it.
+//!
+//! The thread owns the ring and all state up to the sink. It ends when it is asked to,
+//! when the sink wants no more, or by a defect; whoever waits for it is told in any case.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+
+use super::pulse::{KINDS, Pulse, kind};
+use super::{Found, Sink, Stages};
+use crate::command::observe::Flow;
+use crate::kernel::load::Kernel;
+use crate::ring_buffer::Reader;
+
+/// Events that are handed on at once.
+const BATCH: usize = 1_024;
+/// Time between two pulses.
+const PULSE_NS: u64 = 1_000_000_000;
+/// Longest time that what is left in the ring is read for at the end.
+const LAST_DRAIN_NS: u64 = 2_000_000_000;
+
+/// Asks the thread to end.
+#[derive(Clone, Debug, Default)]
+pub struct End(Arc<AtomicBool>);
+
+impl End {
+    /// Asks.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The thread.
+#[derive(Debug)]
+pub struct Capture<S> {
+    end: End,
+    sink: oneshot::Receiver<S>,
+}
+
+/// The thread ended by a defect: nothing is read any more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the thread that reads the kernel's records ended by a defect of meshtap, nothing is counted any more; its message stands above: please report it, and start meshtap again"
+)]
+pub struct Dead;
+
+/// What the thread begins with.
+pub struct Source {
+    /// Attached; detached when the thread ends.
+    pub kernel: Kernel,
+    /// Of its ring.
+    pub reader: Reader,
+    /// Size of the ring.
+    pub ring_bytes: u64,
+    /// Time between two emptyings of the ring.
+    pub interval: Duration,
+}
+
+impl<S: Sink + 'static> Capture<S> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(source: Source, stages: Stages, sink: S) -> std::io::Result<Self> {
+        let end = End::default();
+        let (sender, receiver) = oneshot::channel();
+        let mut reading = Reading {
+            source,
+            stages,
+            sink,
+            end: end.clone(),
+            found: Vec::new(),
+            events: [0; KINDS.len()],
+            ring_used: 0,
+            next_pulse_ns: 0,
+        };
+        std::thread::Builder::new().name("meshtap-reader".to_owned()).spawn(move || {
+            reading.run();
+            // Where nobody waits any more the sink is not missed.
+            let _ = sender.send(reading.sink);
+        })?;
+        Ok(Self { end, sink: receiver })
+    }
+
+    /// What asks the thread to end.
+    #[must_use]
+    pub fn end(&self) -> End {
+        self.end.clone()
+    }
+
+    /// Waits for the end of the thread; gives back the sink, with all that was read in it.
+    /// Safe to cancel.
+    ///
+    /// # Errors
+    /// [`Dead`] where it ended by a defect.
+    pub async fn ended(&mut self) -> Result<S, Dead> {
+        (&mut self.sink).await.map_err(|_| Dead)
+    }
+}
+
+struct Reading<S> {
+    source: Source,
+    stages: Stages,
+    sink: S,
+    end: End,
+    found: Vec<Found>,
+    events: [u64; KINDS.len()],
+    ring_used: u64,
+    next_pulse_ns: u64,
+}
+
+impl<S: Sink> Reading<S> {
+    fn run(&mut self) {
+        while !self.end.is_requested() {
+            self.source.reader.wait(self.source.interval);
+            if self.empty(u64::MAX) == Flow::Stop {
+                return;
+            }
+        }
+        // What was in the ring when the end was asked for still counts.
+        let deadline_ns = monotonic_ns().saturating_add(LAST_DRAIN_NS);
+        self.empty(deadline_ns);
+        self.beat(monotonic_ns());
+    }
+
+    /// Reads until the ring is empty, or to the end of time.
+    fn empty(&mut self, deadline_ns: u64) -> Flow {
+        let before = self.source.reader.bytes();
+        loop {
+            let read = self.batch();
+            let now_ns = monotonic_ns();
+            if now_ns >= self.next_pulse_ns {
+                self.stages.sweep(now_ns, &mut self.found);
+            }
+            // Also without anything found: it tells the sink the time.
+            let flow = self.sink.take(&mut self.found, now_ns);
+            self.found.clear();
+            self.ring_used = self.ring_used.max(self.source.reader.bytes() - before);
+            if now_ns >= self.next_pulse_ns {
+                self.beat(now_ns);
+            }
+            let is_over = deadline_ns == u64::MAX && self.end.is_requested();
+            if flow == Flow::Stop || read < BATCH || now_ns >= deadline_ns || is_over {
+                return flow;
+            }
+        }
+    }
+
+    fn batch(&mut self) -> usize {
+        let Self { source, stages, found, events, .. } = self;
+        source.reader.drain(BATCH, |event| {
+            events[kind(&event)] += 1;
+            stages.event(&event, found);
+        })
+    }
+
+    fn beat(&mut self, now_ns: u64) {
+        self.next_pulse_ns = now_ns.saturating_add(PULSE_NS);
+        let losses = self.source.kernel.losses();
+        self.sink.pulse(&Pulse {
+            now_ns,
+            events: &self.events,
+            losses: &losses,
+            undecodable: self.source.reader.undecodable(),
+            ring_used: std::mem::take(&mut self.ring_used).min(self.source.ring_bytes),
+            ring_bytes: self.source.ring_bytes,
+            stages: &self.stages,
+        });
+    }
+}
+
+fn monotonic_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or_default()
+}

@@ -1,0 +1,141 @@
+//! [`Counting`]: the sink of `meshtap run`. Calls become series, spans and lines.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::pulse::{Figures, Pulse};
+use super::{Found, Sink};
+use crate::aggregation::{Aggregator, Snapshot};
+use crate::command::observe::Flow;
+use crate::export::clock::SharedClock;
+use crate::export::{Exporters, SignalStats};
+use crate::protocol::lost;
+use crate::telemetry::AgentTelemetry;
+
+/// Why calls may be lost; each is a series from the start.
+const REASONS: [&str; 11] = [
+    lost::RECORDS_LOST,
+    lost::CONNECTIONS_BOUND,
+    lost::REQUESTS_BOUND,
+    lost::EXPIRED,
+    lost::DESYNCHRONISED_GAP,
+    lost::DESYNCHRONISED_SYNTAX,
+    lost::DESYNCHRONISED_BUDGET,
+    lost::DESYNCHRONISED_FRAMING,
+    lost::DESYNCHRONISED_CONTENTION,
+    lost::DESYNCHRONISED_UNEXPECTED,
+    lost::DESYNCHRONISED,
+];
+
+/// The series, shared with those who read them.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    aggregator: Arc<Mutex<Aggregator>>,
+    telemetry: Arc<AgentTelemetry>,
+    clock: SharedClock,
+}
+
+impl Counted {
+    /// Shares `aggregator`; reasons for lost calls exist from here on.
+    #[must_use]
+    pub fn new(
+        mut aggregator: Aggregator,
+        telemetry: Arc<AgentTelemetry>,
+        clock: SharedClock,
+    ) -> Self {
+        let now = clock.unix_now_ns();
+        for reason in REASONS {
+            aggregator.lost(None, reason, 0, now);
+        }
+        Self { aggregator: Arc::new(Mutex::new(aggregator)), telemetry, clock }
+    }
+
+    /// Every series as it stands, the agent's own included.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.clock.unix_now_ns();
+        let mut snapshot = {
+            let mut aggregator = self.aggregator.lock();
+            aggregator.expire(now);
+            self.telemetry.aggregation(&aggregator.occupancy());
+            aggregator.snapshot(now)
+        };
+        snapshot.families.extend(self.telemetry.families());
+        snapshot
+    }
+}
+
+/// The sink.
+#[derive(Debug)]
+pub struct Counting {
+    counted: Counted,
+    exporters: Arc<Exporters>,
+    figures: Figures,
+}
+
+impl Counting {
+    /// Counts into `counted`, and hands calls to `exporters`.
+    #[must_use]
+    pub fn new(counted: Counted, exporters: Arc<Exporters>) -> Self {
+        let figures = Figures::new(Arc::clone(&counted.telemetry));
+        Self { counted, exporters, figures }
+    }
+
+    fn queues(&self) {
+        let queue = |name, stats: &SignalStats| {
+            if stats.enabled {
+                let held = stats.queue;
+                let telemetry = &self.counted.telemetry;
+                telemetry.queue(name).set(
+                    held.items as u64,
+                    held.items_bound as u64,
+                    stats.dropped,
+                );
+            }
+        };
+        let stats = self.exporters.stats();
+        queue("otlp_traces", &stats.traces);
+        queue("otlp_logs", &stats.logs);
+        queue("access_log", &stats.lines);
+    }
+}
+
+impl Sink for Counting {
+    fn take(&mut self, found: &mut Vec<Found>, _: u64) -> Flow {
+        if found.is_empty() {
+            return Flow::Continue;
+        }
+        let clock = self.counted.clock.get();
+        {
+            let mut aggregator = self.counted.aggregator.lock();
+            for found in found.iter() {
+                match found {
+                    Found::Call(call) => {
+                        aggregator.record(call, clock.unix_ns(call.exchange.end_ns));
+                    }
+                    Found::Connection(report, time_ns) => {
+                        aggregator.connection(report, clock.unix_ns(*time_ns));
+                    }
+                    Found::Lost(lost) => {
+                        let parties = lost.client.as_ref().zip(lost.server.as_ref());
+                        let time = clock.unix_ns(lost.time_ns);
+                        aggregator.lost(parties, lost.reason, lost.count, time);
+                    }
+                }
+            }
+        }
+        for found in found.drain(..) {
+            if let Found::Call(call) = found {
+                self.exporters.span(&call);
+                self.exporters.log(&call);
+            }
+        }
+        Flow::Continue
+    }
+
+    fn pulse(&mut self, pulse: &Pulse<'_>) {
+        self.figures.write(pulse);
+        self.queues();
+    }
+}

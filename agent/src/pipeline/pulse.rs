@@ -1,0 +1,137 @@
+//! [`Pulse`]: about every second, how the reading thread stands; and what of it becomes
+//! the agent's own telemetry.
+
+use std::sync::Arc;
+
+use meshtap_ebpf::event::Loss;
+
+use super::stages::Stages;
+use crate::ring_buffer::Event;
+use crate::telemetry::{AgentTelemetry, Figure};
+
+/// Kinds of records, as in `meshtap_events_total{kind}`.
+pub const KINDS: [&str; 12] = [
+    "opened",
+    "redirected",
+    "owner_changed",
+    "statistics",
+    "closed",
+    "head",
+    "end",
+    "shut",
+    "desynchronised",
+    "exec",
+    "exit",
+    "name_answer",
+];
+
+/// The place of an event's kind in [`KINDS`].
+#[must_use]
+pub fn kind(event: &Event<'_>) -> usize {
+    match event {
+        Event::Opened(_) => 0,
+        Event::Redirected(_) => 1,
+        Event::OwnerChanged(_) => 2,
+        Event::Statistics(_) => 3,
+        Event::Closed(_) => 4,
+        Event::Head(..) => 5,
+        Event::End(_) => 6,
+        Event::Shut(_) => 7,
+        Event::Desynchronised(_) => 8,
+        Event::Exec(..) => 9,
+        Event::Exit(_) => 10,
+        Event::NameAnswer(..) => 11,
+    }
+}
+
+/// Why records are missing, as in `meshtap_events_lost_total{reason}`.
+#[must_use]
+pub fn reason(loss: Loss) -> &'static str {
+    match loss {
+        Loss::RingFull => "ring_full",
+        Loss::Storage => "socket_storage",
+        Loss::Unreadable => "unreadable_packet",
+        Loss::TailCall => "tail_call",
+        Loss::Held => "held_requests",
+    }
+}
+
+/// Totals since the start.
+#[derive(Debug)]
+pub struct Pulse<'a> {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub now_ns: u64,
+    /// Records read, in the order of [`KINDS`].
+    pub events: &'a [u64; KINDS.len()],
+    /// What the kernel half counted as lost.
+    pub losses: &'a [(Loss, u64)],
+    /// Records that were no events.
+    pub undecodable: u64,
+    /// Most bytes that one emptying of the ring found in it since the last pulse.
+    pub ring_used: u64,
+    /// Size of the ring in bytes.
+    pub ring_bytes: u64,
+    /// The stages.
+    pub stages: &'a Stages,
+}
+
+/// Handles of the figures that a pulse sets.
+#[derive(Debug)]
+pub struct Figures {
+    telemetry: Arc<AgentTelemetry>,
+    events: [Arc<Figure>; KINDS.len()],
+    undecodable: Arc<Figure>,
+}
+
+impl Figures {
+    /// All series exist from here on.
+    #[must_use]
+    pub fn new(telemetry: Arc<AgentTelemetry>) -> Self {
+        for loss in [Loss::RingFull, Loss::Storage, Loss::Unreadable, Loss::TailCall, Loss::Held] {
+            telemetry.events_lost(reason(loss)).set(0);
+        }
+        Self {
+            events: KINDS.map(|kind| telemetry.events(kind)),
+            undecodable: telemetry.events_lost("undecodable"),
+            telemetry,
+        }
+    }
+
+    /// Writes a pulse down.
+    pub fn write(&self, pulse: &Pulse<'_>) {
+        for (figure, count) in self.events.iter().zip(pulse.events) {
+            figure.set(*count);
+        }
+        self.undecodable.set(pulse.undecodable);
+        for (loss, count) in pulse.losses {
+            self.telemetry.events_lost(reason(*loss)).set(*count);
+        }
+        self.telemetry.ring(pulse.ring_used, pulse.ring_bytes);
+        self.stages(pulse.stages);
+    }
+
+    fn stages(&self, stages: &Stages) {
+        let table = |name, used: usize, bound: usize, dropped: u64| {
+            self.telemetry.table(name).set(used as u64, bound as u64, dropped);
+        };
+        let protocol = stages.protocols.occupancy();
+        let counters = protocol.counters;
+        let connections = protocol.connections;
+        table(
+            "http_connections",
+            connections.used,
+            connections.limit,
+            counters.connections_evicted,
+        );
+        let requests = protocol.requests;
+        table("open_requests", requests.used, requests.limit, counters.requests_refused);
+        let heads = protocol.head_bytes;
+        table("head_bytes", heads.used, heads.limit, counters.heads_cut);
+        for cache in stages.attributor.occupancy() {
+            table(cache.cache, cache.used, cache.bound, cache.evicted);
+        }
+        let routes = stages.routes.occupancy();
+        let bound = stages.routes.settings().services;
+        table("routed_services", routes.services, bound, routes.services_evicted);
+    }
+}

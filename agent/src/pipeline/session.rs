@@ -1,0 +1,270 @@
+//! [`Agent`]: what the commands ask of the stages, answered by the real ones.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::capture::{Capture, Source};
+use super::counting::{Counted, Counting};
+use super::watching::Watching;
+use super::{Sink, Stages, settings};
+use crate::aggregation::{Aggregator, definition};
+use crate::attribution::inventory::{self, Bounds};
+use crate::attribution::{AttributionSettings, Attributor};
+use crate::command::observe::Observer;
+use crate::command::run::Stop;
+use crate::command::{Exit, Failure, Layers, Output, Session, doctor};
+use crate::config::Config;
+use crate::export::clock::SharedClock;
+use crate::export::prometheus::{Format, render};
+use crate::export::server::{Readiness, Server};
+use crate::export::stop::Stopper;
+use crate::export::{Exporters, Stats};
+use crate::kernel::features::Features;
+use crate::kernel::load::{Kernel, LoadError, LoadSettings};
+use crate::protocol::{ProtocolSettings, Protocols, RouteSettings, Routes};
+use crate::ring_buffer::Reader;
+use crate::telemetry::AgentTelemetry;
+
+/// The part of the agent that readiness speaks of.
+const CAPTURE: &str = "capture";
+
+/// Every stage of this build.
+#[derive(Clone, Copy, Debug)]
+pub struct Agent;
+
+impl Session for Agent {
+    async fn run(&self, config: Config, stop: Stop) -> Result<(), Failure> {
+        run(config, stop).await
+    }
+
+    async fn observe(
+        &self,
+        config: Config,
+        observer: Observer<Output>,
+        stop: Stop,
+    ) -> Result<(), Failure> {
+        observe(config, observer, stop).await
+    }
+
+    fn doctor(&self, json: bool) -> Result<(), Failure> {
+        // Where the configuration is wrong, `meshtap config` says so better.
+        let listen = Layers::default().load().map_or(Config::default().listen, |(c, _)| c.listen);
+        let exit = doctor::run(json, listen).map_err(|error| {
+            Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
+        })?;
+        if exit == doctor::EXIT_NOT_ALLOWED {
+            let text = "this host does not allow meshtap to see traffic; each line above that is missing says why and how to get it";
+            return Err(Failure::new(Exit::NotAllowed, text));
+        }
+        Ok(())
+    }
+
+    fn metrics_reference(&self) -> String {
+        definition::reference()
+    }
+}
+
+/// Everything that a capture begins with, checked before anything is started.
+struct Plan {
+    load: LoadSettings,
+    protocol: ProtocolSettings,
+    routes: RouteSettings,
+    attribution: AttributionSettings,
+    learns_names: bool,
+    interval: Duration,
+}
+
+impl Plan {
+    fn of(config: &Config) -> Result<Self, Failure> {
+        let usage = |error: settings::RuleError| Failure::new(Exit::Usage, error);
+        Ok(Self {
+            load: settings::load(config),
+            protocol: settings::protocol(config),
+            routes: settings::routes(config).map_err(usage)?,
+            attribution: settings::attribution(config).map_err(usage)?,
+            learns_names: config.dns.learn,
+            interval: config.capture.drain_interval,
+        })
+    }
+
+    /// Attaches the kernel half, takes the inventory and starts the reading thread. Blocks.
+    fn start<S: Sink + 'static>(self, features: &Features, sink: S) -> Result<Capture<S>, Failure> {
+        let mut kernel = Kernel::start(self.load, features).map_err(not_allowed)?;
+        for (what, why) in &kernel.missing {
+            tracing::warn!("{what} cannot be used: {why}; `meshtap doctor` says what is lost");
+        }
+        let ring = kernel.take_ring().ok_or_else(|| failed("the kernel half gave no ring"))?;
+        let proc = self.attribution.paths.proc.clone();
+        let mut attributor = Attributor::new(self.attribution);
+        // After attaching: what is opened in between is in the ring, and nothing is missed.
+        seed(&mut attributor, &proc);
+        let stages = Stages::new(
+            Protocols::new(self.protocol),
+            attributor,
+            Routes::new(self.routes),
+            self.learns_names,
+        );
+        let source = Source {
+            kernel,
+            reader: Reader::new(ring),
+            ring_bytes: u64::from(self.load.ring_bytes),
+            interval: self.interval,
+        };
+        Capture::start(source, stages, sink).map_err(|error| {
+            failed(&format!(
+                "the reading thread cannot be started: {error}; raise the limit of tasks"
+            ))
+        })
+    }
+}
+
+fn seed(attributor: &mut Attributor, proc: &Path) {
+    match inventory::take(proc, Bounds::default()) {
+        Ok(inventory) => {
+            for unreadable in &inventory.unreadable {
+                tracing::warn!("connections from before the start are not named: {unreadable}");
+            }
+            if inventory.left_out > 0 {
+                tracing::warn!(
+                    "{} connections from before the start are not named: there are too many",
+                    inventory.left_out
+                );
+            }
+            attributor.seed(inventory);
+        }
+        Err(error) => tracing::warn!("connections from before the start are not named: {error}"),
+    }
+}
+
+fn not_allowed(error: LoadError) -> Failure {
+    Failure::new(Exit::NotAllowed, error)
+}
+
+fn failed(text: &str) -> Failure {
+    Failure::new(Exit::Failed, text)
+}
+
+/// Runs what may block where nothing else waits for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(failed(&format!("starting failed by a defect of meshtap: {error}"))),
+    }
+}
+
+/// Waits until the capture ends, by itself or because a stop is asked for.
+async fn until_ended<S: Sink + 'static>(
+    capture: &mut Capture<S>,
+    stop: &mut Stop,
+) -> Result<S, Failure> {
+    let end = capture.end();
+    let ended = tokio::select! {
+        ended = capture.ended() => ended,
+        () = stop.requested() => {
+            end.request();
+            capture.ended().await
+        }
+    };
+    ended.map_err(|dead| Failure::new(Exit::Failed, dead))
+}
+
+async fn observe(
+    config: Config,
+    observer: Observer<Output>,
+    mut stop: Stop,
+) -> Result<(), Failure> {
+    let plan = Plan::of(&config)?;
+    let sink = Watching::new(observer);
+    let mut capture = blocking(move || plan.start(&Features::probe(), sink)).await?;
+    let sink = until_ended(&mut capture, &mut stop).await?;
+    sink.observer.finish()
+}
+
+async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
+    let plan = Plan::of(&config)?;
+    let export = settings::export(&config).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let server = Server::bind(settings::server(&config))
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    let features = blocking(|| Ok(Features::probe())).await?;
+    let output = Box::new(io::stdout());
+    let exporters =
+        Exporters::start_with(&export, &Handle::current(), settings::host(&config), output)
+            .map_err(|error| Failure::new(Exit::Usage, error))?;
+    let exporters = Arc::new(exporters);
+    let counted = counted(&config, &features, exporters.clock());
+    let source = counted.clone();
+    exporters.metrics(move || source.snapshot());
+
+    let (readiness, stopper) = (Readiness::new(), Stopper::new());
+    readiness.expect(CAPTURE);
+    tracing::info!("http://{}/metrics, /healthz and /readyz are served", server.address());
+    let page = page(counted.clone(), config.prometheus.enabled);
+    let served = tokio::spawn(server.serve(page, readiness.clone(), stopper.stop()));
+
+    let sink = Counting::new(counted, Arc::clone(&exporters));
+    let mut capture = blocking(move || plan.start(&features, sink)).await?;
+    readiness.works(CAPTURE);
+    tracing::info!("capturing");
+    let ended = until_ended(&mut capture, &mut stop).await;
+    readiness.obstructed(CAPTURE, "meshtap ends; start it again");
+    let result = close(&exporters, &config).await;
+    stopper.request(tokio::time::Instant::now());
+    // Clients that still read are not worth waiting for.
+    served.abort();
+    ended.map(drop).and(result)
+}
+
+fn counted(config: &Config, features: &Features, clock: SharedClock) -> Counted {
+    let start_unix_ns = clock.unix_now_ns();
+    let telemetry = Arc::new(AgentTelemetry::new(start_unix_ns, &features.release));
+    let aggregator = Aggregator::new(settings::aggregation(config), start_unix_ns);
+    Counted::new(aggregator, telemetry, clock)
+}
+
+/// Makes the page of `/metrics`.
+fn page(
+    counted: Counted,
+    is_enabled: bool,
+) -> impl Fn(&str) -> (String, String) + Send + Sync + 'static {
+    move |accept| {
+        let format = Format::negotiate(Some(accept));
+        let mut text = String::new();
+        if is_enabled {
+            render(&counted.snapshot(), format, &mut text);
+        } else if format == Format::OpenMetrics {
+            text.push_str("# EOF\n");
+        }
+        (format.content_type().to_owned(), text)
+    }
+}
+
+/// Sends what is held, as long as the stop may take.
+async fn close(exporters: &Exporters, config: &Config) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let before = exporters.stats();
+    // The rest is for the ends of connections and threads.
+    exporters.shutdown(config.stop_within.mul_f64(0.8)).await;
+    let lost = unsent(&exporters.stats()).saturating_sub(unsent(&before));
+    if lost == 0 {
+        return Ok(());
+    }
+    let text = format!(
+        "{lost} data points, spans and lines could not be sent within {:?} of stopping and are lost\n  remedy: see whether the collector answers, or give it more time with `stop_within`",
+        begun.elapsed()
+    );
+    Err(Failure::new(Exit::Incomplete, text))
+}
+
+fn unsent(stats: &Stats) -> u64 {
+    [stats.metrics, stats.traces, stats.logs, stats.lines]
+        .iter()
+        .map(|signal| signal.dropped + signal.failed)
+        .sum()
+}

@@ -1,0 +1,211 @@
+//! From the configuration to what each stage may be told. Reads nothing itself, but the
+//! host's name where none is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::aggregation::AggregationSettings;
+use crate::attribution::names::{self, Glob, NameError, Network};
+use crate::attribution::{AttributionSettings, HostPaths};
+use crate::config::{self, Config, Level, SignalKind};
+use crate::export::access_log::{AccessLogSettings, Format};
+use crate::export::otlp::{self, Compression, OtlpSettings, Protocol, Retry, Target};
+use crate::export::queue::{BatchLimits, Bounds};
+use crate::export::spans::{ParentDecision, SpanSettings};
+use crate::export::{ExportSettings, server::ServerSettings};
+use crate::kernel::load::LoadSettings;
+use crate::protocol::route::{PatternError, RoutePattern};
+use crate::protocol::{ProtocolSettings, RouteSettings};
+
+/// A rule that its stage does not take.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    /// Of `names`.
+    #[error("names: {0}")]
+    Name(#[from] NameError),
+    /// Of `routes.patterns`.
+    #[error("routes.patterns: {0}")]
+    Route(#[from] PatternError),
+    /// A header's value that is no text.
+    #[error("otlp.headers: the value of `{0}` is no text; write it in visible ASCII")]
+    Header(String),
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn bytes(size: config::Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+/// For the kernel half.
+#[must_use]
+pub fn load(config: &Config) -> LoadSettings {
+    let small = |size: config::Size| u32::try_from(size.0).unwrap_or(u32::MAX);
+    LoadSettings {
+        ring_bytes: small(config.capture.ring_bytes),
+        head_prefix: small(config.capture.head_prefix),
+        log_level: match config.log.kernel {
+            Level::Off => 0,
+            Level::Error => 1,
+            Level::Warn => 2,
+            Level::Info => 3,
+            Level::Debug => 4,
+        },
+        ..LoadSettings::default()
+    }
+}
+
+/// For the protocol stage.
+#[must_use]
+pub fn protocol(config: &Config) -> ProtocolSettings {
+    ProtocolSettings {
+        connections: config.protocol.connections,
+        requests: config.protocol.requests,
+        requests_per_connection: config.protocol.requests_per_connection,
+        head_bytes: bytes(config.capture.head_prefix),
+        ..ProtocolSettings::default()
+    }
+}
+
+/// For routes.
+///
+/// # Errors
+/// A pattern that cannot be used.
+pub fn routes(config: &Config) -> Result<RouteSettings, RuleError> {
+    let pattern = |rule: &config::RouteRule| {
+        RoutePattern::new(rule.service.as_deref().unwrap_or("*"), &rule.pattern)
+    };
+    Ok(RouteSettings {
+        patterns: config.routes.patterns.iter().map(pattern).collect::<Result<_, _>>()?,
+        // No room for any learnt route: what no pattern fits is `other`.
+        routes_per_service: if config.routes.learn { config.routes.per_service } else { 0 },
+        ..RouteSettings::default()
+    })
+}
+
+/// For attribution.
+///
+/// # Errors
+/// A name rule that cannot be used.
+pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
+    Ok(AttributionSettings {
+        names: config.names.iter().map(name_rule).collect::<Result<_, _>>()?,
+        host_name: host(config).name,
+        connections: config.protocol.connections,
+        dns_addresses: config.dns.addresses,
+        dns_floor_ns: nanos(config.dns.floor),
+        dns_ceiling_ns: nanos(config.dns.ceiling),
+        paths: HostPaths {
+            proc: config.host.proc.clone(),
+            cgroup: config.host.cgroup.clone(),
+            docker: config.containers.docker.clone(),
+            storage: config.containers.storage.clone(),
+            bundles: config.containers.bundles.clone(),
+        },
+        ..AttributionSettings::default()
+    })
+}
+
+fn name_rule(rule: &config::NameRule) -> Result<names::NameRule, NameError> {
+    let glob = |text: &Option<String>| text.as_deref().map(str::parse::<Glob>).transpose();
+    let matches = &rule.matches;
+    let address = matches.address.map(|net| net.to_string().parse::<Network>()).transpose()?;
+    Ok(names::NameRule {
+        name: rule.name.clone(),
+        namespace: rule.namespace.clone().unwrap_or_default(),
+        port: matches.port,
+        executable: glob(&matches.executable)?,
+        unit: glob(&matches.unit)?,
+        cgroup: glob(&matches.cgroup)?,
+        address,
+    })
+}
+
+/// The host as everything that leaves the process calls it.
+#[must_use]
+pub fn host(config: &Config) -> otlp::Host {
+    let mut host = otlp::Host::read();
+    if let Some(name) = &config.host.name {
+        host.name = Arc::from(name.as_str());
+    }
+    host
+}
+
+/// For aggregation.
+#[must_use]
+pub fn aggregation(config: &Config) -> AggregationSettings {
+    AggregationSettings {
+        series_limit: config.series.limit,
+        idle_ns: nanos(config.series.idle),
+        connection_limit: config.protocol.connections,
+    }
+}
+
+/// For the HTTP server.
+#[must_use]
+pub fn server(config: &Config) -> ServerSettings {
+    ServerSettings { address: config.listen, ..ServerSettings::default() }
+}
+
+/// For everything that is sent or written.
+///
+/// # Errors
+/// A header that cannot be sent.
+pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
+    let parent =
+        if config.traces.follow_parent { ParentDecision::Follow } else { ParentDecision::Ignore };
+    Ok(ExportSettings {
+        otlp: otlp_settings(config)?,
+        spans: SpanSettings { parent, ratio: config.traces.sample_ratio },
+        access_log: AccessLogSettings {
+            stdout: match config.access_log.stdout {
+                config::LogFormat::Off => None,
+                config::LogFormat::Text => Some(Format::Text),
+                config::LogFormat::Json => Some(Format::Json),
+            },
+            otlp: config.access_log.otlp,
+            ..AccessLogSettings::default()
+        },
+    })
+}
+
+fn otlp_settings(config: &Config) -> Result<OtlpSettings, RuleError> {
+    let target = |kind| config.destination(kind).map(target).transpose();
+    let otlp = &config.otlp;
+    Ok(OtlpSettings {
+        metrics: target(SignalKind::Metrics)?,
+        traces: target(SignalKind::Traces)?,
+        logs: target(SignalKind::Logs)?,
+        metric_interval: otlp.interval,
+        retry: Retry { give_up_after: otlp.give_up_after, ..Retry::default() },
+        queue: Bounds { items: otlp.queue, bytes: bytes(otlp.queue_bytes) },
+        batch: BatchLimits {
+            items: otlp.batch,
+            bytes: bytes(otlp.batch_bytes),
+            delay: otlp.batch_delay,
+        },
+    })
+}
+
+fn target(destination: config::Destination) -> Result<Target, RuleError> {
+    let header = |(name, value): &(axum::http::HeaderName, axum::http::HeaderValue)| {
+        let text = value.to_str().map_err(|_| RuleError::Header(name.to_string()))?;
+        Ok((name.to_string(), text.to_owned()))
+    };
+    Ok(Target {
+        endpoint: destination.endpoint.url().to_string(),
+        protocol: match destination.protocol {
+            config::OtlpProtocol::Grpc => Protocol::Grpc,
+            config::OtlpProtocol::HttpProtobuf => Protocol::HttpProtobuf,
+        },
+        headers: destination.headers.0.iter().map(header).collect::<Result<_, RuleError>>()?,
+        compression: match destination.compression {
+            config::Compression::None => Compression::None,
+            config::Compression::Gzip => Compression::Gzip,
+        },
+        timeout: destination.timeout,
+        certificate: destination.certificate,
+    })
+}

@@ -1,0 +1,113 @@
+//! [`Stages`]: stages 2 and 3 in their order, event by event. No clock, no input or
+//! output of its own; what reads the host hides behind attribution.
+
+use crate::attribution::{Attributor, Call, ConnectionReport};
+use crate::command::observe::Lost;
+use crate::protocol::{Output, Protocols, Routes, Side};
+use crate::ring_buffer::Event;
+
+/// What the stages found, in the order of the events that led to it.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// One end's observation of a call.
+    Call(Box<Call>),
+    /// Calls that took place and cannot be told.
+    Lost(Lost),
+    /// What changed on a connection, and when (`CLOCK_MONOTONIC`, nanoseconds).
+    Connection(Box<ConnectionReport>, u64),
+}
+
+/// Protocol state, attribution and routes of the host.
+#[derive(Debug)]
+pub struct Stages {
+    /// Stage 2.
+    pub protocols: Protocols,
+    /// Stage 3.
+    pub attributor: Attributor,
+    /// Paths as routes, per service that answers.
+    pub routes: Routes,
+    learns_names: bool,
+    output: Output,
+    reports: Vec<ConnectionReport>,
+}
+
+impl Stages {
+    /// Wires the stages; `learns_names`: DNS answers may name addresses.
+    #[must_use]
+    pub fn new(
+        protocols: Protocols,
+        attributor: Attributor,
+        routes: Routes,
+        learns_names: bool,
+    ) -> Self {
+        Self {
+            protocols,
+            attributor,
+            routes,
+            learns_names,
+            output: Output::default(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// Takes one event; what it led to is appended to `found`.
+    pub fn event(&mut self, event: &Event<'_>, found: &mut Vec<Found>) {
+        if !self.learns_names && matches!(event, Event::NameAnswer(..)) {
+            return;
+        }
+        let time_ns = event.header().time_ns;
+        // Attribution first: a call that this event ends is named with what it tells.
+        self.attributor.observe(event, &mut self.reports);
+        self.protocols.feed(event, &mut self.output);
+        // The calls of a connection before its end.
+        if !self.output.exchanges.is_empty() || !self.output.lost.is_empty() {
+            self.name(found);
+        }
+        self.report(time_ns, found);
+    }
+
+    /// Forgets what is over and reports what waited. To be called about every second.
+    pub fn sweep(&mut self, now_ns: u64, found: &mut Vec<Found>) {
+        self.protocols.expire(now_ns, &mut self.output);
+        self.name(found);
+        self.attributor.sweep(now_ns, &mut self.reports);
+        self.report(now_ns, found);
+    }
+
+    fn report(&mut self, time_ns: u64, found: &mut Vec<Found>) {
+        let reports = self.reports.drain(..);
+        found.extend(reports.map(|report| Found::Connection(Box::new(report), time_ns)));
+    }
+
+    fn name(&mut self, found: &mut Vec<Found>) {
+        for exchange in self.output.exchanges.drain(..) {
+            // Both applications behind a hop report the call.
+            if self.attributor.is_hop(exchange.socket) {
+                continue;
+            }
+            let mut call = self.attributor.resolve(exchange);
+            call.route =
+                self.routes.resolve(&call.server.identity.name, call.exchange.path.as_str());
+            found.push(Found::Call(Box::new(call)));
+        }
+        for lost in self.output.lost.drain(..) {
+            if self.attributor.is_hop(lost.socket) {
+                continue;
+            }
+            let edge = self.attributor.edge(lost.socket);
+            let parties = edge.and_then(|(role, client, server)| {
+                // Which end is which would be a guess.
+                let side: Option<Side> = lost.side.or(role);
+                side.map(|_| (client, server))
+            });
+            let (client, server) = parties.unzip();
+            found.push(Found::Lost(Lost {
+                time_ns: lost.time_ns,
+                count: u64::from(lost.calls),
+                reason: lost.reason,
+                client,
+                server,
+            }));
+        }
+    }
+}
