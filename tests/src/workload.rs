@@ -8,6 +8,6 @@ pub mod program;
 
 pub use apache::Apache;
 pub use haproxy::Haproxy;
-pub use load::{Load, curl, wrk};
+pub use load::{Load, ab, curl, h2load, wrk};
 pub use nginx::Nginx;
 pub use program::{Language, Server};

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::netns::Place;
 use crate::process::{Running, output, write};
@@ -82,9 +82,38 @@ fn parse(text: &str) -> Option<Load> {
     Some(Load { answers: numbers.next()?, failures: numbers.next()?, errors: numbers.next()? })
 }
 
+/// Makes exactly `requests` GET requests by h2load on connections that are kept alive, over
+/// `paths` in turn, and waits for every answer: unlike wrk it leaves nothing underway.
+pub fn h2load(
+    place: Place<'_>,
+    address: &str,
+    paths: &[&str],
+    connections: u32,
+    requests: u64,
+) -> Result<()> {
+    let mut command = place.inside("h2load")?;
+    command.arg("--h1").arg("-t1").arg(format!("-n{requests}")).arg(format!("-c{connections}"));
+    command.args(paths.iter().map(|path| format!("http://{address}{path}")));
+    let text = Running::start(&mut command)?.succeed(Duration::from_secs(180)).context("h2load")?;
+    let done = format!("{requests} total, {requests} started, {requests} done");
+    ensure!(text.contains(&done), "h2load did not get every answer: {text}");
+    Ok(())
+}
+
+/// Makes exactly `requests` GET requests by ab, each on a connection of its own.
+pub fn ab(place: Place<'_>, url: &str, at_once: u32, requests: u64) -> Result<()> {
+    let mut command = place.inside("ab")?;
+    command.args(["-q", "-r"]).arg(format!("-n{requests}")).arg(format!("-c{at_once}")).arg(url);
+    let text = Running::start(&mut command)?.succeed(Duration::from_secs(180)).context("ab")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Complete requests:"));
+    let complete = line.and_then(|count| count.trim().parse().ok());
+    ensure!(complete == Some(requests), "ab did not get every answer: {text}");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Load, parse, wrk};
+    use super::{Load, ab, h2load, parse, wrk};
     use crate::netns::Place;
     use crate::workload::Nginx;
 
@@ -110,5 +139,23 @@ mod tests {
         assert!(load.answers > 100 && load.errors == 0, "{load:?}");
         assert!((load.answers..=load.answers + 8).contains(&ledger.total()), "{load:?} {ledger:?}");
         assert!(load.failures.abs_diff(ledger.count("GET", "/nothing", Some(404))) <= 8);
+    }
+
+    #[test]
+    fn loads_that_end_cleanly_are_in_the_log_exactly() {
+        let needed = ["nginx", "h2load", "ab"];
+        if needed.iter().any(|name| crate::requirement::program(name).is_none()) {
+            crate::skip!("not installed: nginx, h2load or ab");
+        }
+        let nginx = Nginx::start().expect("starts");
+        let address = format!("127.0.0.1:{}", nginx.port());
+        h2load(Place::HERE, &address, &["/ok", "/nothing", "/broken"], 4, 3000).expect("runs");
+        ab(Place::HERE, &format!("http://{address}/empty"), 4, 500).expect("runs");
+        let ledger = nginx.ledger().expect("is there");
+        let count = |path, status| ledger.count("GET", path, Some(status));
+        let counts = [count("/ok", 200), count("/nothing", 404), count("/broken", 500)];
+        assert_eq!(counts.iter().sum::<u64>(), 3000);
+        assert!(counts.iter().all(|count| *count > 900), "{ledger:?}");
+        assert_eq!((count("/empty", 204), ledger.total()), (500, 3500));
     }
 }

@@ -54,12 +54,12 @@ impl Language {
         (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
     }
 
-    /// What its server is to be called: script, main class or executable.
+    /// What its server is to be called: script without its extension, main class or executable.
     #[must_use]
     pub fn server_name(self) -> &'static str {
         match self {
-            Self::Python => "shelf.py",
-            Self::Node => "counter.js",
+            Self::Python => "shelf",
+            Self::Node => "counter",
             Self::Go => "goserver",
             Self::Java => "Storehouse",
         }
@@ -69,8 +69,8 @@ impl Language {
     #[must_use]
     pub fn client_name(self) -> &'static str {
         match self {
-            Self::Python => "reader.py",
-            Self::Node => "visitor.js",
+            Self::Python => "reader",
+            Self::Node => "visitor",
             Self::Go => "goclient",
             Self::Java => "Shopper",
         }
@@ -88,12 +88,12 @@ impl Language {
         match self {
             Self::Python => {
                 let mut command = place.inside("python3")?;
-                command.arg(fixture("python").join(name));
+                command.arg(fixture("python").join(format!("{name}.py")));
                 Ok(command)
             }
             Self::Node => {
                 let mut command = place.inside("node")?;
-                command.arg(fixture("node").join(name));
+                command.arg(fixture("node").join(format!("{name}.js")));
                 Ok(command)
             }
             Self::Go => place.inside(&go(name)?.display().to_string()),
