@@ -10,4 +10,4 @@ pub use apache::Apache;
 pub use haproxy::Haproxy;
 pub use load::{Load, ab, curl, h2load, wrk};
 pub use nginx::Nginx;
-pub use program::{Language, Server};
+pub use program::{Keeper, Language, Server};

@@ -10,7 +10,7 @@ use crate::process::{Running, free_port, write};
 /// A running Apache that serves `/hello.txt` (6 bytes).
 #[derive(Debug)]
 pub struct Apache {
-    _running: Running,
+    running: Running,
     port: u16,
     _folder: tempfile::TempDir,
 }
@@ -49,13 +49,19 @@ impl Apache {
         command.arg("-DFOREGROUND").arg("-f").arg(&file);
         let mut running = Running::start(&mut command)?;
         running.wait_for_listener(&Place::HERE, port)?;
-        Ok(Self { _running: running, port, _folder: folder })
+        Ok(Self { running, port, _folder: folder })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The process id of its parent process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
     }
 }
 

@@ -3,8 +3,9 @@
 //! Every server answers `/hello`, `/chunked`, `/echo` (POST), `/empty` and 404 for all
 //! else; every client asks for [`ASKED`], in this order, and reads every answer.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -116,7 +117,11 @@ pub struct Server {
 impl Server {
     /// Starts it.
     pub fn start(language: Language, place: Place<'_>) -> Result<Self> {
-        let port = free_port();
+        Self::start_at(language, place, free_port())
+    }
+
+    /// Starts it on a port that is known to be free there.
+    pub fn start_at(language: Language, place: Place<'_>, port: u16) -> Result<Self> {
         let mut command = language.command(language.server_name(), place)?;
         command.arg(port.to_string());
         let mut running = Running::start(&mut command)?;
@@ -134,6 +139,49 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.running.pid()
+    }
+}
+
+/// A client that keeps one connection and asks when it is told to.
+#[derive(Debug)]
+pub struct Keeper {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Keeper {
+    /// Starts it (`keeper`), from a port of its own where one is given; it connects with
+    /// its first request.
+    pub fn start(place: Place<'_>, host: &str, port: u16, source: Option<u16>) -> Result<Self> {
+        let mut command = Language::Python.command("keeper", place)?;
+        command.arg(host).arg(port.to_string());
+        command.args(source.map(|source| source.to_string()));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().context("standard input is piped")?;
+        let output = child.stdout.take().context("standard output is piped")?;
+        Ok(Self { child, input, output: BufReader::new(output) })
+    }
+
+    /// Asks for a path and waits for the answer's end.
+    pub fn ask(&mut self, path: &str) -> Result<u16> {
+        writeln!(self.input, "{path}")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        line.trim().parse().with_context(|| format!("no answer to {path}: {line:?}"))
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
