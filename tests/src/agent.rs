@@ -124,10 +124,19 @@ impl Agent {
 
     /// Asks it to stop and demands that it ends with success.
     pub fn stop(mut self) -> Result<String> {
-        self.running.signal(Signal::TERM)?;
-        let status = self.running.wait(PATIENCE)?;
+        let status = self.end()?;
         ensure!(status.success(), "the agent ended with {status}: {}", self.running.output());
         Ok(self.running.output())
+    }
+
+    /// Asks it to stop and gives its status.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<ExitStatus> {
+        self.running.signal(Signal::TERM)?;
+        self.running.wait(PATIENCE)
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {

@@ -1,7 +1,5 @@
 //! [`CallLine`]: one line of `meshtap observe --json`, and selections over many.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,11 +30,14 @@ pub struct CallLine {
     pub server: PartyLine,
     /// `http/1.1`, …
     pub protocol: String,
-    /// Any token.
+    /// Any token; empty where it was not seen.
+    #[serde(deserialize_with = "nullable")]
     pub method: String,
-    /// Without query.
+    /// Without query; empty where it was not seen.
+    #[serde(deserialize_with = "nullable")]
     pub path: String,
-    /// Path as a route.
+    /// Path as a route; empty where there is none.
+    #[serde(deserialize_with = "nullable")]
     pub route: String,
     /// `None`: no answer was seen.
     pub status: Option<u16>,
@@ -64,6 +65,13 @@ pub struct CallLine {
     pub retransmits: u64,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
+    /// The other end of this call had a line of its own before.
+    #[serde(default)]
+    pub late_half: bool,
+}
+
+fn nullable<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 impl CallLine {
@@ -122,29 +130,8 @@ impl Calls {
     /// How many calls were declared lost.
     #[must_use]
     pub fn declared_lost(&self) -> u64 {
-        self.lost.iter().map(|line| count(&line["lost"])).sum()
+        self.lost.iter().filter_map(|line| line["lost"].as_u64()).sum()
     }
-}
-
-/// `lost` as a number, or one for a line that only says that something was.
-fn count(lost: &Value) -> u64 {
-    match lost {
-        Value::Number(number) => number.as_u64().unwrap_or(1),
-        Value::Object(fields) => {
-            fields.get("count").or_else(|| fields.get("calls")).and_then(Value::as_u64).unwrap_or(1)
-        }
-        _ => 1,
-    }
-}
-
-/// How often each [`CallLine::summary`] occurs.
-#[must_use]
-pub fn tally(calls: &[&CallLine]) -> BTreeMap<String, usize> {
-    let mut tally = BTreeMap::new();
-    for call in calls {
-        *tally.entry(call.summary()).or_default() += 1;
-    }
-    tally
 }
 
 #[cfg(test)]

@@ -2,13 +2,23 @@
 
 use crate::call::{CallLine, Calls};
 
+/// Causes that are right at each end of a call; none: no error.
+#[derive(Clone, Copy, Debug)]
+pub struct Causes {
+    /// At the client's end.
+    pub client: &'static [&'static str],
+    /// At the server's end.
+    pub server: &'static [&'static str],
+}
+
 /// A call that must be seen; what is `None` is not looked at.
 #[derive(Clone, Debug)]
 pub struct Expected {
     method: String,
     path: String,
     status: Option<u16>,
-    errors: &'static [&'static str],
+    client_errors: &'static [&'static str],
+    server_errors: &'static [&'static str],
     request_bytes: Option<u64>,
     response_bytes: Option<u64>,
     protocol: &'static str,
@@ -24,7 +34,8 @@ impl Expected {
             method: method.to_owned(),
             path: path.to_owned(),
             status: Some(status),
-            errors: &[],
+            client_errors: &[],
+            server_errors: &[],
             request_bytes: None,
             response_bytes: None,
             protocol: "http/1.1",
@@ -33,16 +44,16 @@ impl Expected {
         }
     }
 
-    /// A call without an answer: its error is one of `errors`.
+    /// A call without an answer: the cause at each end is one of these.
     #[must_use]
-    pub fn failed(method: &str, path: &str, errors: &'static [&'static str]) -> Self {
-        Self { status: None, errors, ..Self::call(method, path, 0) }
+    pub fn failed(method: &str, path: &str, ends: Causes) -> Self {
+        Self { status: None, ..Self::call(method, path, 0) }.broken(ends)
     }
 
-    /// The answer began and never ended: there is a status, and one of `errors`.
+    /// The answer began and never ended: there is a status, and a cause at each end.
     #[must_use]
-    pub fn broken(self, errors: &'static [&'static str]) -> Self {
-        Self { errors, ..self }
+    pub fn broken(self, ends: Causes) -> Self {
+        Self { client_errors: ends.client, server_errors: ends.server, ..self }
     }
 
     /// Body bytes of request and answer.
@@ -75,12 +86,15 @@ impl Expected {
         check("path", call.path == self.path, self.path.clone());
         check("status", call.status == self.status, format!("{:?}", self.status));
         check("protocol", call.protocol == self.protocol, self.protocol.to_owned());
-        let error = call.error.as_deref();
-        let known = match error {
-            None => self.errors.is_empty(),
-            Some(error) => self.errors.contains(&error),
+        let known = |error: &Option<String>, causes: &[&str]| match error {
+            None => causes.is_empty(),
+            Some(error) => causes.contains(&error.as_str()),
         };
-        check("error", known, format!("one of {:?}", self.errors));
+        let (client, server) = (self.client_errors, self.server_errors);
+        check("client_error", known(&call.client_error, client), format!("one of {client:?}"));
+        check("server_error", known(&call.server_error, server), format!("one of {server:?}"));
+        let first = call.client_error.as_ref().or(call.server_error.as_ref());
+        check("error", call.error.as_ref() == first, "the client's, else the server's".to_owned());
         if let Some(bytes) = self.request_bytes {
             check("request_bytes", call.request_bytes == bytes, bytes.to_string());
         }
@@ -141,8 +155,10 @@ pub fn verify(calls: &Calls, port: u16, expected: &[Expected]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expected, mismatch};
+    use super::{Causes, Expected, mismatch};
     use crate::call::CallLine;
+
+    const CLOSED: Causes = Causes { client: &["connection_closed"], server: &["abandoned"] };
 
     fn call(path: &str, status: Option<u16>, error: Option<&str>) -> CallLine {
         let text = format!(
@@ -152,6 +168,8 @@ mod tests {
         );
         let mut call: CallLine = serde_json::from_str(&text).expect("parses");
         (call.status, call.error) = (status, error.map(str::to_owned));
+        call.client_error.clone_from(&call.error);
+        call.server_error = error.map(|_| "abandoned".to_owned());
         call
     }
 
@@ -159,7 +177,7 @@ mod tests {
     fn every_difference_is_found() {
         let (one, two) = (call("/1", Some(200), None), call("/2", None, Some("connection_closed")));
         let good = [
-            Expected::failed("GET", "/2", &["connection_closed"]),
+            Expected::failed("GET", "/2", CLOSED),
             Expected::call("GET", "/1", 200).bytes(0, 5).between("a", "b"),
         ];
         assert_eq!(mismatch("x", &[&one, &two], &good), None);
@@ -172,7 +190,7 @@ mod tests {
             Expected::call("GET", "/1", 200).bytes(0, 4),
             Expected::call("GET", "/1", 200).between("b", "a"),
             Expected::call("GET", "/1", 200).http10(),
-            Expected::call("GET", "/1", 200).broken(&["timeout"]),
+            Expected::call("GET", "/1", 200).broken(CLOSED),
         ] {
             assert!(mismatch("x", &[&one], std::slice::from_ref(&bad)).is_some(), "{bad:?}");
         }
