@@ -75,9 +75,13 @@ impl Agent {
 
     /// [`Agent::start`] in a test that has its [`Turn`] already.
     pub fn start_beside(config: &str) -> Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        // The configuration may say itself where it listens.
+        let own = config.lines().find_map(|line| line.strip_prefix("listen: "));
+        let own = own.and_then(|text| text.trim_matches('"').parse().ok());
+        let address = own.unwrap_or((Ipv4Addr::LOCALHOST, free_port()).into());
+        let listen = if own.is_some() { String::new() } else { format!("listen: \"{address}\"\n") };
         let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-        crate::process::write(file.path(), &format!("listen: \"{address}\"\n{config}"))?;
+        crate::process::write(file.path(), &format!("{listen}{config}"))?;
         let mut command = Command::new(binary()?);
         command.arg("run").arg("--config").arg(file.path());
         let running = Running::start(&mut command)?;

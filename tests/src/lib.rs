@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod call;
 pub mod cgroup;
+pub mod component;
 pub mod conversation;
 pub mod expected;
 pub mod http;
@@ -15,6 +16,7 @@ pub mod ledger;
 pub mod link;
 pub mod netns;
 pub mod process;
+pub mod receiver;
 pub mod requirement;
 pub mod scrape;
 pub mod wire;
