@@ -389,6 +389,33 @@ fn configured_names() {
     agent.stop().expect("ends well");
 }
 
+/// `server.address` and `server.port` are what the client asked for, wherever it went.
+#[test]
+fn the_authority_that_was_asked_for() {
+    require!("curl", "nginx", "ss");
+    let nginx = Nginx::start().expect("starts");
+    let agent = Agent::start(&format!(
+        "names:\n  - name: asked-{0}\n    match: {{ port: {0} }}\n",
+        nginx.port()
+    ))
+    .expect("is ready");
+    let url = format!("http://127.0.0.1:{}/ok", nginx.port());
+    for host in ["shop.test", "shop.test:8081", "[2001:db8::1]:8082"] {
+        curl(&["-H", &format!("Host: {host}"), &url]).expect("answers");
+    }
+    let absolute = format!("127.0.0.1:{}", nginx.port());
+    curl(&["--proxy", &absolute, "http://proxied.test:99/ok"]).expect("answers");
+    let name = "http_client_request_duration_seconds_count";
+    let peer = format!("asked-{}", nginx.port());
+    let labels = [("service_peer_name", peer.as_str())];
+    let scrape = agent.scrape_until(|scrape| scrape.count(name, &labels) == 4).expect("is served");
+    let asked = scrape.by(name, &["server_address", "server_port"], &labels);
+    let asked: Vec<String> = asked.keys().map(|key| key.join(" ")).collect();
+    // Without a port in the authority it is HTTP's own.
+    assert_eq!(asked, ["2001:db8::1 8082", "proxied.test 99", "shop.test 80", "shop.test 8081"]);
+    agent.stop().expect("ends well");
+}
+
 /// A process that has ended before anyone could look it up, seen through a wrapper that
 /// the kernel knows only as a script.
 #[test]

@@ -48,13 +48,20 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        for folder in self.made.iter().rev() {
-            // A process that was just ended leaves its cgroup a moment later.
-            for _ in 0..100 {
-                if std::fs::remove_dir(folder).is_ok() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
+        // A process that was just ended leaves its cgroup a moment later.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.path).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Folders above may be shared with other tests: the last one removes them.
+        for folder in self.path.ancestors().skip(1) {
+            let own = folder.file_name().is_some_and(|name| {
+                name.to_string_lossy().starts_with("meshtap") || self.made.contains(&folder.into())
+            });
+            if !own || std::fs::remove_dir(folder).is_err() {
+                break;
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::net::sockopt;
 
+use crate::netns::{Netns, SERVER};
 use crate::process::free_port;
 
 /// A connection whose two ends the test plays.
@@ -41,6 +42,15 @@ impl Wire {
     /// Opens a connection to a listener's port at `address`.
     pub fn through(listener: TcpListener, address: &str) -> Result<Self> {
         let client = TcpStream::connect((address, listener.local_addr()?.port()))?;
+        let (server, _) = listener.accept()?;
+        Ok(Self { client: End::new(client)?, server: End::new(server)?, listener })
+    }
+
+    /// Opens a connection from one network namespace to another.
+    pub fn between(client: &Netns, server: &Netns) -> Result<Self> {
+        let port = free_port();
+        let listener = server.enter(|| TcpListener::bind((SERVER, port)))??;
+        let client = client.enter(|| TcpStream::connect((SERVER, port)))??;
         let (server, _) = listener.accept()?;
         Ok(Self { client: End::new(client)?, server: End::new(server)?, listener })
     }
@@ -156,6 +166,20 @@ impl End {
         match self.stream()?.read(&mut [0; 64]) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
             other => bail!("{other:?} instead of a reset"),
+        }
+    }
+
+    /// Lets TCP give up when nothing is acknowledged for so long.
+    pub fn give_up_after(&mut self, patience: Duration) -> Result<()> {
+        let milliseconds = u32::try_from(patience.as_millis())?;
+        Ok(sockopt::set_tcp_user_timeout(&*self.stream()?, milliseconds)?)
+    }
+
+    /// Waits until TCP has given up.
+    pub fn expect_timeout(&mut self) -> Result<()> {
+        match self.stream()?.read(&mut [0; 64]) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
+            other => bail!("{other:?} instead of a timeout"),
         }
     }
 
