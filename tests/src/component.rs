@@ -139,10 +139,6 @@ impl Backend {
             .arg(format!("--admin.http.host-port=127.0.0.1:{admin}"))
             .arg(format!("--collector.grpc-server.host-port=127.0.0.1:{}", free_port()))
             .arg(format!("--collector.http-server.host-port=127.0.0.1:{}", free_port()));
-        for name in ["jaeger-compact", "jaeger-binary", "zipkin-compact"] {
-            command.arg(format!("--processor.{name}.server-host-port=127.0.0.1:{}", free_port()));
-        }
-        command.arg(format!("--http-server.host-port=127.0.0.1:{}", free_port()));
         command.env("COLLECTOR_OTLP_ENABLED", "true");
         Self::start(&mut command, folder, grpc, web)
     }
