@@ -1,7 +1,244 @@
 //! Stage 2: events become [`Exchange`]s, a request with its answer as one end saw them.
 //!
-//! Pure: no clock, no input or output; every time comes with the events.
+//! Pure: no clock, no input or output; every time comes with the events. Refuses to
+//! guess: **every request that is known to have begun becomes exactly one exchange or
+//! one lost call**, and no exchange has a status that did not stand in an answer of
+//! the same number and epoch. How calls end is told in [`connection`].
 
+pub mod agent_class;
+pub mod connection;
 pub mod exchange;
+pub mod http1;
+pub mod lost;
+pub mod request;
+pub mod route;
+pub mod trace_context;
+
+use bytes::BytesMut;
+use lru::LruCache;
+use meshtap_ebpf::limits;
 
 pub use exchange::{Cause, Exchange, Protocol, Side, Text};
+pub use lost::LostCalls;
+pub use route::{RouteSettings, Routes};
+
+use crate::ring_buffer::Event;
+use connection::{Connection, Pass};
+
+/// Bytes that texts of neighbouring requests share; one allocation serves many calls,
+/// and one call that is kept for long keeps no more than this.
+const ARENA: usize = 4096;
+
+/// What [`Protocols`] may hold. Reaching a bound costs calls, which are counted as lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProtocolSettings {
+    /// Connections that speak HTTP; beyond it the one that was silent for longest is forgotten.
+    pub connections: usize,
+    /// Open requests of all connections; beyond it the connection that was silent for longest is forgotten.
+    pub requests: usize,
+    /// Open requests of one connection; beyond it further ones are lost calls.
+    pub requests_per_connection: usize,
+    /// Bytes of one request's head; what exceeds it is cut.
+    pub head_bytes: usize,
+    /// Bytes of all heads of which only a part has come; what exceeds it is cut.
+    pub head_bytes_total: usize,
+    /// Silence after which a connection without open requests is forgotten.
+    pub idle_ns: u64,
+    /// Silence after which a connection is forgotten even if requests are open: its end was missed.
+    pub pending_ns: u64,
+}
+
+impl Default for ProtocolSettings {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            requests: 65_536,
+            requests_per_connection: 4_096,
+            head_bytes: limits::HEAD_PREFIX_MAX as usize,
+            head_bytes_total: 16 << 20,
+            idle_ns: 15 * 60 * 1_000_000_000,
+            pending_ns: 2 * 60 * 60 * 1_000_000_000,
+        }
+    }
+}
+
+/// Where [`Protocols`] puts what it found; kept by the caller, emptied between batches.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Calls that ended, in the order of their ends.
+    pub exchanges: Vec<Exchange>,
+    /// Calls that were there and cannot be told.
+    pub lost: Vec<LostCalls>,
+}
+
+impl Output {
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.exchanges.clear();
+        self.lost.clear();
+    }
+}
+
+/// How full a bounded thing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Held now.
+    pub used: usize,
+    /// The most that may be held.
+    pub limit: usize,
+}
+
+/// What happened since the start; only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections forgotten because a bound was reached.
+    pub connections_evicted: u64,
+    /// Connections forgotten because nothing was heard of them.
+    pub connections_expired: u64,
+    /// Requests not taken because their connection had too many.
+    pub requests_refused: u64,
+    /// Heads of which a part is missing: beyond the prefix, beyond a bound, or a lost record.
+    pub heads_cut: u64,
+    /// Records that belong to a call that was counted before, or to none.
+    pub strays: u64,
+}
+
+/// State of [`Protocols`] against its bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Connections.
+    pub connections: Bound,
+    /// Open requests of all connections.
+    pub requests: Bound,
+    /// Bytes of heads of which only a part has come.
+    pub head_bytes: Bound,
+    /// What was dropped.
+    pub counters: Counters,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: ProtocolSettings,
+    pub(crate) arena: BytesMut,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) requests: usize,
+    pub(crate) head_bytes: usize,
+    pub(crate) counters: Counters,
+}
+
+/// Pairs requests with answers, connection by connection.
+#[derive(Debug)]
+pub struct Protocols {
+    connections: LruCache<u64, Connection, ahash::RandomState>,
+    shared: Shared,
+    gone: Vec<u64>,
+}
+
+impl Protocols {
+    /// Holds nothing yet.
+    #[must_use]
+    pub fn new(settings: ProtocolSettings) -> Self {
+        Self {
+            // The bound is kept by `keep_bounds`: what is evicted has calls to account for.
+            connections: LruCache::unbounded_with_hasher(ahash::RandomState::new()),
+            shared: Shared {
+                settings,
+                arena: BytesMut::with_capacity(ARENA),
+                scratch: Vec::new(),
+                requests: 0,
+                head_bytes: 0,
+                counters: Counters::default(),
+            },
+            gone: Vec::new(),
+        }
+    }
+
+    /// Takes one event. Events of a connection must come in the order of the ring.
+    pub fn feed(&mut self, event: &Event<'_>, out: &mut Output) {
+        let header = event.header();
+        if header.cookie == 0 {
+            return;
+        }
+        let begins = match event {
+            Event::Exec(..) | Event::Exit(_) | Event::NameAnswer(..) => return,
+            Event::Head(..) | Event::End(_) | Event::Desynchronised(_) => true,
+            // Connections that never spoke HTTP have no state here, unless records of
+            // theirs are missing: what comes next must know that.
+            Event::Opened(_)
+            | Event::Redirected(_)
+            | Event::OwnerChanged(_)
+            | Event::Statistics(_)
+            | Event::Shut(_) => header.lost > 0,
+            Event::Closed(_) => false,
+        };
+        let mut pass =
+            Pass { socket: header.cookie, time_ns: header.time_ns, shared: &mut self.shared, out };
+        let connection = if begins {
+            self.connections.get_or_insert_mut(header.cookie, Connection::default)
+        } else if let Some(connection) = self.connections.get_mut(&header.cookie) {
+            connection
+        } else {
+            return;
+        };
+        connection.feed(event, &mut pass);
+        if matches!(event, Event::Closed(_)) {
+            self.connections.pop(&header.cookie);
+        }
+        self.keep_bounds(header.time_ns, out);
+    }
+
+    /// Forgets connections of which nothing was heard for too long before `now_ns`
+    /// ([`ProtocolSettings::idle_ns`], [`ProtocolSettings::pending_ns`]): their end was
+    /// missed, so whether open requests were answered is not known: lost calls.
+    pub fn expire(&mut self, now_ns: u64, out: &mut Output) {
+        let settings = self.shared.settings;
+        self.gone.clear();
+        for (socket, connection) in self.connections.iter().rev() {
+            let silence = now_ns.saturating_sub(connection.heard_ns());
+            if silence < settings.idle_ns.min(settings.pending_ns) {
+                break;
+            }
+            if silence >= settings.pending_ns || !connection.has_open_requests() {
+                self.gone.push(*socket);
+            }
+        }
+        for socket in self.gone.drain(..) {
+            let Some(mut connection) = self.connections.pop(&socket) else { continue };
+            self.shared.counters.connections_expired += 1;
+            let mut pass = Pass { socket, time_ns: now_ns, shared: &mut self.shared, out };
+            connection.lose_all(lost::EXPIRED, &mut pass);
+        }
+    }
+
+    /// How much is held, and what was dropped.
+    #[must_use]
+    pub fn occupancy(&self) -> Occupancy {
+        let Shared { settings, .. } = &self.shared;
+        Occupancy {
+            connections: Bound { used: self.connections.len(), limit: settings.connections },
+            requests: Bound { used: self.shared.requests, limit: settings.requests },
+            head_bytes: Bound { used: self.shared.head_bytes, limit: settings.head_bytes_total },
+            counters: self.shared.counters,
+        }
+    }
+
+    fn keep_bounds(&mut self, time_ns: u64, out: &mut Output) {
+        loop {
+            let reason = if self.connections.len() > self.shared.settings.connections {
+                lost::CONNECTIONS_BOUND
+            } else if self.shared.requests > self.shared.settings.requests {
+                lost::REQUESTS_BOUND
+            } else {
+                return;
+            };
+            let Some((socket, mut connection)) = self.connections.pop_lru() else { return };
+            self.shared.counters.connections_evicted += 1;
+            let mut pass = Pass { socket, time_ns, shared: &mut self.shared, out };
+            connection.lose_all(reason, &mut pass);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! Nothing is copied: an event borrows the ring's memory while the reader holds it.
 
 pub mod decode;
+pub mod reader;
+
+pub use reader::Reader;
 
 use meshtap_ebpf::event;
 

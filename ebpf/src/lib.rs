@@ -8,4 +8,8 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod event;
+pub mod flow;
+pub mod http1;
 pub mod limits;
+pub mod sequence;
+pub mod walk;

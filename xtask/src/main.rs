@@ -1,2 +1,101 @@
-//! x
-fn main() {}
+//! `cargo xtask`: every command that a person or CI types for meshtap.
+
+mod agent;
+mod bench;
+mod bytecode;
+mod ci;
+mod docs;
+mod ebpf;
+mod licences;
+mod packages;
+mod tally;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Every command that a person or CI types for meshtap.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the agent in release mode and start `meshtap run`, asking for root where needed.
+    Run {
+        /// For `meshtap run`, behind `--`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Set up what the tests need and run all that this machine can.
+    Test {
+        /// Also what takes long to build or run.
+        #[arg(long)]
+        full: bool,
+        /// Only tests whose name contains one of these.
+        filters: Vec<String>,
+    },
+    /// Rebuild the committed kernel object and its digest.
+    Ebpf {
+        /// Change nothing: check that it is fresh, proven, and the same when built here.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the house rules that neither the compiler nor clippy knows.
+    Tidy,
+    /// Write the references below docs/ from where their things are defined.
+    Docs {
+        /// Change nothing: fail where they differ.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure what the agent costs, and write it into docs/performance.md.
+    Bench {
+        /// Fewer and shorter rounds; writes nothing.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run every gate and every test.
+    Ci {
+        /// Also what takes long to build or run.
+        #[arg(long)]
+        full: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Run { arguments } => match agent::start(&arguments)? {},
+        Command::Test { full, filters } => test::run(&test::Options { full, filters })?.finish(),
+        Command::Ebpf { check: false } => ebpf::renew(),
+        Command::Ebpf { check: true } => {
+            let mut tally = tally::Tally::default();
+            ebpf::check(&mut tally);
+            tally.finish()
+        }
+        Command::Tidy => tidy::check(),
+        Command::Docs { check: true } => docs::check(&agent::build()?),
+        Command::Docs { check: false } => docs::write(&agent::build()?),
+        Command::Bench { quick } => {
+            bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
+        }
+        Command::Ci { full } => ci::run_all(full),
+    }
+}

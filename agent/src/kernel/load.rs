@@ -1,0 +1,194 @@
+//! Loads the embedded object: sizes its maps, freezes its switches, verifies and
+//! attaches its programs. With `attach.rs` and `ring_buffer/reader.rs` the only
+//! place that names aya.
+
+use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::{Ebpf, EbpfLoader};
+use meshtap_ebpf::event::{LOSSES, Loss};
+
+use super::attach::{self, AttachError};
+use super::cgroup::{self, CgroupError};
+use super::features::{Features, Switches};
+use super::format::{Format, Tracefs};
+
+/// The object as `cargo xtask ebpf` built it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/meshtap.bpf.o"));
+
+/// What the loader freezes into the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadSettings {
+    /// Bytes of the ring: a power of two, a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Bytes of a request's head that leave the kernel.
+    pub head_prefix: u32,
+    /// Seconds between two reports of a connection that goes on.
+    pub report_seconds: u32,
+    /// Kernel-side logging: 0 off, 1 error, 2 warn, 3 info, 4 debug.
+    pub log_level: u32,
+}
+
+impl Default for LoadSettings {
+    fn default() -> Self {
+        Self {
+            ring_bytes: meshtap_ebpf::limits::RING_BYTES,
+            head_prefix: meshtap_ebpf::limits::HEAD_PREFIX,
+            report_seconds: 10,
+            log_level: 0,
+        }
+    }
+}
+
+/// Why the kernel half does not run. Every text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No cgroup v2 root.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The object or one of its maps was refused.
+    #[error(
+        "the kernel refused the object: {0}; remedy: `meshtap doctor` says which feature or privilege is missing"
+    )]
+    Object(String),
+    /// A program was refused or could not be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// The running kernel half. Dropping it detaches everything.
+pub struct Kernel {
+    ring: Option<RingBuf<MapData>>,
+    lost: PerCpuArray<MapData, u64>,
+    /// Holds the links; last, so that it is dropped last.
+    _programs: Ebpf,
+    /// What could not be attached and is not necessary, with the reason.
+    pub missing: Vec<(String, String)>,
+}
+
+impl Kernel {
+    /// Loads, verifies and attaches everything.
+    ///
+    /// # Errors
+    /// [`LoadError`] where calls could not be seen; what is only nice to have ends in [`Kernel::missing`].
+    pub fn start(settings: LoadSettings, features: &Features) -> Result<Self, LoadError> {
+        let root = cgroup::find()?;
+        let events = Events::read();
+        let mut programs = load(settings, features.switches(), &events)?;
+        attach::link_parts(&mut programs)?;
+        let missing = attach::attach_all(&mut programs, &root, &events.missing)?;
+        let ring = map(&mut programs, "RING")?;
+        let ring = RingBuf::try_from(ring).map_err(describe)?;
+        let lost = map(&mut programs, "LOST")?;
+        let lost = PerCpuArray::try_from(lost).map_err(describe)?;
+        Ok(Self { ring: Some(ring), lost, _programs: programs, missing })
+    }
+
+    /// The ring buffer, for the reader; once.
+    pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
+        self.ring.take()
+    }
+
+    /// What the programs counted as lost, by cause, since they were loaded.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(Loss, u64)> {
+        const CAUSES: [Loss; LOSSES as usize] =
+            [Loss::RingFull, Loss::Storage, Loss::Unreadable, Loss::TailCall, Loss::Held];
+        CAUSES
+            .into_iter()
+            .map(|cause| {
+                let counts = self.lost.get(&(cause as u32), 0);
+                (cause, counts.map_or(0, |counts| counts.iter().sum()))
+            })
+            .collect()
+    }
+}
+
+/// Where tracepoints hold what the programs read.
+struct Events {
+    destroy_cookie: u32,
+    exec_file_name: u32,
+    /// Events that cannot be used, with the reason.
+    missing: Vec<(&'static str, String)>,
+}
+
+impl Events {
+    fn read() -> Self {
+        let mut events = Self { destroy_cookie: 0, exec_file_name: 0, missing: Vec::new() };
+        match Tracefs::open() {
+            Ok(tracefs) => {
+                events.destroy_cookie =
+                    events.field(&tracefs, "tcp", "tcp_destroy_sock", "sock_cookie", 8);
+                events.exec_file_name =
+                    events.field(&tracefs, "sched", "sched_process_exec", "filename", 4);
+            }
+            Err(error) => {
+                for name in ["tcp_destroy_sock", "sched_process_exec", "sched_process_exit"] {
+                    events.missing.push((name, error.to_string()));
+                }
+            }
+        }
+        events
+    }
+
+    fn field(
+        &mut self,
+        tracefs: &Tracefs,
+        category: &str,
+        name: &'static str,
+        field: &str,
+        size: u32,
+    ) -> u32 {
+        let offset =
+            tracefs.event(category, name).and_then(|format: Format| format.require(field, size));
+        offset.unwrap_or_else(|error| {
+            self.missing.push((name, error.to_string()));
+            0
+        })
+    }
+}
+
+fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<Ebpf, LoadError> {
+    let packet_netns = u32::from(switches.netns_cookie);
+    let socket_netns = u32::from(switches.sock_ops_netns_cookie);
+    let report_jiffies = u64::from(settings.report_seconds) * ticks_per_second();
+    EbpfLoader::new()
+        .map_max_entries("RING", settings.ring_bytes)
+        .override_global("HEAD_PREFIX", &settings.head_prefix, true)
+        .override_global("PACKET_NETNS", &packet_netns, true)
+        .override_global("SOCKET_NETNS", &socket_netns, true)
+        .override_global("REPORT_JIFFIES", &report_jiffies, true)
+        .override_global("DESTROY_COOKIE", &events.destroy_cookie, true)
+        .override_global("EXEC_FILE_NAME", &events.exec_file_name, true)
+        .override_global("LOG_LEVEL", &settings.log_level, true)
+        .load(OBJECT)
+        .map_err(describe)
+}
+
+/// The kernel's tick: `CONFIG_HZ` is told nowhere, so an upper bound serves (1,000 on
+/// some kernels, 250 or 100 on others: a report then comes up to ten times later,
+/// and never more often).
+fn ticks_per_second() -> u64 {
+    250
+}
+
+fn map(programs: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
+    programs.take_map(name).ok_or_else(|| LoadError::Object(format!("it holds no map {name}")))
+}
+
+/// aya nests the reason; the whole chain is worth reading.
+fn describe(error: impl std::error::Error) -> LoadError {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    LoadError::Object(text)
+}
+
+/// The parts that walk on in a long packet.
+pub(super) fn parts(programs: &mut Ebpf) -> Result<ProgramArray<MapData>, AttachError> {
+    programs
+        .take_map("PARTS")
+        .and_then(|map| ProgramArray::try_from(map).ok())
+        .ok_or(AttachError::Absent("PARTS"))
+}

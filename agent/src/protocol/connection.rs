@@ -1,0 +1,463 @@
+//! One connection: requests wait in order, and everything that can end them.
+//!
+//! A call ends, and becomes an exchange, at the first of:
+//! - **the end of its answer**. Interim answers (1xx but 101) answer nothing; a 101 and
+//!   an accepted CONNECT end at their head, what follows is bytes of no call. A request
+//!   that is still being sent then is not waited for: its
+//!   [`Exchange::request_end_ns`](super::Exchange::request_end_ns) stays `None`.
+//! - **a FIN of the answering end.** The FIN of the asking end ends nothing: it may
+//!   still read. A body that lasts until the close is whole then; anything else is an
+//!   error of **whoever sent the first FIN**. The answering end first: the client says
+//!   [`Cause::Closed`], the server [`Cause::Abandoned`]. The asking end before it (it
+//!   gave up and the other side followed): the client says [`Cause::Abandoned`], the
+//!   server [`Cause::Closed`].
+//! - **a reset** in either direction: [`Cause::ResetReceived`] or [`Cause::ResetSent`].
+//! - **the end of the socket**: by the record's reason, and as for a FIN where that is
+//!   an orderly one; [`Cause::Timeout`]; else [`Cause::Vanished`], or the close of the
+//!   asking end if its FIN was seen.
+//!
+//! A call is lost instead where that cannot be known: its boundaries are gone
+//! ([`event::Desynchronised`]); its answer, or the end of it, was passed over by a
+//! later answer; its request was never seen but a later number was; records are
+//! missing ([`event::Header::lost`]) and no answer was seen, since the answer may have
+//! been among them. What is counted as lost stays lost, even if it shows up late.
+//!
+//! Numbers are compared in serial arithmetic: a connection may outlive 2^32 requests.
+
+use std::collections::VecDeque;
+
+use meshtap_ebpf::event::{self, Desynchronised, End, Head, Shut, Statistics};
+
+use super::request::OpenRequest;
+use super::{Cause, LostCalls, Output, Shared, Side, lost};
+use crate::ring_buffer::Event;
+
+/// Open requests above which an empty queue gives its memory back.
+const QUEUE_KEPT: usize = 32;
+
+/// One event on its way through: where it is from, and where results go.
+pub(crate) struct Pass<'a> {
+    pub(crate) socket: u64,
+    pub(crate) time_ns: u64,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) out: &'a mut Output,
+}
+
+/// How a connection, or its answering end, came to an end.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// By FIN: bodies that last until the close are whole.
+    InOrder(Cause),
+    /// By a reset: this is also the cause of what broke off just before.
+    Reset(Cause),
+    /// Otherwise.
+    Other(Cause),
+}
+
+/// Where the numbers of an epoch stand.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    epoch: u32,
+    /// The lowest number of which nothing has shown that its request exists. `None`:
+    /// nothing was seen of the epoch, which may be under way.
+    next: Option<u32>,
+    /// Every lower number's answer is over.
+    answered: u32,
+}
+
+/// State of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    numbers: Option<Numbers>,
+    /// Requests without a whole answer, by number.
+    open: VecDeque<OpenRequest>,
+    /// Which end this is, once a request was seen.
+    side: Option<Side>,
+    /// The asking end has sent FIN.
+    asker_shut: bool,
+    /// Records missing before anything was known of the connection.
+    missing: u32,
+    retransmits: u32,
+    rtt_us: u32,
+    heard_ns: u64,
+}
+
+impl Connection {
+    /// When the last event came.
+    pub(crate) fn heard_ns(&self) -> u64 {
+        self.heard_ns
+    }
+
+    /// Whether a request waits for its answer.
+    pub(crate) fn has_open_requests(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Takes an event of this connection.
+    pub(crate) fn feed(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
+        self.heard_ns = self.heard_ns.max(pass.time_ns);
+        let missing = event.header().lost;
+        if missing > 0 {
+            self.missing = self.missing.saturating_add(u32::from(missing));
+            self.open.iter_mut().for_each(|request| request.doubtful = true);
+        }
+        match event {
+            Event::Head(record, bytes) => self.head(record, bytes, pass),
+            Event::End(record) => self.end(record, pass),
+            Event::Shut(record) => self.shut(record, pass),
+            Event::Desynchronised(record) => self.desynchronised(record, pass),
+            Event::Statistics(record) => self.figures(record.retransmits, record.srtt_us),
+            Event::Closed(record) => self.closed(record, pass),
+            _ => {}
+        }
+        if self.open.is_empty() && self.open.capacity() > QUEUE_KEPT {
+            self.open = VecDeque::new();
+        }
+    }
+
+    /// Gives up every open request for `reason`.
+    pub(crate) fn lose_all(&mut self, reason: &'static str, pass: &mut Pass<'_>) {
+        let calls = self.drop_while(|_| true, pass);
+        self.lose(calls, reason, pass);
+    }
+
+    fn figures(&mut self, retransmits: u32, rtt_us: u32) {
+        self.retransmits = self.retransmits.max(retransmits);
+        if rtt_us > 0 {
+            self.rtt_us = rtt_us;
+        }
+    }
+
+    fn head(&mut self, record: &Head, bytes: &[u8], pass: &mut Pass<'_>) {
+        self.figures(record.retransmits, record.srtt_us);
+        if !self.enter(record.epoch, pass) {
+            return;
+        }
+        if record.header.flags & event::HEAD_RESPONSE != 0 {
+            self.answer(record, pass);
+        } else {
+            self.request(record, bytes, pass);
+        }
+    }
+
+    fn request(&mut self, record: &Head, bytes: &[u8], pass: &mut Pass<'_>) {
+        if let Some(index) = self.position(record.number) {
+            self.open[index].piece(record, bytes, pass.shared);
+            return;
+        }
+        if !self.reach(record.number, pass) {
+            pass.shared.counters.strays += 1;
+            return;
+        }
+        self.step_over(record.number);
+        let side = asking_side(record.header.direction);
+        self.side = Some(side);
+        if self.open.len() >= pass.shared.settings.requests_per_connection {
+            pass.shared.counters.requests_refused += 1;
+            self.lose(1, lost::REQUESTS_BOUND, pass);
+            return;
+        }
+        if self.open.capacity() == 0 {
+            // Most connections have one request at a time; the queue would begin with four.
+            self.open.reserve_exact(1);
+        }
+        let mut request = OpenRequest::new(record, pass.socket, side);
+        request.piece(record, bytes, pass.shared);
+        self.open.push_back(request);
+        pass.shared.requests += 1;
+    }
+
+    fn answer(&mut self, record: &Head, pass: &mut Pass<'_>) {
+        let flags = record.header.flags;
+        let ended = flags & event::HEAD_ENDED != 0 && flags & event::HEAD_INTERIM == 0;
+        let Some(index) = self.answered_number(record.number, ended, pass) else { return };
+        if flags & event::HEAD_INTERIM != 0 {
+            return;
+        }
+        let request = &mut self.open[index];
+        let exchange = &mut request.exchange;
+        let belongs = exchange.status.is_none_or(|status| status == record.status)
+            && (100..=999).contains(&record.status)
+            && exchange.side != asking_side(record.header.direction)
+            && request.broken.is_none();
+        if !belongs {
+            pass.shared.counters.strays += 1;
+            return;
+        }
+        exchange.status = Some(record.status);
+        exchange.first_byte_ns.get_or_insert(record.first_ns);
+        exchange.response_bytes = record.body_bytes;
+        request.framing = record.framing;
+        let becomes_tunnel =
+            record.framing == event::FRAMING_TUNNEL && flags & event::HEAD_COMPLETE != 0;
+        if ended || becomes_tunnel {
+            self.finish(index, pass.time_ns, None, pass);
+        }
+    }
+
+    fn end(&mut self, record: &End, pass: &mut Pass<'_>) {
+        if !self.enter(record.epoch, pass) {
+            return;
+        }
+        if record.header.flags & event::HEAD_RESPONSE != 0 {
+            self.answer_end(record, pass);
+            return;
+        }
+        if self.reach(record.number, pass) {
+            // A request of which only the end was seen.
+            self.step_over(record.number);
+            self.lose(1, lost::RECORDS_LOST, pass);
+        } else if let Some(index) = self.position(record.number) {
+            let exchange = &mut self.open[index].exchange;
+            exchange.request_bytes = record.body_bytes;
+            if matches!(record.reason, event::END_COMPLETE | event::END_CLOSED) {
+                exchange.request_end_ns = Some(pass.time_ns);
+            }
+        }
+    }
+
+    fn answer_end(&mut self, record: &End, pass: &mut Pass<'_>) {
+        let Some(index) = self.answered_number(record.number, true, pass) else { return };
+        let asker_shut = self.asker_shut;
+        let request = &mut self.open[index];
+        let exchange = &mut request.exchange;
+        exchange.response_bytes = record.body_bytes;
+        let side = exchange.side;
+        if exchange.status.is_none() {
+            self.drop_at(index, pass);
+            self.lose(1, lost::RECORDS_LOST, pass);
+            return;
+        }
+        match record.reason {
+            event::END_COMPLETE | event::END_CLOSED => {
+                self.finish(index, pass.time_ns, None, pass);
+            }
+            event::END_RESET => {
+                request.broken = Some((pass.time_ns, reset(record.header.direction)));
+            }
+            _ => self.finish(index, pass.time_ns, Some(closed_first(side, asker_shut)), pass),
+        }
+    }
+
+    fn shut(&mut self, record: &Shut, pass: &mut Pass<'_>) {
+        let header = &record.header;
+        if header.flags & event::SHUT_RESET != 0 {
+            self.end_all(Ending::Reset(reset(header.direction)), pass);
+        } else if header.flags & event::SHUT_FIN != 0 {
+            let Some(side) = self.side else { return };
+            if side == asking_side(header.direction) {
+                self.asker_shut = true;
+            } else {
+                self.end_all(Ending::InOrder(closed_first(side, self.asker_shut)), pass);
+            }
+        }
+    }
+
+    fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
+        self.figures(record.retransmits, record.srtt_us);
+        let Some(side) = self.side else { return };
+        let ending = match record.reason {
+            event::CLOSE_FIN => Ending::InOrder(closed_first(side, self.asker_shut)),
+            event::CLOSE_RESET_RECEIVED | event::CLOSE_REFUSED => {
+                Ending::Reset(Cause::ResetReceived)
+            }
+            event::CLOSE_RESET_SENT => Ending::Reset(Cause::ResetSent),
+            event::CLOSE_TIMEOUT | event::CLOSE_UNANSWERED => Ending::Other(Cause::Timeout),
+            _ if self.asker_shut => Ending::Other(closed_first(side, true)),
+            _ => Ending::Other(Cause::Vanished),
+        };
+        self.end_all(ending, pass);
+    }
+
+    /// Counts every request of the epoch that has no whole answer: those that are open
+    /// here, and those that the kernel began and of which no record came.
+    ///
+    /// The latter are what [`Desynchronised::unanswered`] has more than there are
+    /// unanswered numbers here. It can have fewer: where the record of an answer was
+    /// lost, the kernel saw the call end and this stage did not; it is lost all the same.
+    fn desynchronised(&mut self, record: &Desynchronised, pass: &mut Pass<'_>) {
+        if !self.enter(record.epoch, pass) {
+            return;
+        }
+        let unseen = match self.numbers {
+            Some(Numbers { next: Some(next), answered, .. }) => {
+                record.unanswered.saturating_sub(next.wrapping_sub(answered))
+            }
+            // Begun before this connection was known here: only as many as records are missing.
+            _ => record.unanswered.min(self.missing),
+        };
+        let open = self.drop_while(|_| true, pass);
+        self.lose(open.saturating_add(unseen), lost::desynchronised(record.reason), pass);
+        let epoch = record.epoch.wrapping_add(1);
+        self.numbers = Some(Numbers { epoch, next: Some(0), answered: 0 });
+    }
+}
+
+/// Numbers and the queue.
+impl Connection {
+    /// Makes `epoch` the current one. `false`: it is over.
+    fn enter(&mut self, epoch: u32, pass: &mut Pass<'_>) -> bool {
+        let Some(numbers) = self.numbers else {
+            self.numbers = Some(Numbers { epoch, next: None, answered: 0 });
+            return true;
+        };
+        if is_before(epoch, numbers.epoch) {
+            pass.shared.counters.strays += 1;
+            return false;
+        }
+        if epoch != numbers.epoch {
+            self.lose_all(lost::RECORDS_LOST, pass);
+            self.numbers = Some(Numbers { epoch, next: Some(0), answered: 0 });
+        }
+        true
+    }
+
+    /// Learns that request `number` exists: those before it of which nothing was seen
+    /// are lost. Whether it is new itself; if so, [`Self::step_over`] must follow.
+    fn reach(&mut self, number: u32, pass: &mut Pass<'_>) -> bool {
+        let Some(numbers) = &mut self.numbers else { return false };
+        let next = match numbers.next {
+            Some(next) => next,
+            // The connection was under way when it became known, or was forgotten
+            // meanwhile; earlier calls are accounted for unless records are missing.
+            None => {
+                let next = number.wrapping_sub(number.min(self.missing));
+                numbers.answered = next;
+                next
+            }
+        };
+        numbers.next = Some(next);
+        if is_before(number, next) {
+            return false;
+        }
+        numbers.next = Some(number);
+        self.lose(number.wrapping_sub(next), lost::RECORDS_LOST, pass);
+        true
+    }
+
+    /// After [`Self::reach`]: request `number` is accounted for.
+    fn step_over(&mut self, number: u32) {
+        if let Some(numbers) = &mut self.numbers {
+            numbers.next = Some(number.wrapping_add(1));
+        }
+    }
+
+    /// Something of the answer to `number` was seen, `ended` if nothing more is to come:
+    /// what waits before it will not be answered any more. Where its request stands.
+    fn answered_number(&mut self, number: u32, ended: bool, pass: &mut Pass<'_>) -> Option<usize> {
+        let is_known = self.numbers.is_some_and(|numbers| numbers.next.is_some());
+        let is_new = self.reach(number, pass);
+        let passed_over = self.drop_while(|request| is_before(request.number, number), pass);
+        self.lose(passed_over, lost::RECORDS_LOST, pass);
+        if is_new {
+            self.step_over(number);
+            // A connection that was forgotten had its open requests counted.
+            if is_known || self.missing > 0 {
+                self.lose(1, lost::RECORDS_LOST, pass);
+            } else {
+                pass.shared.counters.strays += 1;
+            }
+        }
+        if let Some(numbers) = &mut self.numbers {
+            let over = number.wrapping_add(u32::from(ended));
+            if is_before(numbers.answered, over) {
+                numbers.answered = over;
+            }
+        }
+        let index = self.position(number);
+        if index.is_none() && !is_new {
+            pass.shared.counters.strays += 1;
+        }
+        index
+    }
+
+    fn position(&self, number: u32) -> Option<usize> {
+        if self.open.front()?.number == number {
+            return Some(0);
+        }
+        self.open
+            .binary_search_by(|request| request.number.wrapping_sub(number).cast_signed().cmp(&0))
+            .ok()
+    }
+
+    fn finish(&mut self, index: usize, end_ns: u64, error: Option<Cause>, pass: &mut Pass<'_>) {
+        let Some(request) = self.open.remove(index) else { return };
+        pass.shared.requests -= 1;
+        let exchange = request.finish(end_ns, error, self.retransmits, self.rtt_us, pass.shared);
+        pass.out.exchanges.push(exchange);
+    }
+
+    /// Ends every open request now. Doubtful ones are lost instead.
+    fn end_all(&mut self, ending: Ending, pass: &mut Pass<'_>) {
+        let mut calls = 0;
+        while let Some(request) = self.open.front() {
+            if request.doubtful && request.broken.is_none() {
+                self.drop_at(0, pass);
+                calls += 1;
+                continue;
+            }
+            let (end_ns, cause) = match (request.broken, ending) {
+                (Some((end_ns, _)), Ending::Reset(cause)) => (end_ns, Some(cause)),
+                (Some((end_ns, cause)), _) => (end_ns, Some(cause)),
+                (None, Ending::InOrder(_)) if request.framing == event::FRAMING_CLOSE => {
+                    (pass.time_ns, None)
+                }
+                (None, Ending::InOrder(cause) | Ending::Reset(cause) | Ending::Other(cause)) => {
+                    (pass.time_ns, Some(cause))
+                }
+            };
+            self.finish(0, end_ns, cause, pass);
+        }
+        self.lose(calls, lost::RECORDS_LOST, pass);
+    }
+
+    /// Drops requests from the front while `which` holds: how many calls that loses.
+    /// Those that are known to have broken off are told, not lost.
+    fn drop_while(&mut self, which: impl Fn(&OpenRequest) -> bool, pass: &mut Pass<'_>) -> u32 {
+        let mut calls = 0;
+        while let Some(request) = self.open.front().filter(|request| which(request)) {
+            if let Some((time_ns, cause)) = request.broken {
+                self.finish(0, time_ns, Some(cause), pass);
+            } else {
+                self.drop_at(0, pass);
+                calls += 1;
+            }
+        }
+        calls
+    }
+
+    fn drop_at(&mut self, index: usize, pass: &mut Pass<'_>) {
+        if let Some(mut request) = self.open.remove(index) {
+            request.release(pass.shared);
+            pass.shared.requests -= 1;
+        }
+    }
+
+    fn lose(&self, calls: u32, reason: &'static str, pass: &mut Pass<'_>) {
+        if calls > 0 {
+            let (socket, time_ns) = (pass.socket, pass.time_ns);
+            pass.out.lost.push(LostCalls { socket, side: self.side, calls, reason, time_ns });
+        }
+    }
+}
+
+/// Which end a socket is on which a request passes in this direction.
+fn asking_side(direction: u8) -> Side {
+    if direction == event::INGRESS { Side::Server } else { Side::Client }
+}
+
+fn reset(direction: u8) -> Cause {
+    if direction == event::INGRESS { Cause::ResetReceived } else { Cause::ResetSent }
+}
+
+/// The cause where the answering end closed in order; `asker_shut`: the asking end had closed before.
+fn closed_first(side: Side, asker_shut: bool) -> Cause {
+    match (side, asker_shut) {
+        (Side::Client, false) | (Side::Server, true) => Cause::Closed,
+        (Side::Client, true) | (Side::Server, false) => Cause::Abandoned,
+    }
+}
+
+fn is_before(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() < 0
+}

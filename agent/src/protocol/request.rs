@@ -1,0 +1,161 @@
+//! [`OpenRequest`]: a request that waits for its answer, and how its head is put together.
+
+use meshtap_ebpf::event::{self, Head};
+
+use super::{Cause, Exchange, Protocol, Shared, Side, Text, http1};
+
+/// A request without a whole answer so far.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    /// [`Head::number`].
+    pub(crate) number: u32,
+    /// What is known; whole only once the call has ended.
+    pub(crate) exchange: Exchange,
+    /// `FRAMING_*` of the answer.
+    pub(crate) framing: u8,
+    /// Records of the connection were lost while this was open: that no answer was
+    /// seen does not mean that there was none.
+    pub(crate) doubtful: bool,
+    /// The answer broke off by a reset at this time; unless the reset itself is told
+    /// next, this is the cause.
+    pub(crate) broken: Option<(u64, Cause)>,
+    /// [`Head::retransmits`] when the request began.
+    retransmits: u32,
+    /// Pieces of the head while it is not whole. Empty once it was read.
+    pieces: Vec<u8>,
+    /// The head was read.
+    read: bool,
+}
+
+impl OpenRequest {
+    /// Begins with any piece of the head; a piece other than the first tells at least
+    /// that there is a request, and when it began.
+    pub(crate) fn new(record: &Head, socket: u64, side: Side) -> Self {
+        let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
+        Self {
+            number: record.number,
+            exchange: Exchange {
+                socket,
+                side,
+                protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
+                method: Text::default(),
+                path: Text::default(),
+                authority: Text::default(),
+                request_id: None,
+                trace: None,
+                trace_state: None,
+                agent: super::exchange::AgentClass::None,
+                cut: false,
+                status: None,
+                error: None,
+                start_ns: record.first_ns,
+                request_end_ns: None,
+                first_byte_ns: None,
+                end_ns: 0,
+                request_bytes: 0,
+                response_bytes: 0,
+                rtt_us: None,
+                retransmits: 0,
+                sequence: record.sequence,
+                acknowledgement: record.acknowledgement,
+            },
+            framing: event::FRAMING_UNKNOWN,
+            doubtful: false,
+            broken: None,
+            retransmits: record.retransmits,
+            pieces: Vec::new(),
+            read: false,
+        }
+    }
+
+    /// Takes a piece of the head. What cannot be joined to the pieces before it, or
+    /// exceeds a bound, is left out, and the head counts as cut.
+    pub(crate) fn piece(&mut self, record: &Head, bytes: &[u8], shared: &mut Shared) {
+        let flags = record.header.flags;
+        let joins = usize::try_from(record.offset).is_ok_and(|offset| offset == self.pieces.len());
+        if self.read || (flags & event::HEAD_FIRST != 0 && !self.pieces.is_empty()) {
+            shared.counters.strays += 1;
+            return;
+        }
+        self.exchange.cut |= flags & event::HEAD_CUT != 0 || !joins;
+        self.exchange.request_bytes = record.body_bytes;
+        if flags & event::HEAD_ENDED != 0 {
+            self.exchange.request_end_ns = Some(record.header.time_ns);
+        }
+        let whole = flags & event::HEAD_COMPLETE != 0;
+        let bytes = if joins { bytes } else { &[] };
+        if whole && self.pieces.is_empty() {
+            let room = bytes.len().min(shared.settings.head_bytes);
+            self.exchange.cut |= room < bytes.len();
+            self.read(&bytes[..room], shared);
+            return;
+        }
+        let room = (shared.settings.head_bytes.saturating_sub(self.pieces.len()))
+            .min(shared.settings.head_bytes_total.saturating_sub(shared.head_bytes))
+            .min(bytes.len());
+        self.exchange.cut |= room < bytes.len();
+        self.pieces.extend_from_slice(&bytes[..room]);
+        shared.head_bytes += room;
+        if whole {
+            self.read_pieces(shared);
+        }
+    }
+
+    /// The call has ended.
+    pub(crate) fn finish(
+        mut self,
+        end_ns: u64,
+        error: Option<Cause>,
+        retransmits: u32,
+        rtt_us: u32,
+        shared: &mut Shared,
+    ) -> Exchange {
+        if !self.read {
+            self.exchange.cut = true;
+            self.read_pieces(shared);
+        }
+        let mut exchange = self.exchange;
+        exchange.error = error;
+        let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
+        exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
+        exchange.retransmits = retransmits.saturating_sub(self.retransmits);
+        exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
+        exchange
+    }
+
+    /// The call is lost: gives back what it held.
+    pub(crate) fn release(&mut self, shared: &mut Shared) {
+        shared.head_bytes -= self.pieces.len();
+        self.pieces = Vec::new();
+    }
+
+    fn read_pieces(&mut self, shared: &mut Shared) {
+        let pieces = std::mem::take(&mut self.pieces);
+        shared.head_bytes -= pieces.len();
+        self.read(&pieces, shared);
+    }
+
+    fn read(&mut self, bytes: &[u8], shared: &mut Shared) {
+        self.read = true;
+        let head = http1::parse(bytes);
+        let arena = &mut shared.arena;
+        let exchange = &mut self.exchange;
+        exchange.method = http1::method(head.method, arena);
+        exchange.path = http1::text(head.path, arena);
+        exchange.authority = http1::text(head.authority, arena);
+        exchange.request_id = head.request_id.map(|id| http1::text(id, arena));
+        exchange.agent = head.agent;
+        exchange.cut |= head.cut;
+        if let Some((context, is_w3c)) = head.carrier.context() {
+            exchange.trace = Some(context);
+            if is_w3c {
+                shared.scratch.clear();
+                head.carrier.trace_state(&mut shared.scratch);
+                if !shared.scratch.is_empty() {
+                    exchange.trace_state = Some(http1::text(&shared.scratch, arena));
+                }
+            }
+        }
+        shared.counters.heads_cut += u64::from(exchange.cut);
+    }
+}

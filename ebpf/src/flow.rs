@@ -1,0 +1,215 @@
+//! One direction of a connection: its place in the byte stream and the window
+//! of bytes that is being looked at. Lives in socket storage; decides nothing.
+
+use core::mem::size_of;
+
+use crate::event::Head;
+use crate::sequence::{Edge, distance};
+
+/// Bytes of a line that goes on which are kept in front of the next window.
+pub const CARRY: usize = 48;
+/// Where the window's bytes begin in [`Flow::buffer`]; the record's fixed part is
+/// written in front of them, so that record and bytes leave in one piece.
+pub const WINDOW_START: usize = size_of::<Head>();
+/// Bytes looked at in one piece.
+pub const WINDOW: usize = 160;
+/// Room behind the window so that a whole word may be read at its last byte.
+const SLACK: usize = 8;
+/// Size of [`Flow::buffer`].
+pub const BUFFER: usize = WINDOW_START + WINDOW + SLACK;
+
+/// What the next byte is.
+pub mod mode {
+    /// Not known: waits for a packet that starts like a message.
+    pub const IDLE: u8 = 0;
+    /// The first line of a message, or empty lines before it.
+    pub const START: u8 = 1;
+    /// A header line.
+    pub const HEADERS: u8 = 2;
+    /// A body of known length.
+    pub const BODY: u8 = 3;
+    /// A chunk's size line.
+    pub const CHUNK: u8 = 4;
+    /// A trailer line.
+    pub const TRAILER: u8 = 5;
+    /// A body that lasts until the connection closes.
+    pub const CLOSE: u8 = 6;
+    /// After a CONNECT request: what follows depends on the answer.
+    pub const WAIT: u8 = 7;
+}
+
+/// [`Flow::marks`]: the start line was recognised whole.
+pub const MARK_VALID: u8 = 1;
+/// The current line is longer than the carry; its beginning was judged already.
+pub const MARK_LONG: u8 = 2;
+/// `Transfer-Encoding` named chunked last.
+pub const MARK_CHUNKED: u8 = 4;
+/// `Content-Length` was given.
+pub const MARK_LENGTH: u8 = 8;
+/// `Transfer-Encoding` was given, whatever it named.
+pub const MARK_ENCODED: u8 = 16;
+/// Bytes of this head were not sent: the prefix is used up.
+pub const MARK_CUT: u8 = 32;
+/// The start line said HTTP/1.0.
+pub const MARK_HTTP10: u8 = 64;
+/// The head contradicts itself or holds a header line that cannot be read.
+pub const MARK_INVALID: u8 = 128;
+
+/// [`Flow::class`]: a request like any other.
+pub const CLASS_PLAIN: u8 = 0;
+/// A HEAD request: its answer has no body.
+pub const CLASS_HEAD: u8 = 1;
+/// A CONNECT request: a 2xx answer turns the connection into a tunnel.
+pub const CLASS_CONNECT: u8 = 2;
+
+/// One direction of one connection. All zero is the state of a new one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Flow {
+    /// Record in front, window behind; see [`WINDOW_START`].
+    pub buffer: [u8; BUFFER],
+    /// When the packet under the hook came.
+    pub now_ns: u64,
+    /// When the current message's first byte came.
+    pub first_ns: u64,
+    /// Body bytes of the current message so far, without chunk framing.
+    pub body: u64,
+    /// Bytes from [`Flow::next`] on that need no look.
+    pub skip: u64,
+    /// `Content-Length`, or the chunk size being read.
+    pub length: u64,
+    /// Requests: bit `number % 64` tells a HEAD request that waits for its answer.
+    pub heads: u64,
+    /// How far the stream has come.
+    pub edge: Edge,
+    /// First byte that was not parsed yet; never before the edge once a packet is done.
+    pub next: u32,
+    /// Sequence number of the packet's first payload byte.
+    pub segment_start: u32,
+    /// Sequence number behind its last.
+    pub segment_end: u32,
+    /// Its acknowledgement number.
+    pub segment_ack: u32,
+    /// Where its payload stands in the packet.
+    pub payload: u32,
+    /// Bytes in the window; 0: none is loaded.
+    pub fill: u32,
+    /// Bytes of the window that were looked at.
+    pub at: u32,
+    /// Bytes of the current line before [`Flow::at`]'s word.
+    pub line: u32,
+    /// Number of the current message in its epoch.
+    pub number: u32,
+    /// Messages begun in the epoch (of requests: their first byte was seen).
+    pub begun: u32,
+    /// The epoch that the numbers belong to.
+    pub epoch: u32,
+    /// Sequence number of the current message's first byte.
+    pub sequence: u32,
+    /// Acknowledgement number beside it.
+    pub acknowledgement: u32,
+    /// Bytes of the current head seen.
+    pub head: u32,
+    /// Bytes of the current head sent, or left out.
+    pub sent: u32,
+    /// Requests: number of a CONNECT that waits for its answer, plus 1; 0: none.
+    pub connect: u32,
+    /// Status of a response.
+    pub status: u16,
+    /// A [`mode`].
+    pub mode: u8,
+    /// `MARK_*`.
+    pub marks: u8,
+    /// `CLASS_*` of a request.
+    pub class: u8,
+    /// `FRAMING_*` of the current message.
+    pub framing: u8,
+    /// 1: a program is at work on this flow.
+    pub busy: u8,
+    /// 1: the flow's place in the stream is known.
+    pub placed: u8,
+    /// 1: the next byte in order is the first since the other direction spoke.
+    pub fresh: u8,
+    /// TCP flags of the packet.
+    pub flags: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
+impl Flow {
+    /// Eight bytes of the buffer from `index`, little-endian; zero beyond its end.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, index: usize) -> u64 {
+        let index = opaque(index);
+        if index > BUFFER - 8 {
+            return 0;
+        }
+        // SAFETY: eight bytes from `index` lie within the buffer, as just checked.
+        unsafe { self.buffer.as_ptr().add(index).cast::<u64>().read_unaligned() }
+    }
+
+    /// One byte of the buffer; zero beyond its end.
+    #[inline(always)]
+    #[must_use]
+    pub fn byte(&self, index: usize) -> u8 {
+        let index = opaque(index);
+        if index >= BUFFER {
+            return 0;
+        }
+        // SAFETY: `index` lies within the buffer, as just checked.
+        unsafe { *self.buffer.as_ptr().add(index) }
+    }
+
+    /// Tells a new flow which byte comes next, as TCP knows it. A packet cannot tell:
+    /// the first one seen may be ahead of a hole.
+    #[inline(always)]
+    pub fn place(&mut self, sequence: u32) {
+        self.edge.end = sequence;
+        self.next = sequence;
+        self.placed = 1;
+    }
+
+    /// Moves the edge to what TCP itself has received in order: what lies before was
+    /// seen, or will never be.
+    #[inline(always)]
+    pub fn catch_up(&mut self, received: u32) {
+        if distance(received, self.edge.end) > 0 {
+            self.edge.advance(received);
+        }
+    }
+
+    /// Whether a mark is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn marked(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// Whether the current mode reads lines.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reads_lines(&self) -> bool {
+        matches!(self.mode, mode::START | mode::HEADERS | mode::CHUNK | mode::TRAILER)
+    }
+}
+
+/// Hides a value's origin from the compiler: LLVM would else drop a bounds check
+/// that it can prove and the kernel's verifier cannot.
+#[inline(always)]
+#[must_use]
+pub fn opaque(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // An instruction, though it does nothing: without one the kernel refuses the
+        // line information that is left behind.
+        // SAFETY: the register is assigned to itself.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack));
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
+}

@@ -1,0 +1,393 @@
+//! HTTP/1 line by line: which lines are start lines, what a header line says of
+//! the body. Decides over bytes; knows nothing of packets.
+
+use crate::event;
+use crate::flow::{
+    CLASS_CONNECT, CLASS_HEAD, CLASS_PLAIN, Flow, MARK_CHUNKED, MARK_ENCODED, MARK_HTTP10,
+    MARK_INVALID, MARK_LENGTH, mode,
+};
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const SPACES: u64 = 0x2020_2020_2020_2020;
+/// Longest method that is recognised, with its space.
+const METHOD: usize = 24;
+/// Spaces and digits of a `Content-Length` that are read.
+const LENGTH_DIGITS: usize = 30;
+/// Hexadecimal digits of a chunk size that are read: 15 stay below 2^60.
+const CHUNK_DIGITS: usize = 16;
+
+/// [`begin_line`]: no such line may stand here.
+pub const LINE_INVALID: u8 = 0;
+/// It may.
+pub const LINE_FINE: u8 = 1;
+/// It is `Transfer-Encoding`: its end must be looked at, too.
+pub const LINE_ENCODING: u8 = 2;
+
+const fn word(bytes: [u8; 8]) -> u64 {
+    u64::from_le_bytes(bytes)
+}
+
+/// Position just behind the first newline in the low `limit` bytes of a word; 0: none.
+#[inline(always)]
+#[must_use]
+pub fn newline(word: u64, limit: u32) -> u32 {
+    let zeroed = word ^ (ONES * 0x0a);
+    let mut found = zeroed.wrapping_sub(ONES) & !zeroed & HIGHS;
+    if limit < 8 {
+        found &= (1u64 << (limit * 8)).wrapping_sub(1);
+    }
+    if found == 0 {
+        return 0;
+    }
+    let lowest = found & found.wrapping_neg();
+    ((lowest.wrapping_sub(1) & ONES).wrapping_mul(ONES) >> 56) as u32
+}
+
+/// Whether the byte may stand in a method (RFC 9110 `tchar`).
+#[inline(always)]
+#[must_use]
+pub const fn is_token(byte: u8) -> bool {
+    // One bit per ASCII character, two words: a table in memory would need a map.
+    const LOW: u64 = 0x03ff_6cfa_0000_0000;
+    const HIGH: u64 = 0x57ff_ffff_c7ff_fffe;
+    let bit = 1u64 << (byte & 63);
+    match byte >> 6 {
+        0 => LOW & bit != 0,
+        1 => HIGH & bit != 0,
+        _ => false,
+    }
+}
+
+/// Looks at the beginning of a line, once per line, when either the whole line or
+/// its first [`crate::flow::CARRY`] bytes stand in the buffer at `start`.
+///
+/// Returns one of the `LINE_*`.
+#[inline(always)]
+pub fn begin_line(flow: &mut Flow, start: usize, response: bool) -> u8 {
+    let valid = match flow.mode {
+        mode::START if response => begin_status_line(flow, start),
+        mode::START => begin_request_line(flow, start),
+        mode::HEADERS => return begin_header(flow, start),
+        mode::CHUNK => begin_chunk(flow, start),
+        _ => true,
+    };
+    if valid { LINE_FINE } else { LINE_INVALID }
+}
+
+/// Looks at the end of a start line, `end` being just behind its newline.
+#[inline(always)]
+pub fn end_start_line(flow: &mut Flow, end: usize, response: bool) -> bool {
+    if response {
+        return true;
+    }
+    let end = before_newline(flow, end);
+    // "… HTTP/1.x": nine bytes with the space before them.
+    let Some(start) = end.checked_sub(9) else { return false };
+    let version = flow.word(start.wrapping_add(1));
+    if flow.byte(start) != b' ' || version << 8 != word(*b"HTTP/1.\0") << 8 {
+        return false;
+    }
+    version_digit(flow, (version >> 56) as u8)
+}
+
+/// Where a line ends without its newline and carriage return.
+#[inline(always)]
+fn before_newline(flow: &Flow, end: usize) -> usize {
+    let end = end.wrapping_sub(1);
+    if flow.byte(end.wrapping_sub(1)) == b'\r' { end.wrapping_sub(1) } else { end }
+}
+
+#[inline(always)]
+fn version_digit(flow: &mut Flow, digit: u8) -> bool {
+    if digit == b'0' {
+        flow.marks |= MARK_HTTP10;
+    }
+    digit == b'0' || digit == b'1'
+}
+
+#[inline(always)]
+fn begin_request_line(flow: &mut Flow, start: usize) -> bool {
+    let first = flow.word(start);
+    flow.class = if first == word(*b"CONNECT ") {
+        CLASS_CONNECT
+    } else if first << 24 == word(*b"HEAD \0\0\0") << 24 {
+        CLASS_HEAD
+    } else {
+        CLASS_PLAIN
+    };
+    let mut index = 0;
+    while index < METHOD {
+        let byte = flow.byte(start.wrapping_add(index));
+        if !is_token(byte) {
+            return byte == b' ' && index > 0;
+        }
+        index += 1;
+    }
+    false
+}
+
+#[inline(always)]
+fn begin_status_line(flow: &mut Flow, start: usize) -> bool {
+    let first = flow.word(start);
+    if first << 8 != word(*b"HTTP/1.\0") << 8 || !version_digit(flow, (first >> 56) as u8) {
+        return false;
+    }
+    let second = flow.word(start.wrapping_add(8));
+    let hundreds = ((second >> 8) as u8).wrapping_sub(b'0');
+    let tens = ((second >> 16) as u8).wrapping_sub(b'0');
+    let units = ((second >> 24) as u8).wrapping_sub(b'0');
+    let after = (second >> 32) as u8;
+    if second as u8 != b' ' || hundreds == 0 || hundreds > 9 || tens > 9 || units > 9 {
+        return false;
+    }
+    flow.status = u16::from(hundreds) * 100 + u16::from(tens) * 10 + u16::from(units);
+    after == b' ' || after == b'\r' || after == b'\n'
+}
+
+#[inline(always)]
+fn begin_header(flow: &mut Flow, start: usize) -> u8 {
+    let first = flow.word(start) | SPACES;
+    if first == word(*b"content-") {
+        let second = flow.word(start.wrapping_add(8)) | SPACES;
+        if second << 8 == word(*b"length:\0") << 8 {
+            read_length(flow, start.wrapping_add(15));
+        }
+    } else if first == word(*b"transfer") {
+        let second = flow.word(start.wrapping_add(8)) | SPACES;
+        let third = flow.word(start.wrapping_add(16)) | SPACES;
+        if second == word(*b"-encodin") && third as u16 == u16::from_le_bytes(*b"g:") {
+            flow.marks |= MARK_ENCODED;
+            return LINE_ENCODING;
+        }
+    }
+    LINE_FINE
+}
+
+/// Reads `Content-Length`; anything but one number marks the head invalid.
+#[inline(always)]
+fn read_length(flow: &mut Flow, start: usize) {
+    let mut value: u64 = 0;
+    let mut digits = 0u32;
+    let mut blank_after = false;
+    let mut ended = false;
+    let mut index = 0;
+    while index < LENGTH_DIGITS {
+        let byte = flow.byte(start.wrapping_add(index));
+        index += 1;
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 && !blank_after {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            digits += 1;
+        } else if byte == b' ' || byte == b'\t' {
+            blank_after = digits > 0;
+        } else {
+            ended = byte == b'\r' || byte == b'\n';
+            break;
+        }
+    }
+    let again = flow.marked(MARK_LENGTH) && flow.length != value;
+    if !ended || digits == 0 || digits > 18 || again {
+        flow.marks |= MARK_INVALID;
+    }
+    flow.length = value;
+    flow.marks |= MARK_LENGTH;
+}
+
+/// Looks at the end of a header line that named `Transfer-Encoding`: chunked must stand last.
+#[inline(always)]
+pub fn end_encoding(flow: &mut Flow, end: usize) {
+    let end = before_newline(flow, end);
+    // ':' or a separator, then "chunked": eight bytes.
+    let last = flow.word(end.wrapping_sub(8));
+    let separator = last as u8;
+    let named = (last | SPACES) >> 8 == word(*b"chunked\0");
+    if named && matches!(separator, b' ' | b':' | b',' | b'\t') {
+        flow.marks |= MARK_CHUNKED;
+    } else {
+        flow.marks &= !MARK_CHUNKED;
+    }
+}
+
+#[inline(always)]
+fn begin_chunk(flow: &mut Flow, start: usize) -> bool {
+    let mut value: u64 = 0;
+    let mut index = 0;
+    while index < CHUNK_DIGITS {
+        let byte = flow.byte(start.wrapping_add(index));
+        let digit = hexadecimal(byte);
+        if digit > 15 {
+            flow.length = value;
+            return index > 0 && matches!(byte, b'\r' | b'\n' | b';' | b' ' | b'\t');
+        }
+        value = (value << 4) | u64::from(digit);
+        index += 1;
+    }
+    false
+}
+
+/// Value of a hexadecimal digit; above 15: none.
+#[inline(always)]
+const fn hexadecimal(byte: u8) -> u8 {
+    let decimal = byte.wrapping_sub(b'0');
+    if decimal < 10 {
+        return decimal;
+    }
+    let letter = (byte | 0x20).wrapping_sub(b'a');
+    if letter < 6 { letter + 10 } else { 255 }
+}
+
+/// How the body of the message whose head has just ended is framed (RFC 9112 §6.3).
+///
+/// `answered` is the class of the request that a response answers.
+#[inline(always)]
+#[must_use]
+pub fn framing(flow: &Flow, response: bool, answered: u8) -> u8 {
+    if response {
+        let status = flow.status;
+        let tunnel = status == 101 || (answered == CLASS_CONNECT && status / 100 == 2);
+        if tunnel {
+            return event::FRAMING_TUNNEL;
+        }
+        if answered == CLASS_HEAD || status < 200 || status == 204 || status == 304 {
+            return event::FRAMING_NONE;
+        }
+    }
+    if flow.marked(MARK_CHUNKED) {
+        event::FRAMING_CHUNKED
+    } else if flow.marked(MARK_ENCODED) {
+        // Another coding stands last: a response lasts until close, a request cannot be read.
+        if response { event::FRAMING_CLOSE } else { event::FRAMING_UNKNOWN }
+    } else if flow.marked(MARK_INVALID) {
+        event::FRAMING_UNKNOWN
+    } else if flow.marked(MARK_LENGTH) {
+        if flow.length == 0 { event::FRAMING_NONE } else { event::FRAMING_LENGTH }
+    } else if response {
+        event::FRAMING_CLOSE
+    } else {
+        event::FRAMING_NONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::WINDOW_START;
+
+    fn flow_of(bytes: &[u8], mode: u8) -> Flow {
+        let mut flow = crate::walk::tests::new_flow();
+        flow.buffer[WINDOW_START..WINDOW_START + bytes.len()].copy_from_slice(bytes);
+        flow.mode = mode;
+        flow
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_standard() {
+        for byte in 0..=255u8 {
+            let expected = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert_eq!(is_token(byte), expected, "{byte}");
+        }
+    }
+
+    #[test]
+    fn newlines_are_found_at_every_place() {
+        for place in 0..8 {
+            let mut bytes = [0x0bu8; 8];
+            bytes[place] = b'\n';
+            let expected = place as u32 + 1;
+            assert_eq!(newline(u64::from_le_bytes(bytes), 8), expected);
+            assert_eq!(newline(u64::from_le_bytes(bytes), place as u32), 0);
+        }
+    }
+
+    #[test]
+    fn request_lines() {
+        for (line, valid, class) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true, CLASS_PLAIN),
+            (b"HEAD /x HTTP/1.0\n", true, CLASS_HEAD),
+            (b"CONNECT a:1 HTTP/1.1\r\n", true, CLASS_CONNECT),
+            (b"M-SEARCH * HTTP/1.1\r\n", true, CLASS_PLAIN),
+            (b"GET /\r\n", false, CLASS_PLAIN),
+            (b"GET / HTTP/2.0\r\n", false, CLASS_PLAIN),
+            (b"GET / HTTP/1.2\r\n", false, CLASS_PLAIN),
+            (b"\x16\x03\x01 HTTP/1.1\r\n", false, CLASS_PLAIN),
+            (b" / HTTP/1.1\r\n", false, CLASS_PLAIN),
+        ] {
+            let mut flow = flow_of(line, mode::START);
+            let begun = begin_line(&mut flow, WINDOW_START, false) == LINE_FINE;
+            let ended = end_start_line(&mut flow, WINDOW_START + line.len(), false);
+            assert_eq!(begun && ended, valid, "{line:?}");
+            assert_eq!(flow.class, class, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn status_lines() {
+        for (line, status) in [
+            (&b"HTTP/1.1 200 OK\r\n"[..], Some(200)),
+            (b"HTTP/1.0 404\r\n", Some(404)),
+            (b"HTTP/1.1 099 No\r\n", None),
+            (b"HTTP/1.1 20 OK\r\n", None),
+            (b"HTTP/1.1 2000 OK\r\n", None),
+            (b"HTTP/1.1  200 OK\r\n", None),
+            (b"HTTP/2.0 200 OK\r\n", None),
+        ] {
+            let mut flow = flow_of(line, mode::START);
+            let valid = begin_line(&mut flow, WINDOW_START, true) == LINE_FINE;
+            assert_eq!(valid.then_some(flow.status), status, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        for (line, length) in [
+            (&b"Content-Length: 42\r\n"[..], Some(42)),
+            (b"CONTENT-LENGTH:0\r\n", Some(0)),
+            (b"content-length:  7 \t\r\n", Some(7)),
+            (b"content-length: 7 7\r\n", None),
+            (b"content-length: -1\r\n", None),
+            (b"content-length: 5, 5\r\n", None),
+            (b"content-length: \r\n", None),
+            (b"content-length: 9999999999999999999\r\n", None),
+        ] {
+            let mut flow = flow_of(line, mode::HEADERS);
+            begin_line(&mut flow, WINDOW_START, false);
+            assert!(flow.marked(MARK_LENGTH));
+            let read = (!flow.marked(MARK_INVALID)).then_some(flow.length);
+            assert_eq!(read, length, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn encodings() {
+        for (line, chunked) in [
+            (&b"Transfer-Encoding: chunked\r\n"[..], true),
+            (b"transfer-encoding:CHUNKED\n", true),
+            (b"transfer-encoding: gzip, chunked\r\n", true),
+            (b"transfer-encoding: chunked, gzip\r\n", false),
+            (b"transfer-encoding: xchunked\r\n", false),
+        ] {
+            let mut flow = flow_of(line, mode::HEADERS);
+            begin_line(&mut flow, WINDOW_START, false);
+            assert!(flow.marked(MARK_ENCODED), "{line:?}");
+            end_encoding(&mut flow, WINDOW_START + line.len());
+            assert_eq!(flow.marked(MARK_CHUNKED), chunked, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn chunk_sizes() {
+        for (line, size) in [
+            (&b"0\r\n"[..], Some(0)),
+            (b"1aF;x=y\r\n", Some(0x1af)),
+            (b"10 \r\n", Some(16)),
+            (b"\r\n", None),
+            (b"g\r\n", None),
+            (b"11111111111111111\r\n", None),
+        ] {
+            let mut flow = flow_of(line, mode::CHUNK);
+            let valid = begin_line(&mut flow, WINDOW_START, false) == LINE_FINE;
+            assert_eq!(valid.then_some(flow.length), size, "{line:?}");
+        }
+    }
+}

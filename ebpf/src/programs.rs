@@ -1,0 +1,9 @@
+//! The programs, one file per family of hooks.
+
+pub mod cause;
+pub mod emit;
+pub mod globals;
+pub mod packet;
+pub mod segment;
+pub mod socket;
+pub mod state;

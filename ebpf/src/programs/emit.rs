@@ -1,0 +1,118 @@
+//! Sends records, or counts that they were lost.
+
+use core::ffi::c_void;
+use core::mem::size_of;
+
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, bpf_sock, bpf_tcp_sock};
+use aya_ebpf::helpers::generated::{
+    bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_tcp_sock,
+};
+use meshtap_ebpf::event::{Header, Kind, Loss, Statistics};
+
+use super::state::{self, Connection, RING};
+
+/// When the reader is to be told.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+pub enum Wake {
+    /// It drains on a timer: a wake-up per record would cost more than the record.
+    Timer = BPF_RB_NO_WAKEUP as u64,
+    /// At once: what the record speaks of may vanish.
+    Now = BPF_RB_FORCE_WAKEUP as u64,
+}
+
+/// Sends `length` bytes from `record` on; false: there was no room, and it was counted.
+///
+/// # Safety
+/// `record` must point to `length` initialised bytes that the verifier can follow.
+#[inline(always)]
+pub unsafe fn send_bytes(record: *const c_void, length: u64, wake: Wake) -> bool {
+    // SAFETY: by the contract.
+    let status = unsafe {
+        bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record.cast_mut(), length, wake as u64)
+    };
+    if status != 0 {
+        state::count(Loss::RingFull);
+    }
+    status == 0
+}
+
+/// Has a whole record written where it leaves from: on the programs' small stack there
+/// is no room for it. `fill` must write all of it.
+#[inline(always)]
+pub fn send<T: zerocopy::IntoBytes>(wake: Wake, fill: impl FnOnce(*mut T)) -> bool {
+    // SAFETY: the ring lends `T`'s size, aligned to eight bytes.
+    unsafe {
+        let ring = (&raw const RING).cast_mut().cast();
+        let place = bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0);
+        if place.is_null() {
+            state::count(Loss::RingFull);
+            return false;
+        }
+        fill(place.cast());
+        bpf_ringbuf_submit(place, wake as u64);
+    }
+    true
+}
+
+/// The TCP figures of a full socket.
+///
+/// # Safety
+/// `sk` must be a socket that the verifier knows.
+#[inline(always)]
+pub unsafe fn tcp<'a>(sk: *mut bpf_sock) -> Option<&'a bpf_tcp_sock> {
+    // SAFETY: by the contract.
+    unsafe { bpf_tcp_sock(sk).as_ref() }
+}
+
+/// The kernel keeps the smoothed time in eighths of a microsecond.
+#[inline(always)]
+pub fn smoothed(tcp: &bpf_tcp_sock) -> u32 {
+    tcp.srtt_us >> 3
+}
+
+/// Sends the connection's figures, at its end with a reason.
+///
+/// # Safety
+/// As for [`tcp`].
+#[inline(never)]
+pub unsafe fn send_statistics(
+    sk: *mut bpf_sock,
+    connection: &mut Connection,
+    time_ns: u64,
+    cookie: u64,
+    reason: u8,
+) {
+    let closed = reason != meshtap_ebpf::event::CLOSE_NONE;
+    let header = Header {
+        time_ns,
+        cookie,
+        kind: if closed { Kind::Closed } else { Kind::Statistics } as u8,
+        lost: connection.lost,
+        ..Header::default()
+    };
+    // SAFETY: by the contract.
+    let tcp = unsafe { tcp(sk) };
+    let sent = send::<Statistics>(Wake::Timer, |place| {
+        // SAFETY: the place of a record.
+        unsafe { place.write(Statistics { header, reason, ..Statistics::default() }) };
+        let Some(tcp) = tcp else { return };
+        // SAFETY: as above.
+        let record = unsafe { &mut *place };
+        record.bytes_received = tcp.bytes_received;
+        record.bytes_acked = tcp.bytes_acked;
+        record.segments_in = tcp.segs_in;
+        record.segments_out = tcp.segs_out;
+        record.retransmits = tcp.total_retrans;
+        record.srtt_us = smoothed(tcp);
+        // `~0` stands for no sample.
+        record.min_rtt_us = if tcp.rtt_min == u32::MAX { 0 } else { tcp.rtt_min };
+    });
+    note(connection, sent);
+}
+
+/// Remembers whether the connection's record found room.
+#[inline(always)]
+pub fn note(connection: &mut Connection, sent: bool) {
+    connection.lost = if sent { 0 } else { connection.lost.saturating_add(1) };
+}

@@ -1,0 +1,38 @@
+//! Switches and limits that the loader freezes before the programs are verified:
+//! the verifier knows them and prunes what they turn off.
+
+use core::ptr::read_volatile;
+
+macro_rules! frozen {
+    ($($(#[$doc:meta])* $name:ident / $getter:ident: $type:ty = $default:expr;)+) => {
+        $(
+            $(#[$doc])*
+            #[unsafe(no_mangle)]
+            static $name: $type = $default;
+
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $getter() -> $type {
+                // SAFETY: a static of this object; volatile, since the loader overwrites it.
+                unsafe { read_volatile(&raw const $name) }
+            }
+        )+
+    };
+}
+
+frozen! {
+    /// Bytes of a request's head that are sent.
+    HEAD_PREFIX / head_prefix: u32 = meshtap_ebpf::limits::HEAD_PREFIX;
+    /// 1: `bpf_get_netns_cookie` exists for `cgroup_skb`.
+    PACKET_NETNS / packet_netns: u32 = 0;
+    /// 1: `bpf_get_netns_cookie` exists for `sock_ops`.
+    SOCKET_NETNS / socket_netns: u32 = 0;
+    /// Jiffies between two statistics records of a connection.
+    REPORT_JIFFIES / report_jiffies: u64 = 2500;
+    /// Where `tcp:tcp_destroy_sock` holds the socket cookie.
+    DESTROY_COOKIE / destroy_cookie: u32 = 64;
+    /// Where `sched:sched_process_exec` holds the place of the file name.
+    EXEC_FILE_NAME / exec_file_name: u32 = 8;
+    /// Kernel-side logging: 0 off, 1 error, 2 warn, 3 info, 4 debug.
+    LOG_LEVEL / log_level: u32 = 0;
+}

@@ -1,0 +1,196 @@
+//! Every map, with what it costs.
+//!
+//! Socket storage is charged to the socket (`optmem_max`, 20 KiB on 5.10): all
+//! three maps together stay below 1.1 KiB for a socket that speaks HTTP and below
+//! 256 bytes for any other.
+
+use core::ffi::c_void;
+use core::mem::size_of;
+use core::ptr::{addr_of, null, null_mut};
+
+use aya_ebpf::bindings::bpf_spin_lock;
+use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::btf_map;
+use meshtap_ebpf::event::{Endpoint, LOSSES, Loss, Owner};
+use meshtap_ebpf::flow::Flow;
+use meshtap_ebpf::limits::RING_BYTES;
+use meshtap_ebpf::walk::Shared;
+
+/// [`Connection::marks`]: an `Opened` record was sent.
+pub const OPENED: u16 = 1;
+/// FIN was received.
+pub const FIN_IN: u16 = 2;
+/// FIN was sent.
+pub const FIN_OUT: u16 = 4;
+/// RST was received.
+pub const RESET_IN: u16 = 8;
+/// RST was sent.
+pub const RESET_OUT: u16 = 16;
+/// The connection is older than the agent.
+pub const LATE: u16 = 32;
+/// Never look at its payload again.
+pub const OPAQUE: u16 = 64;
+/// Its packets were compared with its socket's addresses.
+pub const COMPARED: u16 = 128;
+
+/// What is kept for every TCP socket: 48 bytes.
+#[repr(C)]
+pub struct Connection {
+    /// When the next statistics record is due, in jiffies.
+    pub due: u64,
+    /// When `connect()` sent its SYN.
+    pub connect_ns: u64,
+    /// What the program asked `connect()` for.
+    pub asked: Endpoint,
+    /// Records that found no room since the last one that did.
+    pub lost: u16,
+    /// See the constants above.
+    pub marks: u16,
+    /// `ROLE_*`.
+    pub role: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
+/// What is kept for a socket that may speak HTTP.
+#[repr(C)]
+pub struct Http {
+    /// Guards [`Flow::busy`] of both flows.
+    pub lock: bpf_spin_lock,
+    /// Zero.
+    pub pad: u32,
+    /// Common to both directions.
+    pub shared: Shared,
+    /// By direction.
+    pub flows: [Flow; 2],
+}
+
+/// The process behind a socket and its cgroup.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Holder {
+    /// The process.
+    pub owner: Owner,
+    /// Its cgroup when it made the socket.
+    pub cgroup: u64,
+}
+
+const _: () = assert!(size_of::<Http>() + size_of::<Connection>() + size_of::<Holder>() <= 1000);
+
+/// 48 bytes a socket.
+#[btf_map]
+pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
+
+/// One per socket that may speak HTTP.
+#[btf_map]
+pub static HTTP: SkStorage<Http> = SkStorage::new();
+
+/// A map definition that aya's type cannot express: flags.
+#[repr(C)]
+pub struct InheritedStorage {
+    r#type: *const [i32; 24],
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 513],
+    key: *const i32,
+    value: *const Holder,
+}
+
+// SAFETY: only its layout matters, nothing reads it.
+unsafe impl Sync for InheritedStorage {}
+
+/// 32 bytes a socket; accepted sockets inherit it from their listener
+/// (`BPF_F_NO_PREALLOC | BPF_F_CLONE`), since they never pass `sock_create`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".maps")]
+pub static HOLDERS: InheritedStorage = InheritedStorage {
+    r#type: null(),
+    max_entries: null(),
+    map_flags: null(),
+    key: null(),
+    value: null(),
+};
+
+/// Everything that leaves the kernel; the loader sets its size.
+#[btf_map]
+pub static RING: RingBuf<u8, { RING_BYTES as usize }> = RingBuf::new();
+
+/// Losses by cause: 40 bytes a CPU.
+#[btf_map]
+pub static LOST: PerCpuArray<u64, { LOSSES as usize }> = PerCpuArray::new();
+
+/// Cookies of connections older than the agent, whose end no `sock_ops` callback
+/// tells: 65,536 entries of 16 bytes, about 5 MB, allocated as they come.
+#[btf_map]
+pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
+
+/// The parts that walk on in a long packet: ingress, egress.
+#[btf_map]
+pub static PARTS: ProgramArray<2> = ProgramArray::new();
+
+/// The socket's connection, made if `create`.
+///
+/// # Safety
+/// `sk` must be a socket that the verifier knows.
+#[inline(always)]
+pub unsafe fn connection(sk: *mut c_void, create: bool) -> Option<&'static mut Connection> {
+    // SAFETY: by the contract; the storage lives as long as the program runs (RCU).
+    unsafe {
+        let value = bpf_sk_storage_get(map(&raw const CONNECTIONS), sk, null_mut(), u64::from(create));
+        value.cast::<Connection>().as_mut()
+    }
+}
+
+/// The socket's HTTP state, made if `create`.
+///
+/// # Safety
+/// As for [`connection`].
+#[inline(always)]
+pub unsafe fn http(sk: *mut c_void, create: bool) -> *mut Http {
+    // SAFETY: as above.
+    unsafe {
+        bpf_sk_storage_get(map(&raw const HTTP), sk, null_mut(), u64::from(create)).cast()
+    }
+}
+
+/// Forgets the socket's HTTP state.
+///
+/// # Safety
+/// As for [`connection`].
+#[inline(always)]
+pub unsafe fn forget_http(sk: *mut c_void) {
+    // SAFETY: as above; a program at work on it keeps it until it ends (RCU).
+    unsafe { aya_ebpf::helpers::generated::bpf_sk_storage_delete(map(&raw const HTTP), sk) };
+}
+
+/// The process that holds the socket, made if `create`.
+///
+/// # Safety
+/// As for [`connection`].
+#[inline(always)]
+pub unsafe fn holder(sk: *mut c_void, create: bool) -> *mut Holder {
+    // SAFETY: as above.
+    unsafe {
+        bpf_sk_storage_get(map(addr_of!(HOLDERS)), sk, null_mut(), u64::from(create)).cast()
+    }
+}
+
+#[inline(always)]
+fn map<T>(definition: *const T) -> *mut c_void {
+    definition.cast_mut().cast()
+}
+
+/// Counts a loss. Atomic: with full preemption even per-CPU values are shared.
+#[inline(always)]
+pub fn count(loss: Loss) {
+    if let Some(value) = LOST.get_ptr_mut(loss as u32) {
+        // SAFETY: an aligned eight-byte value of the map.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({place} + 0) += {one}",
+                place = in(reg) value,
+                one = in(reg) 1u64,
+            );
+        }
+    }
+}

@@ -1,0 +1,804 @@
+//! The walk through a packet's payload: windows, lines, messages.
+//!
+//! One [`step`] looks at eight bytes or takes one decision; the programs repeat it
+//! as often as the verifier allows and go on in a tail call. What a walk finds it
+//! tells its [`Port`]: the ring buffer in the kernel, a list in tests. **A flow is
+//! either in step with its stream or says so**: what does not parse ends in
+//! [`lose`], never in a guess.
+
+use crate::event::{self, Desynchronised, End, Head, Header, Kind};
+use crate::flow::{self, CARRY, Flow, WINDOW, WINDOW_START, mode};
+use crate::http1;
+use crate::limits::SNIFF_BUDGET;
+use crate::sequence::{Arrival, distance};
+
+/// [`Shared::verdict`]: not judged yet.
+pub const VERDICT_OPEN: u8 = 0;
+/// Speaks HTTP/1.
+pub const VERDICT_HTTP1: u8 = 1;
+/// Speaks something else, or became a tunnel: never looked at again.
+pub const VERDICT_OPAQUE: u8 = 2;
+
+/// [`Shared::requests`]: it is not known yet which direction carries the requests.
+pub const REQUESTS_UNKNOWN: u8 = 0;
+
+/// What both directions of a connection share.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Shared {
+    /// Grows with every loss of message boundaries.
+    pub epoch: u32,
+    /// Records that found no room since the last one that did.
+    pub lost: u16,
+    /// `VERDICT_*`.
+    pub verdict: u8,
+    /// Direction that carries the requests, plus one; [`REQUESTS_UNKNOWN`].
+    pub requests: u8,
+    /// Direction of the last payload, plus one.
+    pub turn: u8,
+    /// Attempts at recognition that are left, as used up.
+    pub attempts: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
+/// What the walk needs from its surroundings.
+pub trait Port {
+    /// Copies `length` bytes of the packet from `offset` on behind [`WINDOW_START`] of the flow's buffer.
+    fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool;
+    /// Sends the first `length` bytes of the flow's buffer, a [`Head`] and its bytes.
+    fn send_head(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32);
+    /// Sends a small record ([`End`], [`Desynchronised`]) that `fill` writes in place.
+    fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T));
+    /// Fills in what TCP knows at this moment.
+    fn measure(&mut self, record: &mut Head);
+    /// Bytes of a request's head that may be sent.
+    fn prefix(&self) -> u32;
+    /// The socket's cookie.
+    fn cookie(&self) -> u64;
+}
+
+/// The other direction, which another CPU may be writing.
+#[derive(Clone, Copy)]
+pub struct Peer(*const Flow);
+
+impl Peer {
+    /// Looks at `flow` from its other direction.
+    ///
+    /// # Safety
+    /// `flow` must stay valid while the value is used.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn new(flow: *const Flow) -> Self {
+        Self(flow)
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(field: *const T) -> T {
+        // SAFETY: aligned and valid by the contract of `new`; single words do not tear.
+        unsafe { core::ptr::read_volatile(field) }
+    }
+
+    fn begun(self) -> u32 {
+        // SAFETY: a field of a valid flow; no reference is made.
+        Self::read(unsafe { &raw const (*self.0).begun })
+    }
+
+    fn number(self) -> u32 {
+        // SAFETY: as above.
+        Self::read(unsafe { &raw const (*self.0).number })
+    }
+
+    fn epoch(self) -> u32 {
+        // SAFETY: as above.
+        Self::read(unsafe { &raw const (*self.0).epoch })
+    }
+
+    fn sequence(self) -> u32 {
+        // SAFETY: as above.
+        Self::read(unsafe { &raw const (*self.0).sequence })
+    }
+
+    fn heads(self) -> u64 {
+        // SAFETY: as above.
+        Self::read(unsafe { &raw const (*self.0).heads })
+    }
+
+    fn connect(self) -> u32 {
+        // SAFETY: as above.
+        Self::read(unsafe { &raw const (*self.0).connect })
+    }
+}
+
+/// One direction of one packet, while it is walked.
+pub struct Walk<'a, P> {
+    /// The direction's state.
+    pub flow: &'a mut Flow,
+    /// The other direction.
+    pub peer: Peer,
+    /// What both share.
+    pub shared: &'a mut Shared,
+    /// Where findings go.
+    pub port: &'a mut P,
+    /// [`event::INGRESS`] or [`event::EGRESS`].
+    pub direction: u8,
+}
+
+impl<P: Port> Walk<'_, P> {
+    #[inline(always)]
+    fn is_response(&self) -> bool {
+        self.shared.requests != REQUESTS_UNKNOWN && self.shared.requests != self.direction + 1
+    }
+
+    /// Takes in a segment (`Flow::segment_*` and `payload` are set): returns whether to [`Walk::step`].
+    #[inline(always)]
+    pub fn enter(&mut self) -> bool {
+        if self.shared.turn != self.direction + 1 {
+            self.shared.turn = self.direction + 1;
+            self.flow.fresh = 1;
+        }
+        if distance(self.flow.edge.end, self.flow.next) > 0 {
+            self.settle();
+        }
+        let (start, end) = (self.flow.segment_start, self.flow.segment_end);
+        match self.flow.edge.arrival(start, end) {
+            Arrival::Again => return false,
+            Arrival::Ahead => {
+                self.flow.edge.note_ahead(start, end);
+                return false;
+            }
+            Arrival::InOrder => {}
+        }
+        if self.flow.mode == mode::START && self.flow.head == 0 && self.out_of_date() {
+            self.flow.mode = mode::IDLE;
+        }
+        if self.flow.mode == mode::WAIT && self.refused() {
+            self.flow.next = self.flow.edge.end;
+            self.start_message();
+        }
+        if self.flow.mode == mode::IDLE {
+            self.flow.next = self.flow.edge.end;
+            if self.flow.fresh != 0 && self.may_begin() {
+                self.start_message();
+            } else if self.is_response() && self.waited_for() {
+                // Bytes of an answer that cannot be placed: no later one may be
+                // taken for it.
+                self.lose(event::LOST_GAP);
+            }
+        }
+        self.flow.fresh = 0;
+        true
+    }
+
+    /// Whether the other direction has begun requests in this epoch.
+    #[inline(always)]
+    fn waited_for(&self) -> bool {
+        self.peer.epoch() == self.shared.epoch && self.peer.begun() != 0
+    }
+
+    /// A response flow whose epoch ended waits for the next request.
+    #[inline(always)]
+    fn out_of_date(&self) -> bool {
+        self.is_response() && self.flow.epoch != self.shared.epoch
+    }
+
+    /// Whether the CONNECT before was answered: the connection would be a tunnel had it been granted.
+    #[inline(always)]
+    fn refused(&self) -> bool {
+        self.peer.epoch() == self.flow.epoch && self.peer.number() == self.flow.number
+    }
+
+    /// Whether an idle flow may look for a message at the start of a turn.
+    #[inline(always)]
+    fn may_begin(&mut self) -> bool {
+        if !self.is_response() {
+            return true;
+        }
+        if !self.waited_for() {
+            return false;
+        }
+        // An answer that left before the request arrived belongs to an older one.
+        if distance(self.flow.segment_ack, self.peer.sequence()) <= 0 {
+            return false;
+        }
+        self.flow.epoch = self.shared.epoch;
+        self.flow.number = 0;
+        true
+    }
+
+    #[inline(always)]
+    fn start_message(&mut self) {
+        let flow = &mut *self.flow;
+        flow.mode = mode::START;
+        flow.marks = 0;
+        flow.framing = event::FRAMING_UNKNOWN;
+        flow.class = flow::CLASS_PLAIN;
+        flow.status = 0;
+        flow.line = 0;
+        flow.head = 0;
+        flow.sent = 0;
+        flow.body = 0;
+        flow.length = 0;
+        flow.skip = 0;
+        flow.fill = 0;
+        flow.at = 0;
+    }
+
+    /// Looks at the next eight bytes, or takes the next decision; false: the packet is done.
+    #[inline(always)]
+    pub fn step(&mut self) -> bool {
+        if self.flow.fill == 0 {
+            return self.open_window();
+        }
+        let (at, fill) = (self.flow.at, self.flow.fill);
+        let left = fill.wrapping_sub(at);
+        if left == 0 || left > WINDOW as u32 {
+            return self.close_window();
+        }
+        let limit = if left < 8 { left } else { 8 };
+        let word = self.flow.word(WINDOW_START.wrapping_add(at as usize));
+        let behind = http1::newline(word, limit);
+        if behind == 0 {
+            self.flow.at = at + limit;
+            self.flow.line += limit;
+            return true;
+        }
+        self.flow.at = at + behind;
+        self.flow.line += behind;
+        self.end_line()
+    }
+
+    /// Loads the next bytes that need a look, if this packet holds any.
+    #[inline(always)]
+    fn open_window(&mut self) -> bool {
+        let left = distance(self.flow.segment_end, self.flow.next);
+        if left >= 0 && self.flow.skip > 0 {
+            self.hop();
+            return true;
+        }
+        if left <= 0 {
+            return false;
+        }
+        if !self.flow.reads_lines() {
+            if self.flow.mode == mode::CLOSE {
+                self.flow.body += left as u64;
+            } else if self.flow.mode == mode::BODY {
+                return self.end_body();
+            }
+            self.flow.next = self.flow.segment_end;
+            return false;
+        }
+        if self.flow.mode == mode::START && self.flow.head == 0 && !self.begin_message() {
+            return false;
+        }
+        let length = if left > WINDOW as i32 { WINDOW as u32 } else { left as u32 };
+        let offset = self.flow.payload
+            + distance(self.flow.next, self.flow.segment_start) as u32;
+        if !self.port.load(self.flow, offset, length) {
+            self.lose(event::LOST_GAP);
+            return false;
+        }
+        self.flow.fill = length;
+        self.flow.at = 0;
+        true
+    }
+
+    /// Moves over bytes that need no look; far jumps take several hops, since sequence numbers wrap.
+    #[inline(always)]
+    fn hop(&mut self) {
+        const FARTHEST: u64 = 1 << 30;
+        let hop = if self.flow.skip > FARTHEST { FARTHEST } else { self.flow.skip };
+        self.flow.next = self.flow.next.wrapping_add(hop as u32);
+        self.flow.skip -= hop;
+    }
+
+    /// Notes where a message begins; false: none may begin here.
+    #[inline(always)]
+    fn begin_message(&mut self) -> bool {
+        if self.is_response() {
+            if self.flow.epoch != self.shared.epoch
+                || self.peer.epoch() != self.flow.epoch
+                || self.peer.begun() == self.flow.number
+            {
+                self.lose(event::LOST_UNEXPECTED);
+                return false;
+            }
+        } else if self.flow.epoch != self.shared.epoch {
+            self.flow.epoch = self.shared.epoch;
+            self.flow.number = 0;
+            self.flow.begun = 0;
+            self.flow.heads = 0;
+            self.flow.connect = 0;
+        }
+        self.flow.sequence = self.flow.next;
+        self.flow.acknowledgement = self.flow.segment_ack;
+        self.flow.first_ns = self.flow.now_ns;
+        true
+    }
+
+    /// The window is used up inside a line: judge a long line's beginning, send the
+    /// piece of the head, keep the line's last bytes for the next window.
+    #[inline(always)]
+    fn close_window(&mut self) -> bool {
+        if self.flow.line > CARRY as u32 && !self.flow.marked(flow::MARK_LONG) {
+            self.flow.marks |= flow::MARK_LONG;
+            let start = (WINDOW_START as u32 + self.flow.fill).wrapping_sub(self.flow.line);
+            let response = self.is_response();
+            if http1::begin_line(self.flow, start as usize, response) != http1::LINE_FINE {
+                self.reject();
+                return false;
+            }
+            self.note_begun();
+        }
+        let end = WINDOW_START.wrapping_add(self.flow.fill as usize);
+        let carry = self.carry(end);
+        if matches!(self.flow.mode, mode::START | mode::HEADERS) {
+            let fill = self.flow.fill;
+            self.flow.head += fill;
+            if !self.is_response() {
+                self.send_piece(fill, 0);
+            }
+        }
+        self.restore(carry);
+        self.flow.next = self.flow.next.wrapping_add(self.flow.fill);
+        self.flow.fill = 0;
+        true
+    }
+
+    #[inline(always)]
+    fn carry(&self, end: usize) -> [u64; 6] {
+        [
+            self.flow.word(end.wrapping_sub(48)),
+            self.flow.word(end.wrapping_sub(40)),
+            self.flow.word(end.wrapping_sub(32)),
+            self.flow.word(end.wrapping_sub(24)),
+            self.flow.word(end.wrapping_sub(16)),
+            self.flow.word(end.wrapping_sub(8)),
+        ]
+    }
+
+    #[inline(always)]
+    fn restore(&mut self, carry: [u64; 6]) {
+        let base = self.flow.buffer.as_mut_ptr();
+        let mut index = 0;
+        while index < 6 {
+            // SAFETY: the 48 bytes before the window lie within the buffer.
+            unsafe {
+                base.add(WINDOW_START - CARRY + index * 8)
+                    .cast::<u64>()
+                    .write_unaligned(carry[index]);
+            }
+            index += 1;
+        }
+    }
+
+    /// A newline was reached.
+    #[inline(always)]
+    fn end_line(&mut self) -> bool {
+        let end = WINDOW_START.wrapping_add(self.flow.at as usize);
+        let line = self.flow.line;
+        self.flow.line = 0;
+        let long = self.flow.marked(flow::MARK_LONG);
+        self.flow.marks &= !flow::MARK_LONG;
+        let empty = line == 1 || (line == 2 && self.flow.byte(end.wrapping_sub(2)) == b'\r');
+        if empty {
+            return self.end_lines();
+        }
+        let response = self.is_response();
+        if !long {
+            let start = end.wrapping_sub(line as usize);
+            let judged = http1::begin_line(self.flow, start, response);
+            if judged == http1::LINE_INVALID {
+                self.reject();
+                return false;
+            }
+            if judged == http1::LINE_ENCODING {
+                http1::end_encoding(self.flow, end);
+            }
+        }
+        match self.flow.mode {
+            mode::START => {
+                if !http1::end_start_line(self.flow, end, response) {
+                    self.reject();
+                    return false;
+                }
+                self.recognise();
+                self.flow.mode = mode::HEADERS;
+            }
+            mode::CHUNK => return self.begin_chunk(),
+            _ => {}
+        }
+        true
+    }
+
+    /// The start line is whole and valid.
+    #[inline(always)]
+    fn recognise(&mut self) {
+        self.flow.marks |= flow::MARK_VALID;
+        if self.shared.requests == REQUESTS_UNKNOWN {
+            self.shared.requests = self.direction + 1;
+        }
+        self.shared.verdict = VERDICT_HTTP1;
+        self.shared.attempts = 0;
+        self.note_begun();
+    }
+
+    /// Counts a request as begun, so that an early answer finds it.
+    #[inline(always)]
+    fn note_begun(&mut self) {
+        if self.flow.mode == mode::START && !self.is_response() {
+            self.flow.begun = self.flow.number + 1;
+        }
+    }
+
+    /// No HTTP where a message had to begin or go on.
+    #[inline(always)]
+    fn reject(&mut self) {
+        if self.shared.verdict == VERDICT_HTTP1 {
+            self.lose(event::LOST_SYNTAX);
+        } else {
+            self.give_up();
+        }
+    }
+
+    /// Leaves the flow until the next turn, or for ever once the attempts are used up.
+    #[inline(always)]
+    fn give_up(&mut self) {
+        self.start_message();
+        self.flow.mode = mode::IDLE;
+        self.shared.attempts += 1;
+        if self.shared.attempts >= SNIFF_BUDGET {
+            self.shared.verdict = VERDICT_OPAQUE;
+        }
+    }
+
+    /// An empty line: the end of a head, of trailers, or nothing before a start line.
+    #[inline(always)]
+    fn end_lines(&mut self) -> bool {
+        match self.flow.mode {
+            mode::HEADERS => self.end_head(),
+            mode::TRAILER => self.end_message(event::END_COMPLETE),
+            mode::START => {
+                // Empty lines before a start line belong to no message.
+                let at = self.flow.at;
+                self.flow.next = self.flow.next.wrapping_add(at);
+                self.flow.fill = 0;
+                self.flow.head = 0;
+                self.flow.sent = 0;
+                true
+            }
+            _ => {
+                self.lose(event::LOST_SYNTAX);
+                false
+            }
+        }
+    }
+
+    /// The head is complete: decide the framing, send it, go on behind it.
+    #[inline(always)]
+    fn end_head(&mut self) -> bool {
+        let response = self.is_response();
+        let answered = if response { self.answered_class() } else { flow::CLASS_PLAIN };
+        let framing = http1::framing(self.flow, response, answered);
+        if framing == event::FRAMING_UNKNOWN {
+            self.lose(event::LOST_FRAMING);
+            return false;
+        }
+        if !response && !self.note_class() {
+            self.lose(event::LOST_BUDGET);
+            return false;
+        }
+        let at = self.flow.at;
+        self.flow.framing = framing;
+        self.flow.head += at;
+        self.flow.next = self.flow.next.wrapping_add(at);
+        self.flow.fill = 0;
+        let interim = response && self.flow.status < 200 && self.flow.status != 101;
+        let left = distance(self.flow.segment_end, self.flow.next) as i64 as u64;
+        let whole = match framing {
+            event::FRAMING_NONE | event::FRAMING_TUNNEL => true,
+            event::FRAMING_LENGTH => self.flow.length <= left,
+            _ => false,
+        };
+        if whole && framing == event::FRAMING_LENGTH {
+            self.flow.body = self.flow.length;
+            self.flow.next = self.flow.next.wrapping_add(self.flow.length as u32);
+        }
+        let mut flags = event::HEAD_COMPLETE;
+        if whole && !interim {
+            flags |= event::HEAD_ENDED;
+        }
+        if interim {
+            flags |= event::HEAD_INTERIM;
+        }
+        self.send_piece(if response { 0 } else { at }, flags);
+        if framing == event::FRAMING_TUNNEL {
+            self.shared.verdict = VERDICT_OPAQUE;
+            return false;
+        }
+        if interim {
+            self.start_message();
+            return true;
+        }
+        if whole {
+            return self.next_message();
+        }
+        self.begin_body();
+        true
+    }
+
+    #[inline(always)]
+    fn begin_body(&mut self) {
+        match self.flow.framing {
+            event::FRAMING_LENGTH => {
+                self.flow.mode = mode::BODY;
+                self.flow.skip = self.flow.length;
+            }
+            event::FRAMING_CHUNKED => self.flow.mode = mode::CHUNK,
+            _ => self.flow.mode = mode::CLOSE,
+        }
+    }
+
+    /// The class of the request that the current response answers.
+    #[inline(always)]
+    fn answered_class(&self) -> u8 {
+        let number = self.flow.number;
+        if self.peer.connect() == number.wrapping_add(1) {
+            flow::CLASS_CONNECT
+        } else if self.peer.heads() & (1u64 << (number & 63)) != 0 {
+            flow::CLASS_HEAD
+        } else {
+            flow::CLASS_PLAIN
+        }
+    }
+
+    /// Notes a request's class for its answer; false: more wait than can be told apart.
+    #[inline(always)]
+    fn note_class(&mut self) -> bool {
+        let number = self.flow.number;
+        let answered = if self.peer.epoch() == self.flow.epoch { self.peer.number() } else { 0 };
+        let waiting = number.wrapping_sub(answered);
+        if waiting == 0 {
+            self.flow.heads = 0;
+        } else if waiting >= 64
+            && (self.flow.heads != 0 || self.flow.class == flow::CLASS_HEAD)
+        {
+            return false;
+        }
+        if self.flow.class == flow::CLASS_HEAD {
+            self.flow.heads |= 1u64 << (number & 63);
+        }
+        if self.flow.class == flow::CLASS_CONNECT {
+            self.flow.connect = number.wrapping_add(1);
+        }
+        true
+    }
+
+    /// A chunk's size line ended: its data and the line end behind it need no look.
+    #[inline(always)]
+    fn begin_chunk(&mut self) -> bool {
+        let size = self.flow.length;
+        self.flow.next = self.flow.next.wrapping_add(self.flow.at);
+        self.flow.fill = 0;
+        if size == 0 {
+            self.flow.mode = mode::TRAILER;
+        } else {
+            self.flow.body = self.flow.body.wrapping_add(size);
+            self.flow.skip = size + 2;
+        }
+        true
+    }
+
+    /// The message ended with the line at [`Flow::at`].
+    #[inline(always)]
+    fn end_message(&mut self, reason: u8) -> bool {
+        self.flow.next = self.flow.next.wrapping_add(self.flow.at);
+        self.flow.fill = 0;
+        self.send_end(reason);
+        self.next_message()
+    }
+
+    /// The last byte of a body of known length has passed.
+    #[inline(always)]
+    fn end_body(&mut self) -> bool {
+        self.flow.body = self.flow.length;
+        self.send_end(event::END_COMPLETE);
+        self.next_message()
+    }
+
+    #[inline(always)]
+    fn next_message(&mut self) -> bool {
+        let connect = self.flow.class == flow::CLASS_CONNECT;
+        self.flow.number += 1;
+        self.start_message();
+        if self.is_response() {
+            if self.flow.epoch != self.shared.epoch {
+                self.flow.mode = mode::IDLE;
+            }
+        } else if connect {
+            self.flow.mode = mode::WAIT;
+        }
+        true
+    }
+
+    /// After the last step: moves the edge.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        let end = self.flow.segment_end;
+        self.flow.edge.advance(end);
+        self.settle();
+    }
+
+    /// Ends a body that the edge has passed, gives up bytes that it has passed unseen.
+    #[inline(always)]
+    fn settle(&mut self) {
+        let beyond = distance(self.flow.edge.end, self.flow.next);
+        if self.flow.mode == mode::BODY && self.flow.skip == 0 && beyond >= 0 {
+            self.end_body();
+        }
+        if beyond <= 0 {
+            return;
+        }
+        // What came ahead of a hole is gone: harmless where it needed no look.
+        self.flow.next = self.flow.edge.end;
+        if self.flow.mode == mode::CLOSE {
+            self.flow.body += beyond as u64;
+        } else if self.flow.reads_lines() || self.flow.mode == mode::BODY {
+            self.lose(event::LOST_GAP);
+        }
+    }
+
+    /// The packet holds more than the programs walk.
+    #[inline(always)]
+    pub fn exhaust(&mut self) {
+        self.lose(event::LOST_BUDGET);
+        self.leave();
+    }
+
+    /// FIN or RST passed: ends what is open.
+    #[inline(always)]
+    pub fn shut(&mut self, reset: bool) {
+        let open = matches!(
+            self.flow.mode,
+            mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE
+        );
+        if !open {
+            return;
+        }
+        let reason = if reset {
+            event::END_RESET
+        } else if self.flow.mode == mode::CLOSE {
+            event::END_CLOSED
+        } else {
+            event::END_TRUNCATED
+        };
+        self.send_end(reason);
+        self.flow.number += 1;
+        self.start_message();
+        self.flow.mode = mode::IDLE;
+    }
+
+    /// Gives up the flow's place among the messages until the next request.
+    #[inline(always)]
+    pub fn lose(&mut self, reason: u8) {
+        let current = self.flow.epoch == self.shared.epoch;
+        let response = self.is_response();
+        let (begun, answered) = if response {
+            (self.peer.begun(), self.flow.number)
+        } else {
+            (self.flow.begun, self.peer.number())
+        };
+        let known = self.shared.verdict == VERDICT_HTTP1;
+        let unanswered = if current && known && self.peer.epoch() == self.flow.epoch {
+            begun.saturating_sub(answered)
+        } else {
+            0
+        };
+        let epoch = self.shared.epoch;
+        if known {
+            let header = self.header(Kind::Desynchronised, 0, 0);
+            self.port.send::<Desynchronised>(self.shared, |place| {
+                let record = Desynchronised {
+                    header,
+                    epoch,
+                    unanswered,
+                    reason,
+                    ..Desynchronised::default()
+                };
+                // SAFETY: the place of a record.
+                unsafe { place.write(record) };
+            });
+            self.shared.attempts += 1;
+            if self.shared.attempts >= SNIFF_BUDGET {
+                self.shared.verdict = VERDICT_OPAQUE;
+            }
+        }
+        if current {
+            self.shared.epoch = epoch.wrapping_add(1);
+        }
+        self.start_message();
+        self.flow.mode = mode::IDLE;
+        self.flow.begun = 0;
+    }
+
+    #[inline(always)]
+    fn header(&self, kind: Kind, flags: u16, length: u16) -> Header {
+        Header {
+            time_ns: self.flow.now_ns,
+            cookie: self.port.cookie(),
+            kind: kind as u8,
+            direction: self.direction,
+            flags,
+            lost: self.shared.lost,
+            length,
+        }
+    }
+
+    #[inline(always)]
+    fn send_end(&mut self, reason: u8) {
+        let flags = if self.is_response() { event::HEAD_RESPONSE } else { 0 };
+        let header = self.header(Kind::End, flags, 0);
+        let (body_bytes, number, epoch) = (self.flow.body, self.flow.number, self.flow.epoch);
+        self.port.send::<End>(self.shared, |place| {
+            let record =
+                End { header, body_bytes, number, epoch, reason, ..End::default() };
+            // SAFETY: the place of a record.
+            unsafe { place.write(record) };
+        });
+    }
+
+    /// Sends `length` bytes of the window as a piece of the head, within the prefix.
+    #[inline(always)]
+    fn send_piece(&mut self, length: u32, mut flags: u16) {
+        let offset = self.flow.sent;
+        let room = self.port.prefix().saturating_sub(offset);
+        let mut length = length;
+        if length > room {
+            length = room;
+            self.flow.marks |= flow::MARK_CUT;
+        }
+        if length == 0 && flags == 0 {
+            return;
+        }
+        if offset == 0 {
+            flags |= event::HEAD_FIRST;
+        }
+        if self.is_response() {
+            flags |= event::HEAD_RESPONSE;
+        }
+        if self.flow.marked(flow::MARK_CUT) {
+            flags |= event::HEAD_CUT;
+        }
+        if self.flow.marked(flow::MARK_HTTP10) {
+            flags |= event::HEAD_HTTP10;
+        }
+        let header = self.header(Kind::Head, flags, length as u16);
+        let flow = &*self.flow;
+        let head = Head {
+            header,
+            first_ns: flow.first_ns,
+            body_bytes: flow.body,
+            number: flow.number,
+            epoch: flow.epoch,
+            sequence: flow.sequence,
+            acknowledgement: flow.acknowledgement,
+            offset,
+            status: flow.status,
+            framing: flow.framing,
+            ..Head::default()
+        };
+        // SAFETY: the record fits in front of the window, and the buffer is aligned to
+        // eight bytes as the first field of the flow.
+        let record = unsafe {
+            let place = self.flow.buffer.as_mut_ptr().cast::<Head>();
+            place.write(head);
+            &mut *place
+        };
+        self.port.measure(record);
+        self.flow.sent = offset + length;
+        self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

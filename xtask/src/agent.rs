@@ -1,0 +1,27 @@
+//! The agent: built, and started the way a person starts it.
+
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::{cargo, line, privileged, run, target};
+
+/// Builds the agent in release mode.
+pub fn build() -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--locked", "--package", "meshtap"]))?;
+    Ok(target().join("release/meshtap"))
+}
+
+/// Builds it as whoever calls and becomes `meshtap run`, as root.
+///
+/// **This process is replaced**, by the agent or by sudo, which hands signals on: so
+/// signals and exit code are the agent's own.
+pub fn start(arguments: &[String]) -> Result<Infallible> {
+    let agent = build()?;
+    let mut command = privileged(&agent)?;
+    command.arg("run").args(arguments);
+    eprintln!("$ {}", line(&command));
+    Err(command.exec()).with_context(|| format!("cannot start {}", line(&command)))
+}

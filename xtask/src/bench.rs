@@ -1,0 +1,155 @@
+//! `cargo xtask bench`: what the agent costs, measured beside the same load without it.
+//!
+//! nginx (one worker, first processor) and wrk (second processor) saturate two cores;
+//! rounds with and without the agent alternate in one run and are compared in pairs, so
+//! that what drifts on the machine cancels. **It reports and never gates.**
+
+mod load;
+mod observed;
+mod report;
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::agent;
+use crate::workspace::{has, is_root, privileged, run};
+use load::{Server, busy};
+use observed::Observed;
+
+/// Says where the agent is when this program starts itself as root.
+const AGENT: &str = "MESHTAP_BIN";
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Pairs of rounds.
+    pub rounds: usize,
+    /// Seconds of one round.
+    pub seconds: u32,
+    /// Seconds without load.
+    pub idle: u32,
+}
+
+impl Effort {
+    /// Enough to tell two percent.
+    pub const WHOLE: Self = Self { rounds: 9, seconds: 2, idle: 20 };
+    /// Enough to see that it works.
+    pub const QUICK: Self = Self { rounds: 3, seconds: 1, idle: 3 };
+}
+
+/// Requests and processor time of one round.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Round {
+    /// Requests that wrk counted.
+    pub requests: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// Seconds in which some processor was not idle.
+    pub busy: f64,
+    /// Seconds of the agent's own processor time; 0 without it.
+    pub agent: f64,
+}
+
+/// A round without the agent and the one beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pair {
+    /// Without.
+    pub bare: Round,
+    /// With.
+    pub observed: Round,
+}
+
+/// Everything that was measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Results {
+    /// In the order of measuring.
+    pub pairs: Vec<Pair>,
+    /// Nanoseconds per run of a `cgroup_skb` program, and of programs per request.
+    pub kernel: Option<(f64, f64)>,
+    /// Resident bytes at rest, with 10,000 connections, after churn.
+    pub memory: [u64; 3],
+    /// Share of one core without load.
+    pub idle: f64,
+}
+
+/// Measures, prints, and writes `docs/performance.md` unless the effort was small.
+pub fn measure(effort: Effort) -> Result<()> {
+    for program in ["nginx", "wrk", "taskset"] {
+        ensure!(has(program), "{program} is not installed; `cargo xtask test` installs it");
+    }
+    let agent = match std::env::var_os(AGENT) {
+        Some(agent) => agent.into(),
+        None => agent::build()?,
+    };
+    if !is_root()? {
+        let this = std::env::current_exe()?;
+        let mut again = privileged(Path::new("env"))?;
+        again
+            .arg(format!("{AGENT}={}", agent.display()))
+            .arg(this)
+            .args(std::env::args_os().skip(1));
+        return run(&mut again);
+    }
+    let server = Server::start()?;
+    let mut results = Results::default();
+    server.load(1, &[])?;
+    for number in 1..=effort.rounds {
+        let pair = pair(&server, &agent, effort, number % 2 == 0)?;
+        let ratio = report::rate(pair.observed) / report::rate(pair.bare);
+        println!("round {number}: {ratio:.3} of {:.0} requests/s", report::rate(pair.bare));
+        results.pairs.push(pair);
+    }
+    alone(&server, &agent, effort, &mut results)?;
+    let text = report::text(&results, effort);
+    println!("\n{text}");
+    if effort == Effort::WHOLE {
+        report::write(&text)?;
+    }
+    Ok(())
+}
+
+fn pair(server: &Server, agent: &Path, effort: Effort, agent_first: bool) -> Result<Pair> {
+    let bare = |pair: &mut Pair| -> Result<()> {
+        pair.bare = round(server, effort, None)?;
+        Ok(())
+    };
+    let observed = |pair: &mut Pair| -> Result<()> {
+        let agent = Observed::start(agent)?;
+        pair.observed = round(server, effort, Some(&agent))?;
+        agent.stop()
+    };
+    let mut pair = Pair::default();
+    if agent_first {
+        observed(&mut pair)?;
+        bare(&mut pair)?;
+    } else {
+        bare(&mut pair)?;
+        observed(&mut pair)?;
+    }
+    Ok(pair)
+}
+
+fn round(server: &Server, effort: Effort, agent: Option<&Observed>) -> Result<Round> {
+    let own = |agent: Option<&Observed>| agent.map_or(Ok(0.0), Observed::processor_time);
+    let (before, own_before) = (busy()?, own(agent)?);
+    let (requests, seconds) = server.load(effort.seconds, &[])?;
+    Ok(Round { requests, seconds, busy: busy()? - before, agent: own(agent)? - own_before })
+}
+
+/// What needs one agent for longer: time in the kernel, memory, rest.
+fn alone(server: &Server, agent: &Path, effort: Effort, results: &mut Results) -> Result<()> {
+    let agent = Observed::start(agent)?;
+    sleep(Duration::from_secs(2));
+    let before = agent.processor_time()?;
+    sleep(Duration::from_secs(effort.idle.into()));
+    results.idle = (agent.processor_time()? - before) / f64::from(effort.idle);
+    results.memory[0] = agent.resident()?;
+    results.kernel = agent.kernel_time(|| server.load(effort.seconds, &[]))?;
+    results.memory[1] = server.with_connections(10_000, || agent.resident())?;
+    server.load(effort.seconds * 3, &["-H", "Connection: close"])?;
+    results.memory[2] = agent.resident()?;
+    agent.stop()
+}

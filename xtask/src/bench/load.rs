@@ -1,0 +1,149 @@
+//! The load: nginx on the first processor, wrk on the second.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::workspace::{read, target};
+
+/// Ticks of a second in `/proc` (`USER_HZ`, fixed by the kernel's interface).
+pub const TICKS: f64 = 100.0;
+/// Connections of a round.
+const CONNECTIONS: &str = "32";
+
+/// nginx with one worker; ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits until it answers.
+    pub fn start() -> Result<Self> {
+        let port = free_port()?;
+        let folder = target().join("bench");
+        fs::create_dir_all(&folder)?;
+        let configuration = folder.join("nginx.conf");
+        fs::write(&configuration, text(port))?;
+        let child = Command::new("taskset")
+            .args(["-c", "0", "nginx", "-p"])
+            .arg(&folder)
+            .arg("-c")
+            .arg(&configuration)
+            .args(["-e", "nginx.log"])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("cannot start nginx")?;
+        let server = Self { child, port, folder };
+        wait_for(port)
+            .with_context(|| format!("see {}", server.folder.join("nginx.log").display()))?;
+        Ok(server)
+    }
+
+    /// One run of wrk: requests and seconds.
+    pub fn load(&self, seconds: u32, more: &[&str]) -> Result<(f64, f64)> {
+        let mut wrk = Command::new("taskset");
+        wrk.args(["-c", "1", "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);
+        wrk.args(more).arg(format!("http://127.0.0.1:{}/ok", self.port));
+        let text = read(&mut wrk)?;
+        counts(&text).with_context(|| format!("wrk printed no count:\n{text}"))
+    }
+
+    /// Holds `number` connections open while `then` runs.
+    pub fn with_connections<T>(&self, number: u32, then: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut wrk = Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "ulimit -n $(ulimit -H -n) && exec taskset -c 1 wrk -t1 -c{number} -d8s http://127.0.0.1:{}/ok",
+                self.port
+            ))
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start wrk")?;
+        sleep(Duration::from_secs(6));
+        let result = then();
+        let status = wrk.wait()?;
+        ensure!(status.success(), "wrk with {number} connections failed: {status}");
+        result
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends with its only process; what cannot be killed has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn text(port: u16) -> String {
+    format!(
+        "daemon off;\nmaster_process off;\nworker_rlimit_nofile 30000;\npid nginx.pid;\n\
+         events {{ worker_connections 20000; }}\n\
+         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  \
+         server {{ listen 127.0.0.1:{port} backlog=16384; location / {{ return 200 \"ok\"; }} }}\n}}\n"
+    )
+}
+
+/// Requests and seconds in what wrk printed: `123 requests in 2.00s, 4MB read`.
+fn counts(text: &str) -> Option<(f64, f64)> {
+    let line = text.lines().find(|line| line.contains(" requests in "))?;
+    let (requests, rest) = line.trim().split_once(" requests in ")?;
+    let seconds = rest.split(',').next()?;
+    let (number, unit) = seconds.split_at(seconds.find(|letter: char| letter.is_alphabetic())?);
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    Some((requests.parse().ok()?, number.parse::<f64>().ok()? * scale))
+}
+
+/// Seconds in which processors were not idle, over all of them, since boot.
+pub fn busy() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let first = text.lines().next().context("/proc/stat is empty")?;
+    let ticks: Vec<f64> =
+        first.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    ensure!(ticks.len() >= 8, "/proc/stat has too few fields");
+    // user nice system idle iowait irq softirq steal
+    Ok([0, 1, 2, 5, 6].iter().map(|&field| ticks[field]).sum::<f64>() / TICKS)
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn wait_for(port: u16) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    bail!("nginx does not listen on port {port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn counts_of_wrk_are_read() {
+        let text = "Running 2s test\n  261234 requests in 2.10s, 40.1MB read\nRequests/sec: 1\n";
+        assert_eq!(counts(text), Some((261_234.0, 2.1)));
+        assert_eq!(counts("  9 requests in 900.00ms, 1KB read"), Some((9.0, 0.9)));
+        assert_eq!(counts("unable to connect"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! From rounds to figures, and the section of `docs/performance.md` that holds them.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use super::{Effort, Pair, Results, Round};
+use crate::workspace::root;
+
+const PAGE: &str = "docs/performance.md";
+const BEGIN: &str = "<!-- written by `cargo xtask bench` -->";
+const END: &str = "<!-- end -->";
+
+/// Requests per second.
+#[must_use]
+pub fn rate(round: Round) -> f64 {
+    round.requests / round.seconds
+}
+
+/// Microseconds of processor time per request that the agent adds.
+fn added(pair: &Pair) -> f64 {
+    let each = |round: Round| round.busy / round.requests * 1e6;
+    each(pair.observed) - each(pair.bare)
+}
+
+fn over(pairs: &[Pair], figure: impl Fn(&Pair) -> f64) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = pairs.iter().map(figure).filter(|value| value.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    let first = values.first().copied().unwrap_or(f64::NAN);
+    let last = values.last().copied().unwrap_or(f64::NAN);
+    (median(&values), first, last)
+}
+
+/// Of sorted values.
+fn median(values: &[f64]) -> f64 {
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+/// The figures as a table.
+#[must_use]
+pub fn text(results: &Results, effort: Effort) -> String {
+    let pairs = &results.pairs;
+    let mut rows = Vec::new();
+    let mut row = |what: &str, (median, low, high): (f64, f64, f64), digits: usize| {
+        rows.push(format!("| {what} | {median:.digits$} | {low:.digits$} to {high:.digits$} |"));
+    };
+    row(
+        "throughput with the agent, of that without",
+        over(pairs, |pair| rate(pair.observed) / rate(pair.bare)),
+        3,
+    );
+    row("requests per second without the agent", over(pairs, |pair| rate(pair.bare)), 0);
+    row(
+        "processor time added per observed end of a call, µs",
+        over(pairs, |pair| added(pair) / 2.0),
+        2,
+    );
+    row(
+        "of that in the agent's process, µs",
+        over(pairs, |pair| pair.observed.agent / pair.observed.requests * 1e6 / 2.0),
+        2,
+    );
+    let mut single = |what: &str, value: String| rows.push(format!("| {what} | {value} | |"));
+    if let Some((per_packet, per_request)) = results.kernel {
+        single(
+            "kernel time per packet, ns (an empty program shows about 70)",
+            format!("{per_packet:.0}"),
+        );
+        single("kernel time per request, both ends, ns", format!("{per_request:.0}"));
+    }
+    let [rest, connections, churn] = results.memory.map(|bytes| bytes as f64 / 1e6);
+    single("resident memory at rest, MB", format!("{rest:.1}"));
+    single("resident memory with 10,000 connections, MB", format!("{connections:.1}"));
+    single("resident memory after churn, MB", format!("{churn:.1}"));
+    single("processor time without load, % of one core", format!("{:.3}", results.idle * 100.0));
+    let (cpus, model, kernel) = machine();
+    let Effort { rounds, seconds, .. } = effort;
+    format!(
+        "`cargo xtask bench`: nginx (one worker) and wrk (32 connections) on a core each, both ends \
+         of every call observed by the same two cores; {rounds} pairs of alternating rounds of \
+         {seconds} s, figures compared within each pair. Linux {kernel}, {cpus} × {model}.\n\n\
+         | | median | range |\n|---|---|---|\n{}\n",
+        rows.join("\n")
+    )
+}
+
+fn machine() -> (usize, String, String) {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = information
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, model)| model);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    (cpus, model.to_owned(), kernel.trim().to_owned())
+}
+
+/// Puts the figures into the page, in place of the earlier ones.
+pub fn write(text: &str) -> Result<()> {
+    let path = root().join(PAGE);
+    let page = fs::read_to_string(&path)
+        .unwrap_or_else(|_| format!("# What meshtap costs\n\n{BEGIN}\n{END}\n"));
+    fs::write(&path, replaced(&page, text)?)?;
+    println!("{PAGE}");
+    Ok(())
+}
+
+fn replaced(page: &str, text: &str) -> Result<String> {
+    let (before, rest) =
+        page.split_once(BEGIN).with_context(|| format!("{PAGE} has no line {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("{PAGE} has no line {END}"))?;
+    Ok(format!("{before}{BEGIN}\n{text}{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(requests: f64, busy: f64) -> Round {
+        Round { requests, seconds: 2.0, busy, agent: 0.4 }
+    }
+
+    #[test]
+    fn pairs_are_compared_before_the_median_is_taken() {
+        // A machine that runs at two speeds: each pair says 0.9.
+        let pairs = [(100.0, 90.0), (200.0, 180.0), (150.0, 135.0)]
+            .map(|(bare, with)| Pair { bare: round(bare, 4.0), observed: round(with, 4.0) });
+        let (median, low, high) = over(&pairs, |pair| rate(pair.observed) / rate(pair.bare));
+        for value in [median, low, high] {
+            assert!((value - 0.9).abs() < 1e-9, "{value}");
+        }
+        assert!(over(&[], added).0.is_nan());
+        assert!((super::median(&[1.0, 2.0, 4.0, 9.0]) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_page_keeps_what_people_wrote() {
+        let page = format!("# Title\n\nwords\n\n{BEGIN}\nold\n{END}\nmore\n");
+        let page = replaced(&page, "new\n").unwrap();
+        assert_eq!(page, format!("# Title\n\nwords\n\n{BEGIN}\nnew\n{END}\nmore\n"));
+        assert!(replaced("no marks", "new").is_err());
+    }
+}

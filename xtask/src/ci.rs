@@ -1,0 +1,62 @@
+//! `cargo xtask ci`: every gate, then every test, and one line that counts both.
+//!
+//! All gates run even where one fails, and all builds share the workspace's target folder.
+
+use anyhow::{Context as _, Result};
+
+use crate::tally::Tally;
+use crate::workspace::{cargo, has, run};
+use crate::{agent, docs, ebpf, licences, test, tidy};
+
+/// Runs everything; `full` also builds and runs what takes long.
+pub fn run_all(full: bool) -> Result<()> {
+    let mut tally = Tally::default();
+    for name in ["rustfmt", "clippy"] {
+        component(name)?;
+    }
+    tally.count("format", run(cargo().args(["fmt", "--all", "--check"])));
+    tally.count("tidy", tidy::check());
+    tally.count("licences", licences::check());
+    match licences::deny(full) {
+        Some(result) => tally.count("cargo-deny", result),
+        None => tally.skip("cargo-deny", "not installed; `cargo xtask ci --full` installs it"),
+    }
+    match spelling() {
+        Some(result) => tally.count("spelling", result),
+        None => tally.skip("spelling", "not installed: cargo install typos-cli"),
+    }
+    ebpf::check(&mut tally);
+    tally.count(
+        "clippy",
+        run(cargo()
+            .args(["clippy", "--workspace", "--all-targets", "--locked"])
+            .args(["--", "-D", "warnings"])),
+    );
+    tally.count(
+        "rustdoc",
+        run(cargo()
+            .args(["doc", "--workspace", "--no-deps", "--locked"])
+            .env("RUSTDOCFLAGS", "-D warnings")),
+    );
+    let references = agent::build().and_then(|agent| docs::check(&agent));
+    tally.count("references", references.context("docs/ is not what the agent prints"));
+    match test::run(&test::Options { full, filters: Vec::new() }) {
+        Ok(tests) => tally.add(tests),
+        Err(error) => tally.count("tests", Err(error)),
+    }
+    println!();
+    tally.finish()
+}
+
+fn component(name: &str) -> Result<()> {
+    let program = if name == "clippy" { "cargo-clippy" } else { name };
+    if has(program) || !has("rustup") {
+        return Ok(());
+    }
+    run(std::process::Command::new("rustup").args(["component", "add", name]))
+}
+
+fn spelling() -> Option<Result<()>> {
+    has("typos")
+        .then(|| run(std::process::Command::new("typos").current_dir(crate::workspace::root())))
+}

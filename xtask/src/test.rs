@@ -1,0 +1,163 @@
+//! `cargo xtask test`: what the tests need, all tests, one count over all of them.
+//!
+//! **Nothing is skipped in silence**: a test that cannot run prints why, is taken out
+//! of those that passed, and stands in the list at the end.
+
+mod libtest;
+mod setup;
+
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::agent;
+use crate::tally::Tally;
+use crate::workspace::{cargo, has, is_root, line, privileged, root};
+use libtest::Transcript;
+
+/// Package with the tests that need root.
+const END_TO_END: &str = "meshtap-tests";
+/// Seconds after which a test program is ended, so that one that hangs is a failure.
+const LIMIT: u32 = 1500;
+/// The same with `--full`.
+const LIMIT_FULL: u32 = 5400;
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Also what takes long to build or run.
+    pub full: bool,
+    /// Only tests whose name contains one of these.
+    pub filters: Vec<String>,
+}
+
+/// A compiled test program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Program {
+    name: String,
+    package: String,
+    folder: PathBuf,
+    executable: PathBuf,
+}
+
+/// Sets up, builds and runs; the tally holds what happened.
+pub fn run(options: &Options) -> Result<Tally> {
+    let mut tally = Tally::default();
+    setup::programs();
+    let agent = agent::build()?;
+    let programs = programs()?;
+    ensure!(!programs.is_empty(), "cargo built no test program");
+    for program in &programs {
+        execute(program, &agent, options, &mut tally)?;
+    }
+    documentation(options, &mut tally)?;
+    Ok(tally)
+}
+
+/// Compiles all test programs.
+fn programs() -> Result<Vec<Program>> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-run", "--locked"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    eprintln!("$ {}", line(&command));
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "the tests do not compile");
+    let mut programs = Vec::new();
+    for message in String::from_utf8_lossy(&output.stdout).lines() {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(message) else { continue };
+        if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+            continue;
+        }
+        let Some(executable) = message["executable"].as_str() else { continue };
+        let manifest = Path::new(message["manifest_path"].as_str().unwrap_or_default());
+        let folder = manifest.parent().context("a package without a folder")?;
+        programs.push(Program {
+            name: message["target"]["name"].as_str().unwrap_or("?").to_owned(),
+            package: package(folder).to_owned(),
+            folder: folder.to_owned(),
+            executable: executable.into(),
+        });
+    }
+    // The quick ones first: what is wrong at the bottom is seen before what follows from it.
+    programs.sort_by_key(|program| (program.package == END_TO_END, program.executable.clone()));
+    Ok(programs)
+}
+
+fn package(folder: &Path) -> &'static str {
+    if folder == root().join("tests") { END_TO_END } else { "" }
+}
+
+fn execute(program: &Program, agent: &Path, options: &Options, tally: &mut Tally) -> Result<()> {
+    let is_end_to_end = program.package == END_TO_END;
+    let may_be_root = is_root()? || has("sudo") || has("doas");
+    // Without any way to root they run all the same, and say for themselves what they miss.
+    let mut command = if is_end_to_end && may_be_root {
+        privileged(Path::new("env"))?
+    } else {
+        Command::new("env")
+    };
+    // As arguments: sudo passes on only the variables that its rules name.
+    command.arg(format!("MESHTAP_BIN={}", agent.display()));
+    command.arg(format!("CARGO_MANIFEST_DIR={}", program.folder.display()));
+    if options.full {
+        command.arg("MESHTAP_FULL=1");
+    }
+    let limit = if options.full { LIMIT_FULL } else { LIMIT };
+    command.args(["timeout", "--kill-after=30", &limit.to_string()]);
+    command.arg(&program.executable).args(&options.filters).current_dir(&program.folder);
+    eprintln!(
+        "\n── {} ({})",
+        program.name,
+        program.folder.file_name().unwrap_or_default().display()
+    );
+    let (transcript, ended) = follow(&mut command)?;
+    tally.add(transcript.tally(&program.name, ended, limit));
+    Ok(())
+}
+
+/// Examples in the documentation, which only cargo can run.
+fn documentation(options: &Options, tally: &mut Tally) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--doc", "--workspace", "--locked", "--"]).args(&options.filters);
+    eprintln!("\n── examples in the documentation");
+    let (transcript, ended) = follow(&mut command)?;
+    let limit = if options.full { LIMIT_FULL } else { LIMIT };
+    tally.add(transcript.tally("documentation", ended, limit));
+    Ok(())
+}
+
+/// Runs a command, shows what it prints, and keeps the lines that count.
+fn follow(command: &mut Command) -> Result<(Transcript, std::process::ExitStatus)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let out = child.stdout.take().context("no standard output")?;
+    let err = child.stderr.take().context("no standard error")?;
+    let errors = std::thread::spawn(move || copy(err, &mut std::io::stderr()));
+    let mut lines = copy(out, &mut std::io::stdout());
+    // A thread that only copies lines has nothing to panic over.
+    lines.extend(errors.join().unwrap_or_default());
+    let status = child.wait()?;
+    Ok((Transcript::read(lines.iter().map(String::as_str)), status))
+}
+
+fn copy(from: impl Read, to: &mut impl Write) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut reader = BufReader::new(from);
+    let mut bytes = Vec::new();
+    while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
+        // A closed terminal is no reason to stop counting.
+        let _ = to.write_all(&bytes);
+        let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        if libtest::counts(&text) {
+            kept.push(text);
+        }
+        bytes.clear();
+    }
+    kept
+}

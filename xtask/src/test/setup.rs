@@ -1,0 +1,36 @@
+//! The programs of others that the end-to-end tests put traffic through.
+
+use std::collections::BTreeSet;
+
+use crate::packages;
+use crate::workspace::has;
+
+/// A program that tests start, and Debian's package of it.
+const NEEDED: [(&str, &str); 13] = [
+    ("nginx", "nginx-light"),
+    ("apache2", "apache2"),
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("iptables", "iptables"),
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("javac", "default-jdk-headless"),
+    ("go", "golang-go"),
+    ("timeout", "coreutils"),
+];
+
+/// Installs what is missing; where that fails, the tests that need it skip and say so.
+pub fn programs() {
+    let missing: BTreeSet<&str> =
+        NEEDED.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let missing: Vec<&str> = missing.into_iter().collect();
+    if let Err(error) = packages::install(&missing) {
+        eprintln!("could not install {}: {error:#}", missing.join(" "));
+    }
+}
