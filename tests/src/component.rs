@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::http;
 use crate::netns::Place;
-use crate::process::{Running, fixture, free_port, output, write};
+use crate::process::{PATIENCE, Running, fixture, free_port, output, write};
 
 /// A program that is built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn version(source: &std::path::Path) -> Result<String> {
 /// A running component.
 #[derive(Debug)]
 pub struct Backend {
-    _running: Running,
+    running: Running,
     _folder: tempfile::TempDir,
     /// Where it takes OTLP by gRPC; 0: nowhere.
     pub grpc: u16,
@@ -176,7 +176,22 @@ impl Backend {
         if grpc != 0 {
             running.wait_for_listener(&Place::HERE, grpc)?;
         }
-        Ok(Self { _running: running, _folder: folder, grpc, web })
+        let backend = Self { running, _folder: folder, grpc, web };
+        backend.wait_until_it_answers()?;
+        Ok(backend)
+    }
+
+    /// It listens a moment before it is ready, and says so until then.
+    fn wait_until_it_answers(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let address = ([127, 0, 0, 1], self.web).into();
+        while http::get(address, "/").map_or(true, |answer| answer.status == 503) {
+            if Instant::now() > deadline {
+                bail!("a back end is not ready: {}", self.running.output());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// Asks its web interface and parses the JSON that comes.
