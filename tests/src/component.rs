@@ -176,28 +176,24 @@ impl Backend {
         if grpc != 0 {
             running.wait_for_listener(&Place::HERE, grpc)?;
         }
-        let backend = Self { running, _folder: folder, grpc, web };
-        backend.wait_until_it_answers()?;
-        Ok(backend)
+        Ok(Self { running, _folder: folder, grpc, web })
     }
 
-    /// It listens a moment before it is ready, and says so until then.
-    fn wait_until_it_answers(&self) -> Result<()> {
+    /// Asks its web interface and parses the JSON that comes.
+    pub fn ask(&self, path: &str) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
-        let address = ([127, 0, 0, 1], self.web).into();
-        while http::get(address, "/").map_or(true, |answer| answer.status == 503) {
+        loop {
+            let answer = http::get(([127, 0, 0, 1], self.web).into(), path)?;
+            // It listens a moment before it is ready, and says so until then.
+            if answer.status != 503 {
+                return serde_json::from_str(&answer.body)
+                    .with_context(|| format!("{path}: {}", answer.body));
+            }
             if Instant::now() > deadline {
                 bail!("a back end is not ready: {}", self.running.output());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
-    }
-
-    /// Asks its web interface and parses the JSON that comes.
-    pub fn ask(&self, path: &str) -> Result<Value> {
-        let answer = http::get(([127, 0, 0, 1], self.web).into(), path)?;
-        serde_json::from_str(&answer.body).with_context(|| format!("{path}: {}", answer.body))
     }
 
     /// The value of a PromQL expression that yields one number; asks until it is at least
