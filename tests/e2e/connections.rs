@@ -1,0 +1,195 @@
+//! TCP per edge, whatever is spoken on it: opened, closed, failed, active, bytes, resets,
+//! retransmissions; and the error of a call whose connection times out.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::netns::{Netns, Place, SERVER};
+use meshtap_tests::process::free_port;
+use meshtap_tests::require;
+use meshtap_tests::scrape::Scrape;
+use meshtap_tests::wire::Wire;
+use meshtap_tests::workload::{Nginx, h2load};
+
+const OPENED: &str = "meshtap_tcp_connections_opened_total";
+const CLOSED: &str = "meshtap_tcp_connections_closed_total";
+const FAILED: &str = "meshtap_tcp_connections_failed_total";
+const ACTIVE: &str = "meshtap_tcp_connections_active";
+const BYTES: &str = "meshtap_tcp_io_bytes_total";
+const RESETS: &str = "meshtap_tcp_resets_total";
+
+/// An agent that calls what listens on the port `vault-…`, and this program `dialer-…`.
+struct Bank {
+    agent: Agent,
+    vault: String,
+    dialer: String,
+}
+
+impl Bank {
+    fn open(port: u16) -> Self {
+        let (vault, dialer) = (format!("vault-{port}"), format!("dialer-{port}"));
+        let agent = Agent::start(&format!(
+            "names:\n  - name: {vault}\n    match: {{ port: {port} }}\n  \
+             - name: {dialer}\n    match: {{ executable: \"connections-*\" }}\n"
+        ))
+        .expect("is ready");
+        Self { agent, vault, dialer }
+    }
+
+    fn at_vault<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut labels = vec![
+            ("service_name", self.vault.as_str()),
+            ("service_peer_name", self.dialer.as_str()),
+            ("role", "server"),
+        ];
+        labels.extend(more);
+        labels
+    }
+
+    fn at_dialer<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut labels = vec![("service_name", self.dialer.as_str()), ("role", "client")];
+        labels.extend(more);
+        labels
+    }
+
+    fn scrape_until(&self, enough: impl Fn(&Scrape) -> bool) -> Scrape {
+        self.agent.scrape_until(enough).expect("is served")
+    }
+}
+
+/// A connection that speaks nothing known is an edge with its figures, while it lives and after.
+#[test]
+fn an_unknown_protocol() {
+    require!("ss");
+    // The port is known before the listener is there.
+    let port = free_port();
+    let bank = Bank::open(port);
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("binds");
+    let mut wire = Wire::through(listener, "127.0.0.1").expect("opens");
+    wire.request("*1\r\n$4\r\nPING\r\n").expect("crosses");
+    wire.answer(format!("${}\r\n{}\r\n", 20_000, "p".repeat(20_000))).expect("crosses");
+    let (received, sent) = (14, 20_010);
+    let to = [("network_io_direction", "receive")];
+    let from = [("network_io_direction", "transmit")];
+    let scrape = bank.scrape_until(|scrape| {
+        scrape.count(BYTES, &bank.at_vault(&to)) >= received
+            && scrape.count(BYTES, &bank.at_vault(&from)) >= sent
+    });
+    assert_eq!(scrape.count(BYTES, &bank.at_vault(&to)), received, "while it is open");
+    assert_eq!(scrape.count(BYTES, &bank.at_vault(&from)), sent, "while it is open");
+    assert_eq!(scrape.count(OPENED, &bank.at_vault(&[])), 1);
+    assert_eq!(scrape.count(ACTIVE, &bank.at_vault(&[])), 1);
+    assert_eq!(scrape.count(ACTIVE, &bank.at_dialer(&[("service_peer_name", &bank.vault)])), 1);
+    wire.close().expect("closes");
+    let reason = bank.at_vault(&[("reason", "fin")]);
+    let scrape = bank.scrape_until(|scrape| scrape.count(CLOSED, &reason) == 1);
+    assert_eq!(scrape.count(CLOSED, &reason), 1);
+    assert_eq!(scrape.count(ACTIVE, &bank.at_vault(&[])), 0);
+    assert_eq!(scrape.count(BYTES, &bank.at_vault(&to)), received, "counted once");
+    let http = "http_server_request_duration_seconds_count";
+    assert_eq!(scrape.count(http, &[("service_name", &bank.vault)]), 0);
+    assert!(scrape.sum("meshtap_tcp_rtt_seconds_count", &bank.at_vault(&[])) >= 1.0);
+    bank.agent.stop().expect("ends well");
+}
+
+#[test]
+fn refused_and_reset() {
+    require!("ss");
+    let port = free_port();
+    let bank = Bank::open(port);
+    for _ in 0..3 {
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody listens");
+    }
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("binds");
+    let mut wire = Wire::through(listener, "127.0.0.1").expect("opens");
+    wire.request("hello").expect("crosses");
+    wire.server.reset().expect("resets");
+    wire.client.expect_reset().expect("is a reset");
+    wire.client.close();
+    let refused = bank.at_dialer(&[("reason", "refused")]);
+    let sent = bank.at_vault(&[("reason", "reset_sent")]);
+    let received =
+        bank.at_dialer(&[("reason", "reset_received"), ("service_peer_name", &bank.vault)]);
+    let scrape = bank.scrape_until(|scrape| {
+        scrape.count(FAILED, &refused) >= 3
+            && scrape.count(CLOSED, &sent) >= 1
+            && scrape.count(CLOSED, &received) >= 1
+    });
+    assert_eq!(scrape.count(FAILED, &refused), 3);
+    assert_eq!(scrape.count(CLOSED, &sent), 1);
+    assert_eq!(scrape.count(CLOSED, &received), 1);
+    let direction = bank.at_vault(&[("network_io_direction", "transmit")]);
+    assert_eq!(scrape.count(RESETS, &direction), 1);
+    bank.agent.stop().expect("ends well");
+}
+
+/// What the agent counts as sent again is what the kernel of the namespace counts.
+#[test]
+fn retransmissions() {
+    require!("nginx", "h2load", "iptables", "ip", "nstat", "ss");
+    let (client, server) = Netns::pair().expect("a pair");
+    client
+        .run("iptables -A INPUT -m statistic --mode random --probability 0.02 -j DROP")
+        .expect("is set");
+    let nginx = Nginx::start_in(Place::netns(&server), 1, "").expect("starts");
+    nginx.file("page", 100_000).expect("is made");
+    let bank = Bank::open(nginx.port());
+    let address = format!("{SERVER}:{}", nginx.port());
+    h2load(Place::netns(&client), &address, &["/files/page"], 8, 500).expect("runs");
+    let counted = server.run("nstat -asz TcpRetransSegs").expect("is told");
+    let counted = counted
+        .lines()
+        .find_map(|line| line.strip_prefix("TcpRetransSegs"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        .expect("is a number");
+    assert!(counted > 10, "the link lost segments: {counted}");
+    let labels = [("service_name", bank.vault.as_str()), ("role", "server")];
+    let name = "meshtap_tcp_retransmits_total";
+    let scrape = bank.scrape_until(|scrape| scrape.count(name, &labels) >= counted);
+    let seen = scrape.count(name, &labels);
+    // A SYN-ACK that is sent again is the listener's, not a connection's.
+    assert!(seen <= counted && seen + 8 >= counted, "{seen} of {counted}");
+    bank.agent.stop().expect("ends well");
+}
+
+/// The request never reaches the server, and TCP gives up.
+#[test]
+fn a_call_that_times_out() {
+    require!("iptables", "ip", "ss");
+    let (client, server) = Netns::pair().expect("a pair");
+    let observer = Observer::start().expect("observes");
+    let mut wire = Wire::between(&client, &server).expect("opens");
+    let exchange = "GET /heard HTTP/1.1\r\nHost: a\r\n\r\n";
+    wire.request(exchange).expect("crosses");
+    wire.answer("HTTP/1.1 204 No Content\r\n\r\n").expect("crosses");
+    server.run("iptables -A INPUT -p tcp -j DROP").expect("is set");
+    wire.client.give_up_after(Duration::from_millis(1500)).expect("is set");
+    wire.client.send(b"GET /unheard HTTP/1.1\r\nHost: a\r\n\r\n").expect("leaves");
+    wire.client.expect_timeout().expect("is a timeout");
+    wire.client.close();
+    let port = wire.port();
+    let calls = observer.finish().expect("ends well");
+    let seen = calls.to_port(port);
+    let shown: Vec<String> = seen.iter().map(|call| call.summary()).collect();
+    assert_eq!(shown, ["GET /heard 204", "GET /unheard timeout"]);
+    assert_eq!(seen[1].client_error.as_deref(), Some("timeout"), "{:?}", seen[1]);
+    assert_eq!(seen[1].server_duration_us, None, "the server never saw it");
+    assert!(seen[1].retransmits > 0, "{:?}", seen[1]);
+}
+
+/// Connections that are older than the agent are active, and were not opened.
+#[test]
+fn older_connections() {
+    require!("ss");
+    let mut wires: Vec<Wire> = (0..5).map(|_| Wire::open().expect("opens")).collect();
+    let port = wires[0].port();
+    let bank = Bank::open(port);
+    wires[0].request("something").expect("crosses");
+    let scrape = bank.scrape_until(|scrape| scrape.count(ACTIVE, &bank.at_vault(&[])) == 1);
+    assert_eq!(scrape.count(ACTIVE, &bank.at_vault(&[])), 1);
+    assert_eq!(scrape.count(OPENED, &bank.at_vault(&[])), 0);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    assert_eq!(wires[0].server.address().expect("is open"), address);
+    bank.agent.stop().expect("ends well");
+}

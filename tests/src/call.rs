@@ -1,0 +1,158 @@
+//! [`CallLine`]: one line of `meshtap observe --json`, and selections over many.
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One end of a call as a line shows it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct PartyLine {
+    /// The workload.
+    pub name: String,
+    /// How it is known.
+    pub kind: String,
+    /// Address; `None` where it is not known.
+    pub address: Option<String>,
+    /// Port; `None` where it is not known.
+    pub port: Option<u16>,
+    /// Process id; `None` or 0 where it is not known.
+    pub pid: Option<u32>,
+}
+
+/// A call.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct CallLine {
+    /// When it began.
+    pub time: Value,
+    /// Who asked.
+    pub client: PartyLine,
+    /// Who was asked.
+    pub server: PartyLine,
+    /// `http/1.1`, …
+    pub protocol: String,
+    /// Any token; empty where it was not seen.
+    #[serde(deserialize_with = "nullable")]
+    pub method: String,
+    /// Without query; empty where it was not seen.
+    #[serde(deserialize_with = "nullable")]
+    pub path: String,
+    /// Path as a route; empty where there is none.
+    #[serde(deserialize_with = "nullable")]
+    pub route: String,
+    /// `None`: no answer was seen.
+    pub status: Option<u16>,
+    /// `None`: the answer was seen to its end.
+    pub error: Option<String>,
+    /// Where the ends differ.
+    #[serde(default)]
+    pub client_error: Option<String>,
+    /// Where the ends differ.
+    #[serde(default)]
+    pub server_error: Option<String>,
+    /// To the last byte; `None`: that side was not seen.
+    pub client_duration_us: Option<f64>,
+    /// To the last byte; `None`: that side was not seen.
+    pub server_duration_us: Option<f64>,
+    /// To the first byte of the answer.
+    pub first_byte_us: Option<f64>,
+    /// Body of the request.
+    pub request_bytes: u64,
+    /// Body of the answer.
+    pub response_bytes: u64,
+    /// Of the connection.
+    pub rtt_us: Option<f64>,
+    /// Of the connection, during the call.
+    pub retransmits: u64,
+    /// 32 hexadecimal digits.
+    pub trace_id: Option<String>,
+    /// The other end of this call had a line of its own before.
+    #[serde(default)]
+    pub late_half: bool,
+}
+
+fn nullable<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+impl CallLine {
+    /// Whether both ends of the call were seen.
+    #[must_use]
+    pub fn both_ends(&self) -> bool {
+        self.client_duration_us.is_some() && self.server_duration_us.is_some()
+    }
+
+    /// `GET /path 200`, or `GET /path error` where there was no answer.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let outcome = match (self.status, &self.error) {
+            (Some(status), None) => status.to_string(),
+            (Some(status), Some(error)) => format!("{status} {error}"),
+            (None, Some(error)) => error.clone(),
+            (None, None) => "nothing".to_owned(),
+        };
+        format!("{} {} {outcome}", self.method, self.path)
+    }
+}
+
+/// Everything that one `observe` printed.
+#[derive(Clone, Debug, Default)]
+pub struct Calls {
+    /// The calls, in the order of the lines.
+    pub calls: Vec<CallLine>,
+    /// The lines with `lost`.
+    pub lost: Vec<Value>,
+}
+
+impl Calls {
+    /// Parses lines. What is neither a call nor a loss is an error.
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut all = Self::default();
+        for line in lines {
+            let value: Value =
+                serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
+            if value.get("lost").is_some_and(|lost| !lost.is_null()) {
+                all.lost.push(value);
+            } else {
+                let call = serde_json::from_value(value)
+                    .with_context(|| format!("not a call of the documented shape: {line}"))?;
+                all.calls.push(call);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The calls whose server has `port`.
+    #[must_use]
+    pub fn to_port(&self, port: u16) -> Vec<&CallLine> {
+        self.calls.iter().filter(|call| call.server.port == Some(port)).collect()
+    }
+
+    /// How many calls were declared lost.
+    #[must_use]
+    pub fn declared_lost(&self) -> u64 {
+        self.lost.iter().filter_map(|line| line["lost"].as_u64()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Calls;
+
+    const CALL: &str = r#"{"time":"2026-01-01T00:00:00.000000Z","client":{"name":"curl","kind":"process","address":"127.0.0.1","port":40000,"pid":7},"server":{"name":"nginx","kind":"process","address":"127.0.0.1","port":80,"pid":null},"protocol":"http/1.1","method":"GET","path":"/","route":"/","status":200,"error":null,"client_duration_us":12,"server_duration_us":null,"first_byte_us":3,"request_bytes":0,"response_bytes":5,"rtt_us":null,"retransmits":0,"trace_id":null,"more":1}"#;
+
+    #[test]
+    fn calls_and_losses_are_told_apart() {
+        let all = Calls::parse([CALL, r#"{"lost":3,"reason":"ring_full"}"#]).expect("parses");
+        assert_eq!(all.to_port(80).len(), 1);
+        assert_eq!(all.declared_lost(), 3);
+        assert_eq!(all.calls[0].summary(), "GET / 200");
+        assert!(!all.calls[0].both_ends());
+    }
+
+    #[test]
+    fn a_missing_field_is_an_error() {
+        assert!(Calls::parse([CALL.replace("\"rtt_us\":null,", "").as_str()]).is_ok());
+        assert!(Calls::parse([CALL.replace("\"method\":\"GET\",", "").as_str()]).is_err());
+        assert!(Calls::parse(["listening"]).is_err());
+    }
+}

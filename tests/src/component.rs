@@ -1,0 +1,234 @@
+//! Real telemetry back ends, built from source once and kept outside of the clone:
+//! the OpenTelemetry Collector, Jaeger and Prometheus.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::http;
+use crate::netns::Place;
+use crate::process::{PATIENCE, Running, fixture, free_port, output, write};
+
+/// A program that is built here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// OTLP in; OTLP and a Prometheus page out.
+    Collector,
+    /// OTLP in, traces by its own interface.
+    Jaeger,
+    /// Scrapes, and takes OTLP.
+    Prometheus,
+}
+
+/// One build at a time: each uses every core for minutes.
+static BUILD: Mutex<()> = Mutex::new(());
+
+impl Component {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Collector => "otelcol",
+            Self::Jaeger => "jaeger",
+            Self::Prometheus => "prometheus",
+        }
+    }
+
+    fn package(self) -> &'static [&'static str] {
+        match self {
+            Self::Collector => &["."],
+            Self::Jaeger => &["github.com/jaegertracing/jaeger/cmd/all-in-one"],
+            // Without service discovery, most of what there is to compile goes.
+            Self::Prometheus => {
+                &["-tags", "remove_all_sd", "github.com/prometheus/prometheus/cmd/prometheus"]
+            }
+        }
+    }
+
+    /// Builds it, unless that was done before, and gives its path.
+    pub fn build(self) -> Result<PathBuf> {
+        let _one = BUILD.lock();
+        let source = fixture("components").join(self.name());
+        let folder = cache()?.join(format!("{}-{}", self.name(), version(&source)?));
+        let binary = folder.join(self.name());
+        if binary.exists() {
+            return Ok(binary);
+        }
+        std::fs::create_dir_all(&folder)?;
+        for file in std::fs::read_dir(&source)? {
+            let file = file?;
+            // Kept under other names, so that no tool takes them for a part of this project.
+            let name = file.file_name().to_string_lossy().trim_end_matches(".txt").to_owned();
+            std::fs::copy(file.path(), folder.join(name))?;
+        }
+        let made = folder.join("unfinished");
+        let mut command = Place::HERE.inside("go")?;
+        command.args(["build", "-mod=mod", "-o"]).arg(&made).args(self.package());
+        command.current_dir(&folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
+        output(&mut command).with_context(|| format!("{} is not built", self.name()))?;
+        std::fs::rename(&made, &binary)?;
+        Ok(binary)
+    }
+}
+
+fn cache() -> Result<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("meshtap"))
+}
+
+/// Changes with every byte of what it is built from.
+fn version(source: &std::path::Path) -> Result<String> {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(source)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+    files.sort();
+    for file in files {
+        std::fs::read(&file)?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// A running component.
+#[derive(Debug)]
+pub struct Backend {
+    running: Running,
+    _folder: tempfile::TempDir,
+    /// Where it takes OTLP by gRPC; 0: nowhere.
+    pub grpc: u16,
+    /// Where it is asked, and takes OTLP by HTTP if it is Prometheus.
+    pub web: u16,
+}
+
+impl Backend {
+    /// A Prometheus that takes OTLP and scrapes `targets` (ports) every second.
+    pub fn prometheus(targets: &[u16]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let targets: Vec<String> = targets.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let configuration = folder.path().join("prometheus.yaml");
+        write(
+            &configuration,
+            &format!(
+                "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n  \
+                 - job_name: meshtap\n    honor_labels: true\n    static_configs: [{{targets: {targets:?}}}]\n"
+            ),
+        )?;
+        let web = free_port();
+        let mut command = Command::new(Component::Prometheus.build()?);
+        command
+            .arg(format!("--config.file={}", configuration.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("store").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{web}"))
+            .arg("--web.enable-otlp-receiver");
+        Self::start(&mut command, folder, 0, web)
+    }
+
+    /// A Jaeger that takes OTLP.
+    pub fn jaeger() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let [grpc, web, http, admin, query] = [(); 5].map(|()| free_port());
+        let mut command = Command::new(Component::Jaeger.build()?);
+        command
+            .arg(format!("--collector.otlp.grpc.host-port=127.0.0.1:{grpc}"))
+            .arg(format!("--collector.otlp.http.host-port=127.0.0.1:{http}"))
+            .arg(format!("--query.http-server.host-port=127.0.0.1:{web}"))
+            .arg(format!("--query.grpc-server.host-port=127.0.0.1:{query}"))
+            .arg(format!("--admin.http.host-port=127.0.0.1:{admin}"))
+            .arg(format!("--collector.grpc-server.host-port=127.0.0.1:{}", free_port()))
+            .arg(format!("--collector.http-server.host-port=127.0.0.1:{}", free_port()));
+        command.env("COLLECTOR_OTLP_ENABLED", "true");
+        Self::start(&mut command, folder, grpc, web)
+    }
+
+    /// A Collector that sends traces to an OTLP port and serves metrics as a Prometheus page.
+    pub fn collector(traces: u16) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let [grpc, web] = [(); 2].map(|()| free_port());
+        let configuration = folder.path().join("collector.yaml");
+        write(
+            &configuration,
+            &format!(
+                "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{grpc}'}}}}}}}}\n\
+                 processors: {{batch: {{timeout: 200ms}}}}\n\
+                 exporters:\n  otlp: {{endpoint: '127.0.0.1:{traces}', tls: {{insecure: true}}}}\n  \
+                 prometheus: {{endpoint: '127.0.0.1:{web}', resource_to_telemetry_conversion: {{enabled: true}}}}\n\
+                 service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
+                 traces: {{receivers: [otlp], processors: [batch], exporters: [otlp]}}\n    \
+                 metrics: {{receivers: [otlp], processors: [batch], exporters: [prometheus]}}\n"
+            ),
+        )?;
+        let mut command = Command::new(Component::Collector.build()?);
+        command.arg(format!("--config=file:{}", configuration.display()));
+        Self::start(&mut command, folder, grpc, web)
+    }
+
+    fn start(
+        command: &mut Command,
+        folder: tempfile::TempDir,
+        grpc: u16,
+        web: u16,
+    ) -> Result<Self> {
+        let mut running = Running::start(command)?;
+        running.wait_for_listener(&Place::HERE, web)?;
+        if grpc != 0 {
+            running.wait_for_listener(&Place::HERE, grpc)?;
+        }
+        Ok(Self { running, _folder: folder, grpc, web })
+    }
+
+    /// Asks its web interface and parses the JSON that comes.
+    pub fn ask(&self, path: &str) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = http::get(([127, 0, 0, 1], self.web).into(), path)?;
+            // It listens a moment before it is ready, and says so until then.
+            if answer.status != 503 {
+                return serde_json::from_str(&answer.body)
+                    .with_context(|| format!("{path}: {}", answer.body));
+            }
+            if Instant::now() > deadline {
+                bail!("a back end is not ready: {}", self.running.output());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The value of a PromQL expression that yields one number; asks until it is at least
+    /// `enough`, or patience ends.
+    pub fn query(&self, expression: &str, enough: f64) -> Result<f64> {
+        let escaped: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.ask(&format!("/api/v1/query?query={escaped}"))?;
+            if answer["status"] != "success" {
+                bail!("{expression}: {answer}");
+            }
+            let value = &answer["data"]["result"][0]["value"][1];
+            let value = value.as_str().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+            if value >= enough || Instant::now() > deadline {
+                return Ok(value);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Backend;
+
+    #[test]
+    fn back_ends_are_built_and_answer() {
+        if !crate::requirement::full() || crate::requirement::program("go").is_none() {
+            crate::skip!("takes minutes to build: MESHTAP_FULL=1 asks for it, with Go installed");
+        }
+        let prometheus = Backend::prometheus(&[]).expect("starts");
+        assert_eq!(prometheus.query("vector(3)", 3.0).expect("answers"), 3.0);
+        let jaeger = Backend::jaeger().expect("starts");
+        assert!(jaeger.ask("/api/services").expect("answers").is_object());
+        Backend::collector(jaeger.grpc).expect("starts");
+    }
+}

@@ -1,0 +1,51 @@
+//! What a test needs from the machine, and how it says that something is missing.
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The path of an installed program, if any. Names with a `/` are taken as they are.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Path::new(name).exists().then(|| PathBuf::from(name));
+    }
+    // The interpreters of the system come first: a version switcher's shell script in
+    // front of one would be the process that is started, and seen.
+    let system = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    system
+        .into_iter()
+        .chain(env::split_paths(&path).collect::<Vec<_>>())
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Why a test that needs root and `programs` cannot run here; `None`: it can.
+#[must_use]
+pub fn missing(programs: &[&str]) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root: only root may load the agent's programs".to_owned());
+    }
+    if let Err(error) = crate::agent::binary() {
+        return Some(format!("{error:#}"));
+    }
+    let absent: Vec<&str> =
+        programs.iter().copied().filter(|name| program(name).is_none()).collect();
+    (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
+}
+
+/// Whether the tests that take minutes to prepare were asked for (`MESHTAP_FULL=1`).
+#[must_use]
+pub fn full() -> bool {
+    env::var_os("MESHTAP_FULL").is_some_and(|value| value == "1")
+}
+
+/// Prints `SKIP <test>: <reason>` past the capture of the test harness, which would
+/// swallow it for a test that passes.
+pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("?");
+    // A closed standard error is no reason to fail.
+    drop(writeln!(std::io::stderr(), "SKIP {test}: {reason}"));
+}
