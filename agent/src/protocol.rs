@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 
 use bytes::BytesMut;
 use lru::LruCache;
-use meshtap_ebpf::limits;
+use meshtap_ebpf::{event, limits};
 
 pub use exchange::{Cause, Exchange, Protocol, Side, Text};
 pub use lost::LostCalls;
@@ -51,6 +51,9 @@ pub struct ProtocolSettings {
     pub idle_ns: u64,
     /// Silence after which a connection is forgotten even if requests are open: its end was missed.
     pub pending_ns: u64,
+    /// When all of the kernel's hooks were attached. A connection that was opened before is as
+    /// one older than the agent: half of its first messages may have passed unseen.
+    pub complete_ns: u64,
 }
 
 impl Default for ProtocolSettings {
@@ -63,6 +66,7 @@ impl Default for ProtocolSettings {
             head_bytes_total: 16 << 20,
             idle_ns: 15 * 60 * 1_000_000_000,
             pending_ns: 2 * 60 * 60 * 1_000_000_000,
+            complete_ns: 0,
         }
     }
 }
@@ -170,8 +174,11 @@ impl Protocols {
         let begins = match event {
             Event::Exec(..) | Event::Exit(_) | Event::NameAnswer(..) => return,
             Event::Head(..) | Event::End(_) | Event::Desynchronised(_) => true,
+            // Where the messages of a connection older than the agent begin is a guess until
+            // a request and its answer were both seen: what comes next must know that.
+            Event::Opened(_) if is_late(header, &self.shared.settings) => true,
             // Connections that never spoke HTTP have no state here, unless records of
-            // theirs are missing: what comes next must know that.
+            // theirs are missing: what comes next must know that too.
             Event::Opened(_)
             | Event::Redirected(_)
             | Event::OwnerChanged(_)
@@ -248,6 +255,11 @@ impl Protocols {
             forget(&mut self.forgotten, connection, reason, &mut pass);
         }
     }
+}
+
+/// Whether the kernel half may have missed the beginning of the connection.
+fn is_late(opened: &event::Header, settings: &ProtocolSettings) -> bool {
+    opened.flags & event::OPENED_LATE != 0 || opened.time_ns < settings.complete_ns
 }
 
 fn forget(

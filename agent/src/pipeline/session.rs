@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::capture::{Capture, Source};
+use super::capture::{Capture, Source, monotonic_ns};
 use super::counting::{Counted, Counting};
 use super::watching::Watching;
 use super::{Sink, Stages, settings};
@@ -94,6 +94,7 @@ impl Plan {
     /// Attaches the kernel half, takes the inventory and starts the reading thread. Blocks.
     fn start<S: Sink + 'static>(self, features: &Features, sink: S) -> Result<Capture<S>, Failure> {
         let mut kernel = Kernel::start(self.load, features).map_err(not_allowed)?;
+        let complete_ns = monotonic_ns();
         for (what, why) in &kernel.missing {
             tracing::warn!("{what} cannot be used: {why}; `meshtap doctor` says what is lost");
         }
@@ -103,7 +104,7 @@ impl Plan {
         // After attaching: what is opened in between is in the ring, and nothing is missed.
         seed(&mut attributor, &proc);
         let stages = Stages::new(
-            Protocols::new(self.protocol),
+            Protocols::new(ProtocolSettings { complete_ns, ..self.protocol }),
             attributor,
             Routes::new(self.routes),
             self.learns_names,
@@ -158,6 +159,20 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Starts, unless a stop is asked for first; nobody waits then for what has begun.
+async fn started<S: Sink + 'static>(
+    plan: Plan,
+    features: Option<Features>,
+    sink: S,
+    stop: &mut Stop,
+) -> Result<Option<Capture<S>>, Failure> {
+    let start = move || plan.start(&features.unwrap_or_else(Features::probe), sink);
+    tokio::select! {
+        capture = blocking(start) => capture.map(Some),
+        () = stop.requested() => Ok(None),
+    }
+}
+
 /// Waits until the capture ends, by itself or because a stop is asked for.
 async fn until_ended<S: Sink + 'static>(
     capture: &mut Capture<S>,
@@ -181,7 +196,7 @@ async fn observe(
 ) -> Result<(), Failure> {
     let plan = Plan::of(&config)?;
     let sink = Watching::new(observer);
-    let mut capture = blocking(move || plan.start(&Features::probe(), sink)).await?;
+    let Some(mut capture) = started(plan, None, sink, &mut stop).await? else { return Ok(()) };
     let sink = until_ended(&mut capture, &mut stop).await?;
     sink.observer.finish()
 }
@@ -209,7 +224,9 @@ async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
     let served = tokio::spawn(server.serve(page, readiness.clone(), stopper.stop()));
 
     let sink = Counting::new(counted, Arc::clone(&exporters));
-    let mut capture = blocking(move || plan.start(&features, sink)).await?;
+    let Some(mut capture) = started(plan, Some(features), sink, &mut stop).await? else {
+        return Ok(());
+    };
     readiness.works(CAPTURE);
     tracing::info!("capturing");
     let ended = until_ended(&mut capture, &mut stop).await;

@@ -22,6 +22,10 @@
 //! missing ([`event::Header::lost`]) and no answer was seen, since the answer may have
 //! been among them. What is counted as lost stays lost, even if it shows up late.
 //!
+//! On a connection older than the agent nothing counts, neither as an exchange nor as
+//! lost, until a request and its answer were both seen: what looked like a request may
+//! have stood in the middle of a body.
+//!
 //! Numbers are compared in serial arithmetic: a connection may outlive 2^32 requests.
 
 mod order;
@@ -77,6 +81,8 @@ pub(crate) struct Connection {
     side: Option<Side>,
     /// The asking end has sent FIN.
     asker_shut: bool,
+    /// Older than the agent, and no answer to a request was seen yet: nothing counts.
+    unproven: bool,
     /// Records missing before anything was known of the connection.
     missing: u32,
     retransmits: u32,
@@ -115,6 +121,9 @@ impl Connection {
             self.open.iter_mut().for_each(|request| request.doubtful = true);
         }
         match event {
+            Event::Opened(record) => {
+                self.unproven = super::is_late(&record.header, &pass.shared.settings);
+            }
             Event::Head(record, bytes) => self.head(record, bytes, pass),
             Event::End(record) => self.end(record, pass),
             Event::Shut(record) => self.shut(record, pass),
@@ -198,6 +207,7 @@ impl Connection {
             pass.shared.counters.strays += 1;
             return;
         }
+        self.unproven = false;
         exchange.status = Some(record.status);
         exchange.first_byte_ns.get_or_insert(record.first_ns);
         exchange.response_bytes = record.body_bytes;

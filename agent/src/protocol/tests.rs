@@ -2,6 +2,7 @@
 
 mod endings;
 mod heads;
+mod late;
 mod losses;
 mod pairing;
 mod properties;
@@ -10,7 +11,7 @@ use std::borrow::Borrow;
 
 use meshtap_ebpf::event::{
     self, Desynchronised, EGRESS, End, HEAD_COMPLETE, HEAD_ENDED, HEAD_FIRST, HEAD_INTERIM,
-    HEAD_RESPONSE, Head, Header, INGRESS, Shut, Statistics,
+    HEAD_RESPONSE, Head, Header, INGRESS, Opened, Shut, Statistics,
 };
 
 use super::*;
@@ -18,6 +19,7 @@ use super::*;
 /// One record with its loose bytes, as it could stand in the ring.
 #[derive(Clone, Debug)]
 enum Record {
+    Opened(Opened),
     Head(Head, Vec<u8>),
     End(End),
     Shut(Shut),
@@ -29,6 +31,7 @@ enum Record {
 impl Record {
     fn event(&self) -> Event<'_> {
         match self {
+            Self::Opened(record) => Event::Opened(record),
             Self::Head(record, bytes) => Event::Head(record, bytes),
             Self::End(record) => Event::End(record),
             Self::Shut(record) => Event::Shut(record),
@@ -40,6 +43,7 @@ impl Record {
 
     fn header_mut(&mut self) -> &mut Header {
         match self {
+            Self::Opened(record) => &mut record.header,
             Self::Head(record, _) => &mut record.header,
             Self::End(record) => &mut record.header,
             Self::Shut(record) => &mut record.header,
@@ -80,6 +84,10 @@ impl Socket {
         let lost = std::mem::take(&mut self.lost);
         let (time_ns, cookie) = (self.time_ns, self.cookie);
         Header { time_ns, cookie, direction, flags, lost, ..Header::default() }
+    }
+
+    fn opened(&mut self, flags: u16) -> Record {
+        Record::Opened(Opened { header: self.header(0, flags), ..Opened::default() })
     }
 
     fn head(&mut self, number: u32, direction: u8, flags: u16) -> Head {

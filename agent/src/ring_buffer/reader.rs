@@ -1,10 +1,10 @@
 //! Drains the ring: bounded batches, woken by a timer or by records that cannot wait.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, epoll};
 
 use super::Event;
 use super::decode::{DecodeError, decode};
@@ -16,24 +16,34 @@ pub struct Reader {
     undecodable: u64,
     /// Bytes of records read, as they lie in the ring.
     bytes: u64,
+    /// Tells of wake-ups, not of records; without it the wait is always the whole one.
+    wakes: Option<OwnedFd>,
 }
 
 impl Reader {
     /// Reads from `ring`.
     #[must_use]
     pub fn new(ring: RingBuf<MapData>) -> Self {
-        Self { ring, undecodable: 0, bytes: 0 }
+        let wakes = wakes(&ring)
+            .inspect_err(|error| tracing::warn!("the ring is read on a timer alone: {error}"))
+            .ok();
+        Self { ring, undecodable: 0, bytes: 0, wakes }
     }
 
-    /// Waits until a record asks for attention, at most `patience`.
+    /// Waits until a record asks for attention, at most `patience`. Records that ask for
+    /// none end no wait, so that they are read many at once.
     pub fn wait(&self, patience: Duration) {
-        let mut descriptors = [PollFd::from_borrowed_fd(self.ring_fd(), PollFlags::IN)];
+        let Some(wakes) = &self.wakes else { return std::thread::sleep(patience) };
         let patience = Timespec {
-            tv_sec: patience.as_secs() as i64,
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(patience.subsec_nanos()),
         };
+        let mut woken = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }];
         // An interrupted wait is a short wait.
-        let _ = poll(&mut descriptors, Some(&patience));
+        let _ = epoll::wait(wakes, &mut woken, Some(&patience));
     }
 
     /// Hands at most `most` events to `take`; returns how many records were read.
@@ -63,8 +73,12 @@ impl Reader {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
 
-    fn ring_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
+/// Edge-triggered: level-triggered would never wait while records come.
+fn wakes(ring: &RingBuf<MapData>) -> rustix::io::Result<OwnedFd> {
+    let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&wakes, ring.as_fd(), epoll::EventData::new_u64(0), flags)?;
+    Ok(wakes)
 }

@@ -102,7 +102,9 @@ impl Connection {
         pass.shared.requests -= 1;
         request.finish(end_ns, error, self.retransmits, self.rtt_us, pass.shared);
         let ended = if index == 0 { self.open.pop_front() } else { self.open.remove(index) };
-        pass.out.exchanges.extend(ended.map(|request| request.exchange));
+        if !self.unproven {
+            pass.out.exchanges.extend(ended.map(|request| request.exchange));
+        }
     }
 
     /// Ends every open request now. Doubtful ones are lost instead.
@@ -156,7 +158,7 @@ impl Connection {
     }
 
     pub(super) fn lose(&self, calls: u32, reason: &'static str, pass: &mut Pass<'_>) {
-        if calls > 0 {
+        if calls > 0 && !self.unproven {
             let (socket, time_ns) = (pass.socket, pass.time_ns);
             pass.out.lost.push(LostCalls { socket, side: self.side, calls, reason, time_ns });
         }
