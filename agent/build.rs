@@ -1,7 +1,7 @@
 //! Embeds the committed kernel object, and refuses one that is older than its sources.
 //!
 //! `include_bytes!(concat!(env!("OUT_DIR"), "/meshtap.bpf.o"))` gives the bytes, and
-//! `MESHTAP_OBJECT` their SHA-256. **No compiler of eBPF is needed to build the agent.**
+//! `KERNEL_OBJECT_SHA256` their SHA-256. **No compiler of eBPF is needed to build the agent.**
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     match embed(&root) {
         Ok(digest) => {
-            println!("cargo::rustc-env=MESHTAP_OBJECT={digest}");
+            // Not `MESHTAP_`: cargo also sets it where it runs the agent, which refuses
+            // variables of that name that are no keys.
+            println!("cargo::rustc-env=KERNEL_OBJECT_SHA256={digest}");
             ExitCode::SUCCESS
         }
         Err(reason) => {
