@@ -1,6 +1,6 @@
 //! Verifies every program and attaches it to its hook.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::Ebpf;
 use aya::programs::{
@@ -8,6 +8,7 @@ use aya::programs::{
     ProgramError, TracePoint,
 };
 
+use super::bpf;
 use super::cgroup::CgroupRoot;
 use super::load;
 
@@ -45,13 +46,6 @@ const CGROUP_PROGRAMS: [(&str, bool); 10] = [
     ("egress", true),
 ];
 
-/// Tracepoints: program, category, event.
-const TRACEPOINTS: [(&str, &str, &str); 3] = [
-    ("destroy_socket", "tcp", "tcp_destroy_sock"),
-    ("process_exec", "sched", "sched_process_exec"),
-    ("process_exit", "sched", "sched_process_exit"),
-];
-
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
     for (map, name) in [("INGRESS_PARTS", "ingress_part"), ("EGRESS_PARTS", "egress_part")] {
@@ -70,20 +64,45 @@ pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
     Ok(())
 }
 
-/// Attaches everything; returns what is not necessary and was refused, with the reason.
-pub fn attach_all(
+/// Attaches programs to the tracepoints of these numbers; they stay for as long as the
+/// descriptors are held. aya's own way would need a mounted tracefs.
+pub fn tracepoints(
     programs: &mut Ebpf,
-    root: &CgroupRoot,
-    unusable: &[(&'static str, String)],
-) -> Result<Vec<(String, String)>, AttachError> {
-    let mut missing = Vec::new();
-    for (name, category, event) in TRACEPOINTS {
-        if let Some((_, reason)) = unusable.iter().find(|(unusable, _)| *unusable == event) {
-            missing.push((name.to_owned(), reason.clone()));
-        } else if let Err(error) = attach_tracepoint(programs, name, category, event) {
-            missing.push((name.to_owned(), error.to_string()));
+    numbers: &[(&'static str, u32)],
+    missing: &mut Vec<(String, String)>,
+) -> Vec<OwnedFd> {
+    let mut attached = Vec::new();
+    for &(name, number) in numbers {
+        match attach_tracepoint(programs, name, number) {
+            Ok(descriptor) => attached.push(descriptor),
+            Err(error) => missing.push((name.to_owned(), error.to_string())),
         }
     }
+    attached
+}
+
+fn attach_tracepoint(
+    programs: &mut Ebpf,
+    name: &'static str,
+    number: u32,
+) -> Result<OwnedFd, AttachError> {
+    let program: &mut TracePoint = find(programs, name)?;
+    program.load().map_err(|error| refused(name, "verified", &error))?;
+    let descriptor = program.fd().map_err(|error| refused(name, "verified", &error))?;
+    bpf::attach_tracepoint(descriptor.as_fd(), number).map_err(|error| AttachError::Refused {
+        program: name,
+        step: "attached",
+        reason: error.to_string(),
+    })
+}
+
+/// Attaches the programs of the cgroup root; what is not necessary and was refused goes
+/// to `missing`, with the reason.
+pub fn cgroup_programs(
+    programs: &mut Ebpf,
+    root: &CgroupRoot,
+    missing: &mut Vec<(String, String)>,
+) -> Result<(), AttachError> {
     for (name, necessary) in CGROUP_PROGRAMS {
         match attach_cgroup(programs, name, root) {
             Err(error) if necessary => return Err(error),
@@ -91,18 +110,6 @@ pub fn attach_all(
             Ok(()) => {}
         }
     }
-    Ok(missing)
-}
-
-fn attach_tracepoint(
-    programs: &mut Ebpf,
-    name: &'static str,
-    category: &str,
-    event: &str,
-) -> Result<(), AttachError> {
-    let program: &mut TracePoint = find(programs, name)?;
-    program.load().map_err(|error| refused(name, "verified", &error))?;
-    program.attach(category, event).map_err(|error| refused(name, "attached", &error))?;
     Ok(())
 }
 

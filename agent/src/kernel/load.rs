@@ -2,6 +2,8 @@
 //! attaches its programs. With `attach.rs` and `ring_buffer/reader.rs` the only
 //! place that names aya.
 
+use std::os::fd::OwnedFd;
+
 use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use meshtap_ebpf::event::{LOSSES, Loss};
@@ -58,6 +60,8 @@ pub enum LoadError {
 pub struct Kernel {
     ring: Option<RingBuf<MapData>>,
     lost: PerCpuArray<MapData, u64>,
+    /// Tracepoints are attached for as long as these are held.
+    _tracepoints: Vec<OwnedFd>,
     /// Holds the links; last, so that it is dropped last.
     _programs: Ebpf,
     /// What could not be attached and is not necessary, with the reason.
@@ -74,12 +78,20 @@ impl Kernel {
         let events = Events::read();
         let mut programs = load(settings, features.switches(), &events)?;
         attach::link_parts(&mut programs)?;
-        let missing = attach::attach_all(&mut programs, &root, &events.missing)?;
+        let mut missing = events.missing.clone();
+        let tracepoints = attach::tracepoints(&mut programs, &events.numbers, &mut missing);
+        attach::cgroup_programs(&mut programs, &root, &mut missing)?;
         let ring = map(&mut programs, "RING")?;
         let ring = RingBuf::try_from(ring).map_err(describe)?;
         let lost = map(&mut programs, "LOST")?;
         let lost = PerCpuArray::try_from(lost).map_err(describe)?;
-        Ok(Self { ring: Some(ring), lost, _programs: programs, missing })
+        Ok(Self {
+            ring: Some(ring),
+            lost,
+            _tracepoints: tracepoints,
+            _programs: programs,
+            missing,
+        })
     }
 
     /// The ring buffer, for the reader; once.
@@ -103,51 +115,67 @@ impl Kernel {
 }
 
 /// Where tracepoints hold what the programs read.
+#[derive(Default)]
 struct Events {
     destroy_cookie: u32,
     exec_file_name: u32,
-    /// Events that cannot be used, with the reason.
-    missing: Vec<(&'static str, String)>,
+    /// Program, and the number of the tracepoint that it belongs to.
+    numbers: Vec<(&'static str, u32)>,
+    /// Programs whose event cannot be used, with the reason.
+    missing: Vec<(String, String)>,
 }
 
 impl Events {
     fn read() -> Self {
-        let mut events = Self { destroy_cookie: 0, exec_file_name: 0, missing: Vec::new() };
-        match Tracefs::open() {
-            Ok(tracefs) => {
-                events.destroy_cookie =
-                    events.field(&tracefs, "tcp", "tcp_destroy_sock", "sock_cookie", 8);
-                events.exec_file_name =
-                    events.field(&tracefs, "sched", "sched_process_exec", "filename", 4);
-            }
+        let mut events = Self::default();
+        let tracefs = match Tracefs::open() {
+            Ok(tracefs) => tracefs,
             Err(error) => {
-                for name in ["tcp_destroy_sock", "sched_process_exec", "sched_process_exit"] {
-                    events.missing.push((name, error.to_string()));
-                }
+                let programs = ["destroy_socket", "process_exec", "process_exit"];
+                events.missing = programs.map(|name| (name.to_owned(), error.to_string())).into();
+                return events;
             }
-        }
+        };
+        let cookie = Some(("sock_cookie", 8));
+        let file_name = Some(("filename", 4));
+        events.destroy_cookie =
+            events.event(&tracefs, "destroy_socket", ("tcp", "tcp_destroy_sock"), cookie);
+        events.exec_file_name =
+            events.event(&tracefs, "process_exec", ("sched", "sched_process_exec"), file_name);
+        events.event(&tracefs, "process_exit", ("sched", "sched_process_exit"), None);
         events
     }
 
-    fn field(
+    /// Notes the event's number for `program`; returns where its `field` (name, bytes) stands.
+    fn event(
         &mut self,
         tracefs: &Tracefs,
-        category: &str,
-        name: &'static str,
-        field: &str,
-        size: u32,
+        program: &'static str,
+        (category, name): (&str, &str),
+        field: Option<(&str, u32)>,
     ) -> u32 {
-        let offset = tracefs.event(category, name).map_err(|error| error.to_string());
-        let offset = offset.and_then(|format: Format| {
-            let found = format.field(field).filter(|field| field.size == size);
-            found.map(|field| field.offset).ok_or_else(|| {
-                format!("tracepoint {name} has no field {field} of {size} bytes on this kernel")
-            })
+        let found = tracefs.event(category, name).map_err(|error| error.to_string());
+        let place = found.and_then(|format: Format| {
+            let offset = match field {
+                None => 0,
+                Some((field, size)) => format
+                    .field(field)
+                    .filter(|field| field.size == size)
+                    .map(|field| field.offset)
+                    .ok_or_else(|| format!("{name} has no field {field} of {size} bytes here"))?,
+            };
+            Ok((format.id, offset))
         });
-        offset.unwrap_or_else(|reason| {
-            self.missing.push((name, reason));
-            0
-        })
+        match place {
+            Ok((number, offset)) => {
+                self.numbers.push((program, number));
+                offset
+            }
+            Err(reason) => {
+                self.missing.push((program.to_owned(), reason));
+                0
+            }
+        }
     }
 }
 
