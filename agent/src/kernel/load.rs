@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 use meshtap_ebpf::event::{LOSSES, Loss};
 
 use super::attach::{self, AttachError};
@@ -26,7 +27,7 @@ pub struct LoadSettings {
     /// Seconds between two reports of a connection that goes on.
     pub report_seconds: u32,
     /// Kernel-side logging: 0 off, 1 error, 2 warn, 3 info, 4 debug.
-    pub log_level: u32,
+    pub log_level: u8,
 }
 
 impl Default for LoadSettings {
@@ -62,6 +63,8 @@ pub struct Kernel {
     lost: PerCpuArray<MapData, u64>,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
+    /// Lines that the programs wrote, where logging is on.
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the links; last, so that it is dropped last.
     _programs: Ebpf,
     /// What could not be attached and is not necessary, with the reason.
@@ -81,6 +84,7 @@ impl Kernel {
         let mut missing = events.missing.clone();
         let tracepoints = attach::tracepoints(&mut programs, &events.numbers, &mut missing);
         attach::cgroup_programs(&mut programs, &root, &mut missing)?;
+        let log = if settings.log_level > 0 { Some(logger(&mut programs)?) } else { None };
         let ring = map(&mut programs, "RING")?;
         let ring = RingBuf::try_from(ring).map_err(describe)?;
         let lost = map(&mut programs, "LOST")?;
@@ -89,6 +93,7 @@ impl Kernel {
             ring: Some(ring),
             lost,
             _tracepoints: tracepoints,
+            log,
             _programs: programs,
             missing,
         })
@@ -97,6 +102,13 @@ impl Kernel {
     /// The ring buffer, for the reader; once.
     pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
         self.ring.take()
+    }
+
+    /// Hands the lines that the programs wrote since the last time to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// What the programs counted as lost, by cause, since they were loaded.
@@ -191,7 +203,7 @@ fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<E
         .override_global("REPORT_JIFFIES", &report_jiffies, true)
         .override_global("DESTROY_COOKIE", &events.destroy_cookie, true)
         .override_global("EXEC_FILE_NAME", &events.exec_file_name, true)
-        .override_global("LOG_LEVEL", &settings.log_level, true)
+        .override_global("AYA_LOG_LEVEL", &settings.log_level, true)
         .load(OBJECT)
         .map_err(describe)
 }
@@ -201,6 +213,10 @@ fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<E
 /// and never more often).
 fn ticks_per_second() -> u64 {
     250
+}
+
+fn logger(programs: &mut Ebpf) -> Result<EbpfLogger<&'static dyn log::Log>, LoadError> {
+    EbpfLogger::init(programs).map_err(describe)
 }
 
 fn map(programs: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {

@@ -156,6 +156,7 @@ impl<S: Sink> Reading<S> {
 
     fn batch(&mut self) -> usize {
         let Self { source, stages, found, events, .. } = self;
+        source.kernel.flush_log();
         source.reader.drain(BATCH, |event| {
             events[kind(&event)] += 1;
             stages.event(&event, found);

@@ -1,5 +1,6 @@
 //! Switches and limits that the loader freezes before the programs are verified:
-//! the verifier knows them and prunes what they turn off.
+//! the verifier knows them and prunes what they turn off. The level of logging is
+//! `aya_log_ebpf`'s own `AYA_LOG_LEVEL`.
 
 use core::ptr::read_volatile;
 
@@ -33,6 +34,4 @@ frozen! {
     DESTROY_COOKIE / destroy_cookie: u32 = 64;
     /// Where `sched:sched_process_exec` holds the place of the file name.
     EXEC_FILE_NAME / exec_file_name: u32 = 8;
-    /// Kernel-side logging: 0 off, 1 error, 2 warn, 3 info, 4 debug.
-    LOG_LEVEL / log_level: u32 = 0;
 }

@@ -14,6 +14,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
+use aya_log_ebpf::{debug, warn};
 use meshtap_ebpf::event::{
     self, CLOSE_NONE, EGRESS, Endpoint, Head, Header, INGRESS, Kind, Loss,
     NameAnswer, Opened, Redirected, Shut,
@@ -93,7 +94,10 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     // SAFETY: a full socket.
     let connection = match unsafe { state::connection(sk.cast(), false) } {
         Some(connection) => connection,
-        None => late(skb, sk)?,
+        None => {
+            debug!(ctx, "a connection older than the agent: port {}", unsafe { (*sk).src_port });
+            late(skb, sk)?
+        }
     };
     if connection.marks & state::OPENED == 0 {
         open(skb, sk, connection);
@@ -392,6 +396,7 @@ fn follow<const DIRECTION: usize>(
 ) {
     let skb = ctx.skb.skb;
     if !claim::<DIRECTION>(http) {
+        warn!(ctx, "two packets of one direction at once: the later is not looked at");
         // Its bytes are unseen: the kernel's own count shows the hole to the next packet.
         state::count(Loss::Unreadable);
         return;
@@ -409,7 +414,7 @@ fn follow<const DIRECTION: usize>(
         state::count(Loss::TailCall);
         walk.exhaust();
     }
-    finish::<DIRECTION>(walk, connection, http, segment.flags);
+    finish::<DIRECTION>(ctx, walk, connection, http, segment.flags);
 }
 
 /// Tail-calls the next part; returns if the kernel's bound on tail calls is reached.
@@ -461,7 +466,7 @@ fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
         walk.leave();
     }
     let flags = walk.flow.flags;
-    finish::<DIRECTION>(walk, connection, http, flags);
+    finish::<DIRECTION>(ctx, walk, connection, http, flags);
 }
 
 /// One step. A subprogram: what it knew in passing is forgotten when it returns, so
@@ -508,6 +513,7 @@ fn arrive<const DIRECTION: usize>(
 /// After the walk: the end of the connection, the verdict, the claim.
 #[inline(always)]
 fn finish<const DIRECTION: usize>(
+    ctx: &SkBuffContext,
     mut walk: Walk<'_, Outlet>,
     connection: &mut Connection,
     http: *mut Http,
@@ -521,6 +527,7 @@ fn finish<const DIRECTION: usize>(
     let sk = walk.port.sk;
     release::<DIRECTION>(http);
     if opaque {
+        debug!(ctx, "no more HTTP on port {}: left alone", unsafe { (*sk).src_port });
         connection.marks |= state::OPAQUE;
         // SAFETY: a full socket.
         unsafe { state::forget_http(sk.cast()) };
