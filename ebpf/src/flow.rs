@@ -206,7 +206,8 @@ impl Flow {
 /// # Safety
 /// Eight bytes from `place` on must be readable.
 #[inline(always)]
-unsafe fn read_word(place: *const u8) -> u64 {
+#[must_use]
+pub unsafe fn read_word(place: *const u8) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
         let value: u64;

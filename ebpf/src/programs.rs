@@ -3,6 +3,7 @@
 pub mod cause;
 pub mod emit;
 pub mod globals;
+pub mod held;
 pub mod packet;
 pub mod segment;
 pub mod socket;

@@ -48,17 +48,23 @@ const CGROUP_PROGRAMS: [(&str, bool); 10] = [
 
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
-    for (map, name) in [("INGRESS_PARTS", "ingress_part"), ("EGRESS_PARTS", "egress_part")] {
+    const PARTS: [(&str, &[&str]); 2] = [
+        ("INGRESS_PARTS", &["ingress_part"]),
+        ("EGRESS_PARTS", &["egress_part", "egress_held", "egress", "egress_held_part"]),
+    ];
+    for (map, names) in PARTS {
         let mut parts = load::parts(programs, map)?;
-        let program: &mut CgroupSkb = find(programs, name)?;
-        program.load().map_err(|error| refused(name, "verified", &error))?;
-        let descriptor = program.fd().map_err(|error| refused(name, "verified", &error))?;
-        parts.set(0, descriptor, 0).map_err(|error| AttachError::Refused {
-            program: name,
-            step: "linked",
-            reason: error.to_string(),
-        })?;
-        // The entry lasts as long as somebody holds the map open.
+        for (index, name) in (0..).zip(names.iter().copied()) {
+            let program: &mut CgroupSkb = find(programs, name)?;
+            program.load().map_err(|error| refused(name, "verified", &error))?;
+            let descriptor = program.fd().map_err(|error| refused(name, "verified", &error))?;
+            parts.set(index, descriptor, 0).map_err(|error| AttachError::Refused {
+                program: name,
+                step: "linked",
+                reason: error.to_string(),
+            })?;
+        }
+        // The entries last as long as somebody holds the map open.
         std::mem::forget(parts);
     }
     Ok(())
@@ -123,6 +129,8 @@ fn attach_cgroup(
     let directory = root.directory.as_fd();
     let program = programs.program_mut(name).ok_or(AttachError::Absent(name))?;
     let verified = match program {
+        // Linked as a part before, and so verified.
+        Program::CgroupSkb(program) if program.fd().is_ok() => Ok(()),
         Program::CgroupSkb(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::CgroupSock(program) => program.load(),

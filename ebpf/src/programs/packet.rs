@@ -17,7 +17,7 @@ use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::{debug, warn};
 use meshtap_ebpf::event::{
     self, CLOSE_NONE, EGRESS, Endpoint, Head, Header, INGRESS, Kind, Loss,
-    NameAnswer, Opened, Redirected, Shut,
+    NameAnswer, Opened, ROLE_SERVER, Redirected, Shut,
 };
 use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque};
 use meshtap_ebpf::limits::NAME_ANSWER;
@@ -25,12 +25,13 @@ use meshtap_ebpf::walk::{Peer, Port, Shared, VERDICT_OPAQUE, Walk};
 
 use super::emit::{self, Wake};
 use super::globals;
+use super::held;
 use super::segment::{self, FIN, Packet, RESET, Segment};
 use super::state::{self, Connection, EGRESS_PARTS, Http, INGRESS_PARTS, RING};
 
 /// Steps that one program takes before it tail-calls its next part. Verified within
 /// the kernel's bound of a million instructions on 5.10 … 7.x.
-const STEPS: u32 = 128;
+pub const STEPS: u32 = 128;
 /// How often a program waits for the other CPU's packet of the same direction.
 const CLAIMS: u32 = 128;
 const TCP_LISTEN: u32 = 10;
@@ -74,7 +75,7 @@ fn packet<const DIRECTION: usize>(ctx: &SkBuffContext) {
 
 /// The full socket of a packet; none for listeners, handshakes and TIME-WAIT.
 #[inline(always)]
-fn socket(skb: *mut __sk_buff) -> *mut bpf_sock {
+pub fn socket(skb: *mut __sk_buff) -> *mut bpf_sock {
     // SAFETY: the context of the program; the helper checks what the pointer is.
     unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
@@ -88,7 +89,14 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     let sk = socket(skb);
     // The kernel sends resets of its own from a raw socket, which is nobody's.
     // SAFETY: null was excluded first.
-    if sk.is_null() || unsafe { (*sk).state == TCP_LISTEN || (*sk).type_ != SOCK_STREAM } {
+    if sk.is_null() || unsafe { (*sk).type_ } != SOCK_STREAM {
+        return None;
+    }
+    // SAFETY: as above.
+    if unsafe { (*sk).state } == TCP_LISTEN {
+        if DIRECTION == INGRESS as usize && segment.length > 0 {
+            held::hold(skb, segment);
+        }
         return None;
     }
     // SAFETY: a full socket.
@@ -104,6 +112,12 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     }
     if connection.marks & state::COMPARED == 0 {
         compare(skb, sk, connection, segment.header, DIRECTION as u8);
+        let answers_first =
+            DIRECTION == EGRESS as usize && connection.role == ROLE_SERVER && segment.length > 0;
+        if answers_first {
+            // SAFETY: the context of the program. It comes back to `egress`.
+            unsafe { EGRESS_PARTS.tail_call(ctx, 1) };
+        }
     }
     report(skb, sk, connection);
     if segment.flags & (FIN | RESET) != 0 {
@@ -336,7 +350,7 @@ fn mark_end<const DIRECTION: usize>(connection: &mut Connection, flags: u8) {
 
 /// Takes the flow, so that no other CPU works on it; false: it took too long.
 #[inline(always)]
-fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
+pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
     let mut attempts = 0;
     while attempts < CLAIMS {
         // SAFETY: the map's value; the lock is its own.
@@ -356,7 +370,7 @@ fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
 }
 
 #[inline(always)]
-fn release<const DIRECTION: usize>(http: *mut Http) {
+pub fn release<const DIRECTION: usize>(http: *mut Http) {
     // SAFETY: as in `claim`.
     unsafe {
         bpf_spin_lock(&raw mut (*http).lock);
@@ -370,10 +384,10 @@ fn release<const DIRECTION: usize>(http: *mut Http) {
 /// # Safety
 /// `http` must be a value of the map, its flow claimed.
 #[inline(always)]
-unsafe fn walk<'a, const DIRECTION: usize>(
+pub unsafe fn walk<'a, const DIRECTION: usize, P: Port>(
     http: *mut Http,
-    outlet: &'a mut Outlet,
-) -> Walk<'a, Outlet> {
+    outlet: &'a mut P,
+) -> Walk<'a, P> {
     // SAFETY: by the contract; the other flow is only read, word by word.
     unsafe {
         Walk {
@@ -405,7 +419,7 @@ fn follow<const DIRECTION: usize>(
     let (now_ns, cookie) = unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(skb.cast())) };
     let mut outlet = Outlet { skb, sk, cookie };
     // SAFETY: the flow is claimed.
-    let mut walk = unsafe { walk::<DIRECTION>(http, &mut outlet) };
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     arrive::<DIRECTION>(walk.flow, walk.shared, sk, connection, segment, now_ns);
     if segment.length > 0 && walk.enter() {
         // The walk is a program of its own: here the verifier would follow it once for
@@ -430,6 +444,13 @@ fn go_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
     }
 }
 
+/// Begins anew with the packet that leaves, after [`held`] told of an earlier one.
+#[inline(always)]
+pub fn again(ctx: &SkBuffContext) {
+    // SAFETY: the context of the program.
+    unsafe { EGRESS_PARTS.tail_call(ctx, 2) };
+}
+
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
 fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
@@ -449,7 +470,7 @@ fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     let mut outlet = Outlet { skb, sk, cookie };
     // SAFETY: the flow was claimed by the first part.
-    let mut walk = unsafe { walk::<DIRECTION>(http, &mut outlet) };
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let mut done = false;
     let mut steps = 0;
     while steps < STEPS {
@@ -472,7 +493,7 @@ fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
 /// One step. A subprogram: what it knew in passing is forgotten when it returns, so
 /// that the verifier finds each step alike and does not multiply their paths.
 #[inline(never)]
-fn step(walk: &mut Walk<'_, Outlet>) -> u32 {
+pub fn step<P: Port>(walk: &mut Walk<'_, P>) -> u32 {
     u32::from(walk.step())
 }
 
@@ -562,10 +583,13 @@ fn note(shared: &mut Shared, sent: bool) {
 }
 
 /// The walk's surroundings in the kernel.
-struct Outlet {
-    skb: *mut __sk_buff,
-    sk: *mut bpf_sock,
-    cookie: u64,
+pub struct Outlet {
+    /// The packet.
+    pub skb: *mut __sk_buff,
+    /// Its full socket.
+    pub sk: *mut bpf_sock,
+    /// The socket's cookie.
+    pub cookie: u64,
 }
 
 impl Port for Outlet {

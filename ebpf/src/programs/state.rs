@@ -12,6 +12,7 @@ use aya_ebpf::bindings::bpf_spin_lock;
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
+use super::held::{Held, Tuple};
 use meshtap_ebpf::event::{Endpoint, LOSSES, Loss, Owner};
 use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::limits::RING_BYTES;
@@ -129,9 +130,14 @@ pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 #[btf_map]
 pub static INGRESS_PARTS: ProgramArray<1> = ProgramArray::new();
 
-/// The part that walks on in a long packet that leaves.
+/// For packets that leave: 0 the part that walks on, 1 what waited at the listener,
+/// 2 the program itself, 3 the walk through what waited.
 #[btf_map]
-pub static EGRESS_PARTS: ProgramArray<1> = ProgramArray::new();
+pub static EGRESS_PARTS: ProgramArray<4> = ProgramArray::new();
+
+/// First requests that came to a listener: 256 entries of about 620 bytes.
+#[btf_map]
+pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
 
 /// The socket's connection, made if `create`.
 ///
