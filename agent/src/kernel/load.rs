@@ -8,6 +8,7 @@ use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use meshtap_ebpf::event::{LOSSES, Loss};
+use rustix::time::{ClockId, clock_getres};
 
 use super::attach::{self, AttachError};
 use super::cgroup::{self, CgroupError};
@@ -208,11 +209,12 @@ fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<E
         .map_err(describe)
 }
 
-/// The kernel's tick: `CONFIG_HZ` is told nowhere, so an upper bound serves (1,000 on
-/// some kernels, 250 or 100 on others: a report then comes up to ten times later,
-/// and never more often).
+/// The kernel's `CONFIG_HZ`: its coarse clocks advance by one tick at a time, and say so.
 fn ticks_per_second() -> u64 {
-    250
+    let tick = clock_getres(ClockId::MonotonicCoarse);
+    let tick_ns = u64::try_from(tick.tv_nsec).unwrap_or_default();
+    // Rounded: 1/300 s is no whole number of nanoseconds.
+    (tick_ns != 0).then(|| (1_000_000_000 + tick_ns / 2) / tick_ns).unwrap_or(250)
 }
 
 fn logger(programs: &mut Ebpf) -> Result<EbpfLogger<&'static dyn log::Log>, LoadError> {
@@ -243,4 +245,17 @@ pub(super) fn parts(
         .take_map(name)
         .and_then(|map| ProgramArray::try_from(map).ok())
         .ok_or(AttachError::Absent(name))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_tick_is_one_that_kernels_are_built_with() {
+        let ticks = super::ticks_per_second();
+        assert!(
+            [24, 32, 48, 64, 100, 128, 200, 250, 256, 300, 500, 512, 1000, 1024, 1200]
+                .contains(&ticks),
+            "{ticks}"
+        );
+    }
 }
