@@ -10,6 +10,7 @@ use meshtap_tests::cgroup::{self, Cgroup};
 use meshtap_tests::netns::{CLIENT, Netns, Place, SERVER};
 use meshtap_tests::process::{Running, fixture, free_port, output, run};
 use meshtap_tests::requirement::program;
+use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Apache, Keeper, Language, Nginx, Server, curl, load};
 use meshtap_tests::{require, skip};
 
@@ -375,7 +376,9 @@ fn configured_names() {
         .expect("answers");
     let market = [("client", "hawker"), ("server", "till")];
     let name = "traces_service_graph_request_total";
-    let scrape = agent.scrape_until(|scrape| scrape.count(name, &market) == 1).expect("is served");
+    let hawked = [("client", "hawker"), ("server", "shelf")];
+    let both = |scrape: &Scrape| [market, hawked].iter().all(|edge| scrape.count(name, edge) == 1);
+    let scrape = agent.scrape_until(both).expect("is served");
     assert_eq!(scrape.count(name, &market), 1);
     let labels = [
         ("service_name", "till"),
@@ -385,7 +388,7 @@ fn configured_names() {
     ];
     assert_eq!(scrape.count("http_server_request_duration_seconds_count", &labels), 1);
     // Rules are tried in their order: curl is the hawker, whatever address it calls from.
-    assert_eq!(scrape.count(name, &[("client", "hawker"), ("server", "shelf")]), 1);
+    assert_eq!(scrape.count(name, &hawked), 1);
     agent.stop().expect("ends well");
 }
 
@@ -404,7 +407,7 @@ fn the_authority_that_was_asked_for() {
         curl(&["-H", &format!("Host: {host}"), &url]).expect("answers");
     }
     let absolute = format!("127.0.0.1:{}", nginx.port());
-    curl(&["--proxy", &absolute, "http://proxied.test:99/ok"]).expect("answers");
+    curl(&["--noproxy", "", "--proxy", &absolute, "http://proxied.test:99/ok"]).expect("answers");
     let name = "http_client_request_duration_seconds_count";
     let peer = format!("asked-{}", nginx.port());
     let labels = [("service_peer_name", peer.as_str())];

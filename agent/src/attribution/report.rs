@@ -4,6 +4,7 @@ use meshtap_ebpf::event;
 
 use super::connection::{Connection, Figures};
 use super::{Attributor, ConnectionReport};
+use crate::protocol::Side;
 
 /// How long a connection's beginning waits, so that the other end is known when it is reported.
 const SETTLE_NS: u64 = 300_000_000;
@@ -116,9 +117,12 @@ impl Connection {
     /// What the figures grew by since the last record. A connection older than the agent
     /// begins to count with the first figures that are seen of it.
     fn gain(&mut self, record: &event::Statistics) -> Figures {
+        // The kernel counts a SYN and a FIN that were acknowledged as a byte each.
+        let syn = u64::from(self.role == Some(Side::Client) && !self.late);
+        let fin = u64::from(record.reason == event::CLOSE_FIN);
         let now = Figures {
-            received: record.bytes_received,
-            acked: record.bytes_acked,
+            received: record.bytes_received.saturating_sub(fin),
+            acked: record.bytes_acked.saturating_sub(syn + fin),
             retransmits: record.retransmits,
         };
         let Some(last) = self.figures.replace(now) else { return Figures::default() };

@@ -214,7 +214,12 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
         connection.connect_ns = now_ns;
         connection.role = ROLE_CLIENT;
+        // No packet of the handshake announces the connection: it is established or fails.
+        connection.marks |= state::OPENED | state::COMPARED;
         return None;
+    }
+    if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
+        connection.marks &= !(state::OPENED | state::COMPARED);
     }
     connection.role = if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB { ROLE_CLIENT } else { ROLE_SERVER };
     let waited = connection.connect_ns;
@@ -284,9 +289,10 @@ fn changed(
     } else {
         CLOSE_TIMEOUT
     };
-    if marks & state::OPENED == 0 {
-        let flags = if old == TCP_SYN_SENT { event::OPENED_FAILED } else { 0 };
-        open(ops, sk, connection, now_ns, 1, flags);
+    if old == TCP_SYN_SENT {
+        open(ops, sk, connection, now_ns, 0, event::OPENED_FAILED);
+    } else if marks & state::OPENED == 0 {
+        open(ops, sk, connection, now_ns, 1, 0);
     }
     // SAFETY: helper on the context of the program, and the hook's socket.
     unsafe {
