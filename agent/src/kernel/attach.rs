@@ -33,7 +33,7 @@ pub enum AttachError {
 /// Programs at the cgroup root, in the order of attachment: who opened a socket is
 /// noted before its packets are looked at. The flag says whether calls could not be
 /// seen without it.
-const CGROUP_PROGRAMS: [(&str, bool); 10] = [
+const CGROUP_PROGRAMS: [(&str, bool); 12] = [
     ("create", false),
     ("bind4", false),
     ("bind6", false),
@@ -41,6 +41,8 @@ const CGROUP_PROGRAMS: [(&str, bool); 10] = [
     ("connect6", false),
     ("accept4", false),
     ("accept6", false),
+    ("named4", false),
+    ("named6", false),
     ("lifecycle", true),
     ("ingress", true),
     ("egress", true),

@@ -64,11 +64,15 @@ pub enum AttachType {
     Getpeername4 = 29,
     /// `getpeername(2)` and `accept(2)` over IPv6 (5.8).
     Getpeername6 = 30,
+    /// `getsockname(2)` over IPv4 (5.8).
+    Getsockname4 = 31,
+    /// `getsockname(2)` over IPv6 (5.8).
+    Getsockname6 = 32,
 }
 
 impl AttachType {
     /// All that the agent attaches to.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Ingress,
         Self::Egress,
         Self::SockOps,
@@ -81,6 +85,8 @@ impl AttachType {
         Self::Sendmsg6,
         Self::Getpeername4,
         Self::Getpeername6,
+        Self::Getsockname4,
+        Self::Getsockname6,
     ];
 
     /// The kind of program that goes there.
@@ -95,7 +101,9 @@ impl AttachType {
             | Self::Sendmsg4
             | Self::Sendmsg6
             | Self::Getpeername4
-            | Self::Getpeername6 => ProgramType::CgroupSockAddr,
+            | Self::Getpeername6
+            | Self::Getsockname4
+            | Self::Getsockname6 => ProgramType::CgroupSockAddr,
         }
     }
 
@@ -115,6 +123,8 @@ impl AttachType {
             Self::Sendmsg6 => "cgroup/sendmsg6",
             Self::Getpeername4 => "cgroup/getpeername4",
             Self::Getpeername6 => "cgroup/getpeername6",
+            Self::Getsockname4 => "cgroup/getsockname4",
+            Self::Getsockname6 => "cgroup/getsockname6",
         }
     }
 }

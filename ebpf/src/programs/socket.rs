@@ -1,5 +1,5 @@
 //! The life of a connection (`sock_ops`) and the process behind it
-//! (`sock_create`, `connect`, `post_bind`, `getpeername`).
+//! (`sock_create`, `connect`, `post_bind`, `getpeername`, `getsockname`).
 //!
 //! **Every program returns 1; none writes a `sock_ops` reply**: returning 0 there
 //! cancels what another program answered.
@@ -98,6 +98,18 @@ pub fn accept6(ctx: SockAddrContext) -> i32 {
     1
 }
 
+#[cgroup_sock_addr(getsockname4)]
+pub fn named4(ctx: SockAddrContext) -> i32 {
+    accepted(ctx.sock_addr);
+    1
+}
+
+#[cgroup_sock_addr(getsockname6)]
+pub fn named6(ctx: SockAddrContext) -> i32 {
+    accepted(ctx.sock_addr);
+    1
+}
+
 /// The process that runs the hook.
 #[inline(always)]
 pub fn current() -> Owner {
@@ -149,7 +161,8 @@ fn asked(ctx: *mut bpf_sock_addr, address: [u8; 16]) {
     connection.role = ROLE_CLIENT;
 }
 
-/// `accept()` that asks for the peer's address, or `getpeername()`.
+/// `accept()` that asks for the peer's address, `getpeername()`, or `getsockname()`: what
+/// a process asks that was handed a connection by another.
 #[inline(always)]
 fn accepted(ctx: *mut bpf_sock_addr) {
     // SAFETY: the context of the program.
@@ -286,8 +299,11 @@ fn changed(
         CLOSE_RESET_SENT
     } else if marks & (state::FIN_IN | state::FIN_OUT) != 0 {
         CLOSE_FIN
-    } else {
+    } else if has_losses(sk) {
         CLOSE_TIMEOUT
+    } else {
+        // A program closes by reset; the state changes before the packet leaves.
+        CLOSE_RESET_SENT
     };
     if old == TCP_SYN_SENT {
         open(ops, sk, connection, now_ns, 0, event::OPENED_FAILED);
@@ -300,4 +316,11 @@ fn changed(
         emit::send_statistics(sk, connection, now_ns, cookie, reason);
     }
     Some(())
+}
+
+/// Whether segments are taken for lost: where they are, a sudden end is the kernel giving up.
+#[inline(always)]
+fn has_losses(sk: *mut bpf_sock) -> bool {
+    // SAFETY: the hook's socket.
+    unsafe { emit::tcp(sk) }.is_some_and(|tcp| tcp.lost_out != 0 || tcp.retrans_out != 0)
 }

@@ -197,7 +197,7 @@ const HOOKS: [HookGroup; 6] = [
     ),
     (
         "accepting programs",
-        &[At::Getpeername4, At::Getpeername6],
+        &[At::Getpeername4, At::Getpeername6, At::Getsockname4, At::Getsockname6],
         false,
         "which worker of a prefork server accepted; its parent is shown",
         "a kernel from 5.8 on",
