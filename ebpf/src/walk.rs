@@ -258,8 +258,7 @@ impl<P: Port> Walk<'_, P> {
             return self.fail(event::LOST_UNEXPECTED);
         }
         let length = if left > WINDOW as i32 { WINDOW as u32 } else { left as u32 };
-        let offset =
-            self.flow.payload + distance(self.flow.next, self.flow.segment_start) as u32;
+        let offset = self.flow.payload + distance(self.flow.next, self.flow.segment_start) as u32;
         if !self.port.load(self.flow, offset, length) {
             return self.fail(event::LOST_GAP);
         }
@@ -494,9 +493,7 @@ impl<P: Port> Walk<'_, P> {
         let waiting = number.wrapping_sub(answered);
         if waiting == 0 {
             self.flow.heads = 0;
-        } else if waiting >= 64
-            && (self.flow.heads != 0 || self.flow.class == flow::CLASS_HEAD)
-        {
+        } else if waiting >= 64 && (self.flow.heads != 0 || self.flow.class == flow::CLASS_HEAD) {
             return false;
         }
         if self.flow.class == flow::CLASS_HEAD {
@@ -610,10 +607,7 @@ impl<P: Port> Walk<'_, P> {
     /// FIN or RST passed: ends what is open.
     #[inline(always)]
     pub fn shut(&mut self, reset: bool) {
-        let open = matches!(
-            self.flow.mode,
-            mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE
-        );
+        let open = matches!(self.flow.mode, mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE);
         if !open {
             return;
         }

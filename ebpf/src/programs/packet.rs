@@ -16,8 +16,8 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::{debug, warn};
 use meshtap_ebpf::event::{
-    self, CLOSE_NONE, EGRESS, Endpoint, Head, Header, INGRESS, Kind, Loss,
-    NameAnswer, Opened, ROLE_SERVER, Redirected, Shut,
+    self, CLOSE_NONE, EGRESS, Endpoint, Head, Header, INGRESS, Kind, Loss, NameAnswer, Opened,
+    ROLE_SERVER, Redirected, Shut,
 };
 use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque};
 use meshtap_ebpf::limits::NAME_ANSWER;
@@ -158,9 +158,8 @@ fn late(skb: *mut __sk_buff, sk: *mut bpf_sock) -> Option<&'static mut Connectio
 fn open(skb: *mut __sk_buff, sk: *mut bpf_sock, connection: &mut Connection) {
     connection.marks |= state::OPENED;
     // SAFETY: helpers on the context of the program.
-    let (time_ns, cookie, cgroup) = unsafe {
-        (bpf_ktime_get_ns(), bpf_get_socket_cookie(skb.cast()), bpf_skb_cgroup_id(skb))
-    };
+    let (time_ns, cookie, cgroup) =
+        unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(skb.cast()), bpf_skb_cgroup_id(skb)) };
     let netns = if globals::packet_netns() == 1 {
         // SAFETY: the loader found the helper.
         unsafe { bpf_get_netns_cookie(skb.cast()) }
@@ -280,11 +279,8 @@ fn compare(
 ) {
     connection.marks |= state::COMPARED;
     let Some((source, destination)) = segment::endpoints(skb, header) else { return };
-    let (local, remote) = if direction == EGRESS {
-        (source, destination)
-    } else {
-        (destination, source)
-    };
+    let (local, remote) =
+        if direction == EGRESS { (source, destination) } else { (destination, source) };
     let (own, other) = addresses(sk);
     if same(&own, &local) && same(&other, &remote) {
         return;

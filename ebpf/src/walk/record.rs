@@ -70,8 +70,7 @@ impl<P: Port> Walk<'_, P> {
         let header = self.header(Kind::End, flags, 0);
         let (body_bytes, number, epoch) = (self.flow.body, self.flow.number, self.flow.epoch);
         self.port.send::<End>(self.shared, |place| {
-            let record =
-                End { header, body_bytes, number, epoch, reason, ..End::default() };
+            let record = End { header, body_bytes, number, epoch, reason, ..End::default() };
             // SAFETY: the place of a record.
             unsafe { place.write(record) };
         });
@@ -130,4 +129,3 @@ impl<P: Port> Walk<'_, P> {
         self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
     }
 }
-
