@@ -183,7 +183,8 @@ fn begin_header(flow: &mut Flow, start: usize) -> u8 {
 /// No loop over the digits: every path through one would be verified for every step.
 #[inline(always)]
 fn read_length(flow: &mut Flow, start: usize) {
-    let blanks = bytes_before(!(find(flow.word(start), b' ') | find(flow.word(start), b'\t')) & HIGHS);
+    let blanks =
+        bytes_before(!(find(flow.word(start), b' ') | find(flow.word(start), b'\t')) & HIGHS);
     let start = start.wrapping_add(blanks as usize);
     let (high, low) = (flow.word(start), flow.word(start.wrapping_add(8)));
     let (upper, lower) = (digits(high), digits(low));
@@ -225,8 +226,7 @@ const fn number(word: u64, count: u32) -> u64 {
     }
     let aligned = (word ^ (ONES * 0x30)) << (64 - count * 8);
     let pairs = aligned.wrapping_mul(10).wrapping_add(aligned >> 8) & 0x00ff_00ff_00ff_00ff;
-    let fours =
-        pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
     fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff
 }
 

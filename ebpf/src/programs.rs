@@ -2,8 +2,10 @@
 
 pub mod cause;
 pub mod emit;
+pub mod follow;
 pub mod globals;
 pub mod held;
+pub mod opened;
 pub mod packet;
 pub mod segment;
 pub mod socket;

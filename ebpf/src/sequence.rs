@@ -58,8 +58,7 @@ impl Edge {
             self.ahead = 1;
             return;
         }
-        let touches =
-            distance(start, self.ahead_end) <= 0 && distance(end, self.ahead_start) >= 0;
+        let touches = distance(start, self.ahead_end) <= 0 && distance(end, self.ahead_start) >= 0;
         if !touches {
             self.ahead = 2;
         }

@@ -35,10 +35,12 @@ impl Running {
             .to_string_lossy()
             .into_owned();
         let log = tempfile::NamedTempFile::new()?;
+        // One that two streams share, and that neither overwrites.
+        let shared = File::options().append(true).open(log.path())?;
         let child = command
             .stdin(Stdio::null())
-            .stdout(log.reopen()?)
-            .stderr(log.reopen()?)
+            .stdout(shared.try_clone()?)
+            .stderr(shared)
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name} does not start"))?;

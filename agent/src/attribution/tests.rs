@@ -1,3 +1,5 @@
+//! Tests of attribution.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 

@@ -1,3 +1,5 @@
+//! Tests of export.
+
 mod collector;
 
 use std::time::Instant as Moment;

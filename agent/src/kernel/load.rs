@@ -14,6 +14,7 @@ use super::attach::{self, AttachError};
 use super::cgroup::{self, CgroupError};
 use super::features::{Features, Switches};
 use super::format::{Format, Tracefs};
+use super::privilege::{Need, Privileges};
 
 /// The object as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/meshtap.bpf.o"));
@@ -48,6 +49,11 @@ pub enum LoadError {
     /// No cgroup v2 root.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The capabilities without which nothing can be loaded and attached are not held.
+    #[error(
+        "not allowed to see traffic: {0} not held; remedy: run as root, or grant it (in a container: securityContext.capabilities.add, --cap-add); `meshtap doctor` says what else is missing"
+    )]
+    Privileges(String),
     /// The object or one of its maps was refused.
     #[error(
         "the kernel refused the object: {0}; remedy: `meshtap doctor` says which feature or privilege is missing"
@@ -78,6 +84,7 @@ impl Kernel {
     /// # Errors
     /// [`LoadError`] where calls could not be seen; what is only nice to have ends in [`Kernel::missing`].
     pub fn start(settings: LoadSettings, features: &Features) -> Result<Self, LoadError> {
+        privileges()?;
         let root = cgroup::find()?;
         let events = Events::read();
         let mut programs = load(settings, features.switches(), &events)?;
@@ -125,6 +132,16 @@ impl Kernel {
             })
             .collect()
     }
+}
+
+/// Said before anything is tried: the kernel would only say that it is not permitted.
+fn privileges() -> Result<(), LoadError> {
+    // Where they cannot be read, trying tells.
+    let Ok(held) = Privileges::held() else { return Ok(()) };
+    let lacking = [Need::LoadPrograms, Need::AttachToCgroup].into_iter();
+    let names: Vec<_> =
+        lacking.filter(|need| !held.meets(*need)).map(|need| need.remedy()).collect();
+    if names.is_empty() { Ok(()) } else { Err(LoadError::Privileges(names.join(" and "))) }
 }
 
 /// Where tracepoints hold what the programs read.

@@ -29,7 +29,12 @@ pub enum Wake {
 pub unsafe fn send_bytes(record: *const c_void, length: u64, wake: Wake) -> bool {
     // SAFETY: by the contract.
     let status = unsafe {
-        bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record.cast_mut(), length, wake as u64)
+        bpf_ringbuf_output(
+            (&raw const RING).cast_mut().cast(),
+            record.cast_mut(),
+            length,
+            wake as u64,
+        )
     };
     if status != 0 {
         state::count(Loss::RingFull);

@@ -13,7 +13,9 @@ use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque, read_word, write_wo
 use meshtap_ebpf::http1::is_token;
 use meshtap_ebpf::walk::{Port, Shared};
 
-use super::packet::{Outlet, STEPS, addresses, again, claim, release, socket, step, walk};
+use super::follow::{Outlet, STEPS, again, claim, release, step, walk};
+use super::opened::addresses;
+use super::packet::socket;
 use super::segment::{self, Segment};
 use super::state::{self, EGRESS_PARTS, HELD, Http};
 

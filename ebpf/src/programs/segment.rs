@@ -159,5 +159,5 @@ pub fn endpoints(skb: *mut __sk_buff, header: u32) -> Option<(Endpoint, Endpoint
 /// IPv4, as it stands in memory, as IPv4-mapped IPv6.
 #[inline(always)]
 pub fn mapped(four: u32) -> [u8; 16] {
-    super::packet::words([0, 0, 0xffff_u32.to_be(), four])
+    super::opened::words([0, 0, 0xffff_u32.to_be(), four])
 }

@@ -8,9 +8,8 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock,
-    bpf_sock_addr, bpf_sock_ops,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock, bpf_sock_addr, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
@@ -21,13 +20,12 @@ use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, sock_ops};
 use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 use meshtap_ebpf::event::{
     self, CLOSE_FIN, CLOSE_REFUSED, CLOSE_RESET_RECEIVED, CLOSE_RESET_SENT, CLOSE_TIMEOUT,
-    CLOSE_UNANSWERED, Endpoint, Header, Kind, Loss, Owner, OwnerChanged, ROLE_CLIENT,
-    ROLE_SERVER,
+    CLOSE_UNANSWERED, Endpoint, Header, Kind, Loss, Owner, OwnerChanged, ROLE_CLIENT, ROLE_SERVER,
 };
 
 use super::emit::{self, Wake};
 use super::globals;
-use super::packet::{send_opened, word, words as words_to_bytes};
+use super::opened::{send_opened, word, words as words_to_bytes};
 use super::segment::mapped;
 use super::state::{self, Connection, Holder};
 
@@ -234,7 +232,8 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
     if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
         connection.marks &= !(state::OPENED | state::COMPARED);
     }
-    connection.role = if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB { ROLE_CLIENT } else { ROLE_SERVER };
+    connection.role =
+        if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB { ROLE_CLIENT } else { ROLE_SERVER };
     let waited = connection.connect_ns;
     let connect_ns = if waited == 0 { 0 } else { now_ns.wrapping_sub(waited) };
     open(ops, sk, connection, now_ns, connect_ns, 0);

@@ -8,11 +8,11 @@ use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::{addr_of, null, null_mut};
 
+use super::held::{Held, Tuple};
 use aya_ebpf::bindings::bpf_spin_lock;
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
-use super::held::{Held, Tuple};
 use meshtap_ebpf::event::{Endpoint, LOSSES, Loss, Owner};
 use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::limits::RING_BYTES;
@@ -147,7 +147,8 @@ pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
 pub unsafe fn connection(sk: *mut c_void, create: bool) -> Option<&'static mut Connection> {
     // SAFETY: by the contract; the storage lives as long as the program runs (RCU).
     unsafe {
-        let value = bpf_sk_storage_get(map(&raw const CONNECTIONS), sk, null_mut(), u64::from(create));
+        let value =
+            bpf_sk_storage_get(map(&raw const CONNECTIONS), sk, null_mut(), u64::from(create));
         value.cast::<Connection>().as_mut()
     }
 }
@@ -159,9 +160,7 @@ pub unsafe fn connection(sk: *mut c_void, create: bool) -> Option<&'static mut C
 #[inline(always)]
 pub unsafe fn http(sk: *mut c_void, create: bool) -> *mut Http {
     // SAFETY: as above.
-    unsafe {
-        bpf_sk_storage_get(map(&raw const HTTP), sk, null_mut(), u64::from(create)).cast()
-    }
+    unsafe { bpf_sk_storage_get(map(&raw const HTTP), sk, null_mut(), u64::from(create)).cast() }
 }
 
 /// Forgets the socket's HTTP state.
@@ -181,9 +180,7 @@ pub unsafe fn forget_http(sk: *mut c_void) {
 #[inline(always)]
 pub unsafe fn holder(sk: *mut c_void, create: bool) -> *mut Holder {
     // SAFETY: as above.
-    unsafe {
-        bpf_sk_storage_get(map(addr_of!(HOLDERS)), sk, null_mut(), u64::from(create)).cast()
-    }
+    unsafe { bpf_sk_storage_get(map(addr_of!(HOLDERS)), sk, null_mut(), u64::from(create)).cast() }
 }
 
 #[inline(always)]

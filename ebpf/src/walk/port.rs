@@ -71,4 +71,3 @@ impl Peer {
         Self::read(unsafe { &raw const (*self.0).connect })
     }
 }
-

@@ -3,7 +3,7 @@
 use super::port::Port;
 use super::{VERDICT_HTTP1, VERDICT_OPAQUE, Walk};
 use crate::event::{self, Desynchronised, End, Head, Header, Kind};
-use crate::flow::{self, WINDOW_START, mode};
+use crate::flow::{self, CARRY, WINDOW_START, mode};
 use crate::limits::SNIFF_BUDGET;
 
 impl<P: Port> Walk<'_, P> {
@@ -70,8 +70,7 @@ impl<P: Port> Walk<'_, P> {
         let header = self.header(Kind::End, flags, 0);
         let (body_bytes, number, epoch) = (self.flow.body, self.flow.number, self.flow.epoch);
         self.port.send::<End>(self.shared, |place| {
-            let record =
-                End { header, body_bytes, number, epoch, reason, ..End::default() };
+            let record = End { header, body_bytes, number, epoch, reason, ..End::default() };
             // SAFETY: the place of a record.
             unsafe { place.write(record) };
         });
@@ -129,5 +128,29 @@ impl<P: Port> Walk<'_, P> {
         self.flow.sent = offset + length;
         self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
     }
-}
 
+    /// The last bytes before `end`: the beginning of a line that goes on.
+    #[inline(always)]
+    pub(super) fn carry(&self, end: usize) -> [u64; 6] {
+        [
+            self.flow.word(end.wrapping_sub(48)),
+            self.flow.word(end.wrapping_sub(40)),
+            self.flow.word(end.wrapping_sub(32)),
+            self.flow.word(end.wrapping_sub(24)),
+            self.flow.word(end.wrapping_sub(16)),
+            self.flow.word(end.wrapping_sub(8)),
+        ]
+    }
+
+    /// Puts them in front of the next window, where a record was written meanwhile.
+    #[inline(always)]
+    pub(super) fn restore(&mut self, carry: [u64; 6]) {
+        let base = self.flow.buffer.as_mut_ptr();
+        let mut index = 0;
+        while index < 6 {
+            // SAFETY: the 48 bytes before the window lie within the buffer.
+            unsafe { flow::write_word(base.add(WINDOW_START - CARRY + index * 8), carry[index]) };
+            index += 1;
+        }
+    }
+}

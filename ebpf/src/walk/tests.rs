@@ -17,9 +17,25 @@ use crate::event::{Desynchronised, EGRESS, End, Head, Header, INGRESS, Kind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Sent {
     /// A head's piece: response, number, epoch, status, body, flags, bytes.
-    Head { response: bool, number: u32, epoch: u32, status: u16, body: u64, flags: u16, bytes: Vec<u8> },
-    End { response: bool, number: u32, body: u64, reason: u8 },
-    Lost { unanswered: u32, reason: u8 },
+    Head {
+        response: bool,
+        number: u32,
+        epoch: u32,
+        status: u16,
+        body: u64,
+        flags: u16,
+        bytes: Vec<u8>,
+    },
+    End {
+        response: bool,
+        number: u32,
+        body: u64,
+        reason: u8,
+    },
+    Lost {
+        unanswered: u32,
+        reason: u8,
+    },
 }
 
 struct Recorder {
@@ -117,7 +133,8 @@ impl Connection {
         let ack = self.sequence[1 - mine];
         self.port.packet = bytes.to_vec();
         let (left, right) = self.flows.split_at_mut(1);
-        let (flow, peer) = if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
+        let (flow, peer) =
+            if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
         flow.segment_start = sequence;
         flow.segment_end = sequence.wrapping_add(bytes.len() as u32);
         flow.segment_ack = ack;
@@ -151,7 +168,8 @@ impl Connection {
     fn shut(&mut self, direction: u8, reset: bool) {
         let mine = usize::from(direction);
         let (left, right) = self.flows.split_at_mut(1);
-        let (flow, peer) = if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
+        let (flow, peer) =
+            if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
         // SAFETY: the peer outlives the walk.
         let peer = unsafe { Peer::new(peer) };
         Walk { flow, peer, shared: &mut self.shared, port: &mut self.port, direction }.shut(reset);
@@ -171,20 +189,29 @@ impl Connection {
                     if flags & event::HEAD_COMPLETE == 0 {
                         continue;
                     }
-                    let ended = if flags & event::HEAD_ENDED != 0 { format!(" ended {body}") } else { String::new() };
+                    let ended = if flags & event::HEAD_ENDED != 0 {
+                        format!(" ended {body}")
+                    } else {
+                        String::new()
+                    };
                     if *response {
                         lines.push(format!("< {number} {status}{ended}"));
                     } else {
                         let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
                         let line = String::from_utf8_lossy(line);
-                        lines.push(format!("> {number} {}{ended}", line.trim_end().trim_end_matches(" HTTP/1.1")));
+                        lines.push(format!(
+                            "> {number} {}{ended}",
+                            line.trim_end().trim_end_matches(" HTTP/1.1")
+                        ));
                     }
                 }
                 Sent::End { response, number, body, reason } => {
                     let arrow = if *response { '<' } else { '>' };
                     lines.push(format!("{arrow} {number} end {body} ({reason})"));
                 }
-                Sent::Lost { unanswered, reason } => lines.push(format!("lost {unanswered} ({reason})")),
+                Sent::Lost { unanswered, reason } => {
+                    lines.push(format!("lost {unanswered} ({reason})"))
+                }
             }
         }
         lines
@@ -246,7 +273,10 @@ fn every_split_gives_the_same_calls() {
         ] {
             assert!(joined.contains(&expected), "size {size}: no {expected} in\n{joined}");
         }
-        assert!(!joined.contains("500") && !joined.contains("lost") && !joined.contains("inside"), "size {size}:\n{joined}");
+        assert!(
+            !joined.contains("500") && !joined.contains("lost") && !joined.contains("inside"),
+            "size {size}:\n{joined}"
+        );
     }
 }
 
@@ -265,7 +295,8 @@ fn huge_bodies_are_skipped_in_hops() {
     let mut connection = Connection::new();
     connection.send(EGRESS, GET);
     let length: u64 = 5 << 30;
-    connection.send(INGRESS, format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+    connection
+        .send(INGRESS, format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes());
     let mut left = length;
     while left > 0 {
         // Only the sequence numbers matter: nothing of a body is read.
@@ -278,7 +309,13 @@ fn huge_bodies_are_skipped_in_hops() {
         let (left_flow, right_flow) = connection.flows.split_at_mut(1);
         // SAFETY: the peer outlives the walk.
         let peer = unsafe { Peer::new(&raw const right_flow[0]) };
-        let mut walk = Walk { flow: &mut left_flow[0], peer, shared: &mut connection.shared, port: &mut connection.port, direction: INGRESS };
+        let mut walk = Walk {
+            flow: &mut left_flow[0],
+            peer,
+            shared: &mut connection.shared,
+            port: &mut connection.port,
+            direction: INGRESS,
+        };
         assert!(walk.enter());
         while walk.step() {}
         walk.leave();
@@ -346,8 +383,14 @@ fn heads_and_tunnels() {
     assert_eq!(
         connection.lines(),
         [
-            "> 0 HEAD / ended 0", "> 1 GET / ended 0", "< 0 200 ended 0", "< 1 304 ended 0",
-            "> 2 CONNECT a:1 ended 0", "< 2 403 ended 0", "> 3 CONNECT a:1 ended 0", "< 3 200 ended 0",
+            "> 0 HEAD / ended 0",
+            "> 1 GET / ended 0",
+            "< 0 200 ended 0",
+            "< 1 304 ended 0",
+            "> 2 CONNECT a:1 ended 0",
+            "< 2 403 ended 0",
+            "> 3 CONNECT a:1 ended 0",
+            "< 3 200 ended 0",
         ]
     );
     assert_eq!(connection.shared.verdict, VERDICT_OPAQUE);
@@ -367,7 +410,12 @@ fn bodies_that_end_by_close() {
 
 #[test]
 fn what_is_no_http_is_left_alone() {
-    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-OpenSSH\r\n", b"GET / HTTP/3.1\r\n\r\n", b"*1\r\n$4\r\nPING\r\n"] {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 GET / HTTP/1.1\r\n\r\n"[..],
+        b"SSH-2.0-OpenSSH\r\n",
+        b"GET / HTTP/3.1\r\n\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+    ] {
         let mut connection = Connection::new();
         for _ in 0..20 {
             connection.send(EGRESS, bytes);
@@ -391,7 +439,8 @@ fn an_unexpected_answer_is_no_call() {
 fn contradicting_lengths_are_not_guessed() {
     let mut connection = Connection::new();
     connection.send(EGRESS, GET);
-    connection.send(INGRESS, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
+    connection
+        .send(INGRESS, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
     assert_eq!(connection.lines()[1..], ["lost 1 (4)"]);
 }
 

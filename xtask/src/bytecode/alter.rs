@@ -66,7 +66,11 @@ pub fn copies(bytes: &[u8], image: &Image, program: usize, proof: &Proof) -> Vec
         if function.slots[0].is_wide() { &[(0, store), (1, nothing)] } else { &[(0, store)] };
     // A call keeps its relocation, so it cannot become another instruction.
     if !function.targets.contains_key(&0) {
-        alter(function, start, format!("{}: instruction 0 to a store to the context", function.name));
+        alter(
+            function,
+            start,
+            format!("{}: instruction 0 to a store to the context", function.name),
+        );
     }
     let exit = Instruction { opcode: EXIT, dst: 0, src: 0, offset: 0, imm: 0 };
     for &(index, slot) in proof.tail_calls.iter().filter(|&&(index, _)| index == program) {

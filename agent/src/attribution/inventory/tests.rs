@@ -1,3 +1,5 @@
+//! Tests of inventory.
+
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 

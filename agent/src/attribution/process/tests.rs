@@ -1,3 +1,5 @@
+//! Tests of process.
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,3 +1,5 @@
+//! Tests of program.
+
 use super::*;
 
 fn named(executable: &str, line: &[&str]) -> String {

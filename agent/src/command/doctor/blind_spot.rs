@@ -84,7 +84,9 @@ pub(super) fn redirection(found: io::Result<Vec<String>>) -> Check {
     let check = |detail: String| Check::new(Group::BlindSpots, "socket redirection", detail);
     let lost = "calls that a socket map hands over inside the kernel pass no packet hook";
     match found {
-        Ok(found) if found.is_empty() => check("no program redirects between sockets".into()),
+        Ok(found) if found.is_empty() => {
+            check("no program redirects between sockets (sockmap)".into())
+        }
         Ok(found) => {
             let more = found.len().saturating_sub(EXAMPLES);
             let mut text = found.into_iter().take(EXAMPLES).collect::<Vec<_>>().join(", ");

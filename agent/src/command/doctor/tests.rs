@@ -1,3 +1,5 @@
+//! Tests of doctor.
+
 use std::io;
 
 use super::attribution::Place;

@@ -1,3 +1,5 @@
+//! Tests of access log.
+
 use opentelemetry::trace::{SpanId, TraceId};
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Tests of server.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 

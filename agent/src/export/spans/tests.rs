@@ -1,3 +1,5 @@
+//! Tests of spans.
+
 use std::collections::HashSet;
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,3 +1,5 @@
+//! Tests of cgroup.
+
 use std::os::fd::AsRawFd;
 use std::process::Command;
 

@@ -1,3 +1,5 @@
+//! Tests of features.
+
 use super::probe::lockdown_from;
 use super::*;
 

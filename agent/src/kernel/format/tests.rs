@@ -1,3 +1,5 @@
+//! Tests of format.
+
 use super::*;
 
 /// The fields that every event begins with.

@@ -1,0 +1,325 @@
+//! Follows the messages of a connection: claims a direction, walks its packet, sends
+//! what the walk found.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_spin_lock, bpf_spin_unlock,
+};
+use aya_ebpf::programs::SkBuffContext;
+use aya_log_ebpf::{debug, warn};
+use meshtap_ebpf::event::{self, Head, Header, INGRESS, Kind, Loss, Shut};
+use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque};
+use meshtap_ebpf::walk::{Peer, Port, Shared, VERDICT_OPAQUE, Walk};
+
+use super::emit::{self, Wake};
+use super::globals;
+use super::packet::socket;
+use super::segment::{FIN, RESET, Segment};
+use super::state::{self, Connection, EGRESS_PARTS, Http, INGRESS_PARTS};
+
+/// Steps that one program takes before it tail-calls its next part. Verified within
+/// the kernel's bound of a million instructions on 5.10 … 7.x.
+pub const STEPS: u32 = 128;
+/// How often a program waits for the other CPU's packet of the same direction.
+const CLAIMS: u32 = 128;
+
+/// Takes the flow, so that no other CPU works on it; false: it took too long.
+#[inline(always)]
+pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
+    let mut attempts = 0;
+    while attempts < CLAIMS {
+        // SAFETY: the map's value; the lock is its own.
+        let taken = unsafe {
+            bpf_spin_lock(&raw mut (*http).lock);
+            let busy = (*http).flows[DIRECTION].busy;
+            (*http).flows[DIRECTION].busy = 1;
+            bpf_spin_unlock(&raw mut (*http).lock);
+            busy == 0
+        };
+        if taken {
+            return true;
+        }
+        attempts += 1;
+    }
+    false
+}
+
+#[inline(always)]
+pub fn release<const DIRECTION: usize>(http: *mut Http) {
+    // SAFETY: as in `claim`.
+    unsafe {
+        bpf_spin_lock(&raw mut (*http).lock);
+        (*http).flows[DIRECTION].busy = 0;
+        bpf_spin_unlock(&raw mut (*http).lock);
+    }
+}
+
+/// A walk over the flow of this direction.
+///
+/// # Safety
+/// `http` must be a value of the map, its flow claimed.
+#[inline(always)]
+pub unsafe fn walk<'a, const DIRECTION: usize, P: Port>(
+    http: *mut Http,
+    outlet: &'a mut P,
+) -> Walk<'a, P> {
+    // SAFETY: by the contract; the other flow is only read, word by word.
+    unsafe {
+        Walk {
+            flow: &mut (*http).flows[DIRECTION],
+            peer: Peer::new(&raw const (*http).flows[1 - DIRECTION]),
+            shared: &mut (*http).shared,
+            port: outlet,
+            direction: DIRECTION as u8,
+        }
+    }
+}
+
+#[inline(always)]
+pub fn follow<const DIRECTION: usize>(
+    ctx: &SkBuffContext,
+    sk: *mut bpf_sock,
+    connection: &mut Connection,
+    http: *mut Http,
+    segment: &Segment,
+) {
+    let skb = ctx.skb.skb;
+    if !claim::<DIRECTION>(http) {
+        warn!(ctx, "two packets of one direction at once: the later is not looked at");
+        // Its bytes are unseen: the kernel's own count shows the hole to the next packet.
+        state::count(Loss::Unreadable);
+        return;
+    }
+    // SAFETY: helpers on the context of the program.
+    let (now_ns, cookie) = unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(skb.cast())) };
+    let mut outlet = Outlet { skb, sk, cookie };
+    // SAFETY: the flow is claimed.
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    arrive::<DIRECTION>(walk.flow, walk.shared, sk, connection, segment, now_ns);
+    if segment.length > 0 && walk.enter() {
+        // The walk is a program of its own: here the verifier would follow it once for
+        // every way that leads to this line.
+        go_on::<DIRECTION>(ctx);
+        state::count(Loss::TailCall);
+        walk.exhaust();
+    }
+    finish::<DIRECTION>(ctx, walk, connection, http, segment.flags);
+}
+
+/// Tail-calls the next part; returns if the kernel's bound on tail calls is reached.
+#[inline(always)]
+fn go_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    // SAFETY: the context of the program.
+    unsafe {
+        if DIRECTION == INGRESS as usize {
+            INGRESS_PARTS.tail_call(ctx, 0);
+        } else {
+            EGRESS_PARTS.tail_call(ctx, 0);
+        }
+    }
+}
+
+/// Begins anew with the packet that leaves, after [`held`] told of an earlier one.
+#[inline(always)]
+pub fn again(ctx: &SkBuffContext) {
+    // SAFETY: the context of the program.
+    unsafe { EGRESS_PARTS.tail_call(ctx, 2) };
+}
+
+/// Walks a packet, or the next part of a long one.
+#[inline(always)]
+pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let skb = ctx.skb.skb;
+    let sk = socket(skb);
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: a full socket.
+    let (connection, http) =
+        unsafe { (state::connection(sk.cast(), false), state::http(sk.cast(), false)) };
+    let Some(connection) = connection else { return };
+    if http.is_null() {
+        return;
+    }
+    // SAFETY: helpers on the context of the program.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    let mut outlet = Outlet { skb, sk, cookie };
+    // SAFETY: the flow was claimed by the first part.
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    let mut done = false;
+    let mut steps = 0;
+    while steps < STEPS {
+        if step(&mut walk) == 0 {
+            done = true;
+            break;
+        }
+        steps += 1;
+    }
+    if !done {
+        go_on::<DIRECTION>(ctx);
+        walk.exhaust();
+    } else {
+        walk.leave();
+    }
+    let flags = walk.flow.flags;
+    finish::<DIRECTION>(ctx, walk, connection, http, flags);
+}
+
+/// One step. A subprogram: what it knew in passing is forgotten when it returns, so
+/// that the verifier finds each step alike and does not multiply their paths.
+#[inline(never)]
+pub fn step<P: Port>(walk: &mut Walk<'_, P>) -> u32 {
+    u32::from(walk.step())
+}
+
+/// Tells the flow of the segment.
+#[inline(always)]
+fn arrive<const DIRECTION: usize>(
+    flow: &mut Flow,
+    shared: &mut Shared,
+    sk: *mut bpf_sock,
+    connection: &Connection,
+    segment: &Segment,
+    now_ns: u64,
+) {
+    flow.now_ns = now_ns;
+    flow.segment_start = segment.sequence;
+    flow.segment_end = segment.sequence.wrapping_add(segment.length);
+    flow.segment_ack = segment.acknowledgement;
+    flow.payload = segment.payload;
+    flow.flags = segment.flags;
+    let settled = flow.placed != 0 && flow.edge.ahead == 0 && segment.sequence == flow.edge.end;
+    if settled {
+        return;
+    }
+    // SAFETY: a full socket.
+    let Some(tcp) = (unsafe { emit::tcp(sk) }) else { return };
+    let known = if DIRECTION == INGRESS as usize { tcp.rcv_nxt } else { tcp.snd_nxt };
+    if flow.placed == 0 {
+        flow.place(known);
+        if connection.marks & state::LATE != 0 {
+            // The first turn of an old connection may begin anywhere.
+            shared.turn = DIRECTION as u8 + 1;
+        }
+    } else if DIRECTION == INGRESS as usize {
+        flow.catch_up(known);
+    }
+}
+
+/// After the walk: the end of the connection, the verdict, the claim.
+#[inline(always)]
+fn finish<const DIRECTION: usize>(
+    ctx: &SkBuffContext,
+    mut walk: Walk<'_, Outlet>,
+    connection: &mut Connection,
+    http: *mut Http,
+    flags: u8,
+) {
+    if flags & (FIN | RESET) != 0 {
+        walk.shut(flags & RESET != 0);
+        send_shut::<DIRECTION>(&mut walk, flags);
+    }
+    let opaque = walk.shared.verdict == VERDICT_OPAQUE;
+    let sk = walk.port.sk;
+    release::<DIRECTION>(http);
+    if opaque {
+        debug!(ctx, "no more HTTP on port {}: left alone", unsafe { (*sk).src_port });
+        connection.marks |= state::OPAQUE;
+        // SAFETY: a full socket.
+        unsafe { state::forget_http(sk.cast()) };
+    }
+}
+
+#[inline(always)]
+fn send_shut<const DIRECTION: usize>(walk: &mut Walk<'_, Outlet>, flags: u8) {
+    if walk.shared.verdict != meshtap_ebpf::walk::VERDICT_HTTP1 {
+        return;
+    }
+    let reset = flags & RESET != 0;
+    let header = Header {
+        time_ns: walk.flow.now_ns,
+        cookie: walk.port.cookie,
+        kind: Kind::Shut as u8,
+        direction: DIRECTION as u8,
+        flags: if reset { event::SHUT_RESET } else { event::SHUT_FIN },
+        lost: walk.shared.lost,
+        length: 0,
+    };
+    let sent = emit::send::<Shut>(Wake::Timer, |place| {
+        // SAFETY: the place of a record.
+        unsafe { place.write(Shut { header }) };
+    });
+    note(walk.shared, sent);
+}
+
+#[inline(always)]
+fn note(shared: &mut Shared, sent: bool) {
+    shared.lost = if sent { 0 } else { shared.lost.saturating_add(1) };
+}
+
+/// The walk's surroundings in the kernel.
+pub struct Outlet {
+    /// The packet.
+    pub skb: *mut __sk_buff,
+    /// Its full socket.
+    pub sk: *mut bpf_sock,
+    /// The socket's cookie.
+    pub cookie: u64,
+}
+
+impl Port for Outlet {
+    #[inline(always)]
+    fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool {
+        let length = opaque(length as usize);
+        if length == 0 || length > WINDOW {
+            return false;
+        }
+        // SAFETY: the window has room for `length` bytes, as just checked.
+        unsafe {
+            let window = flow.buffer.as_mut_ptr().add(WINDOW_START);
+            bpf_skb_load_bytes(self.skb.cast(), offset, window.cast(), length as u32) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn send_head(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32) {
+        let length = opaque(length as usize);
+        if length < WINDOW_START || length > WINDOW_START + WINDOW {
+            return;
+        }
+        // SAFETY: the buffer has `length` bytes, as just checked.
+        let sent = unsafe {
+            let record: *const c_void = flow.buffer.as_ptr().cast();
+            emit::send_bytes(record, length as u64, Wake::Timer)
+        };
+        note(shared, sent);
+    }
+
+    #[inline(always)]
+    fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T)) {
+        note(shared, emit::send(Wake::Timer, fill));
+    }
+
+    #[inline(always)]
+    fn measure(&mut self, record: &mut Head) {
+        // SAFETY: a full socket.
+        if let Some(tcp) = unsafe { emit::tcp(self.sk) } {
+            record.bytes_acked = tcp.bytes_acked;
+            record.bytes_received = tcp.bytes_received;
+            record.srtt_us = emit::smoothed(tcp);
+            record.retransmits = tcp.total_retrans;
+        }
+    }
+
+    #[inline(always)]
+    fn prefix(&self) -> u32 {
+        globals::head_prefix()
+    }
+
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        self.cookie
+    }
+}
