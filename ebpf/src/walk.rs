@@ -1,10 +1,10 @@
 //! The walk through a packet's payload: windows, lines, messages.
 //!
-//! One [`step`] looks at eight bytes or takes one decision; the programs repeat it
+//! One [`Walk::step`] looks at eight bytes or takes one decision; the programs repeat it
 //! as often as the verifier allows and go on in a tail call. What a walk finds it
 //! tells its [`Port`]: the ring buffer in the kernel, a list in tests. **A flow is
 //! either in step with its stream or says so**: what does not parse ends in
-//! [`lose`], never in a guess.
+//! [`event::Desynchronised`], never in a guess.
 
 mod message;
 mod port;

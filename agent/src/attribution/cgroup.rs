@@ -1,7 +1,7 @@
 //! cgroups by id and by path, with the container and the unit that their paths name.
 //!
 //! An id is learnt from its processes; one that no process told is looked for once, in
-//! a walk over the hierarchy that happens at most every [`WALK_EVERY_NS`].
+//! a walk over the hierarchy that happens at most every `WALK_EVERY_NS`.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -231,7 +231,7 @@ fn ticks_per_second() -> u64 {
     let tick = clock_getres(ClockId::MonotonicCoarse);
     let tick_ns = u64::try_from(tick.tv_nsec).unwrap_or_default();
     // Rounded: 1/300 s is no whole number of nanoseconds.
-    (tick_ns != 0).then(|| (1_000_000_000 + tick_ns / 2) / tick_ns).unwrap_or(250)
+    (1_000_000_000 + tick_ns / 2).checked_div(tick_ns).unwrap_or(250)
 }
 
 fn logger(programs: &mut Ebpf) -> Result<EbpfLogger<&'static dyn log::Log>, LoadError> {

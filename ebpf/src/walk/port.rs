@@ -6,7 +6,7 @@ use crate::walk::Shared;
 
 /// What the walk needs from its surroundings.
 pub trait Port {
-    /// Copies `length` bytes of the packet from `offset` on behind [`WINDOW_START`] of the flow's buffer.
+    /// Copies `length` bytes of the packet from `offset` on behind [`crate::flow::WINDOW_START`] of the flow's buffer.
     fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool;
     /// Sends the first `length` bytes of the flow's buffer, a [`Head`] and its bytes.
     fn send_head(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32);

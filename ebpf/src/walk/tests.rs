@@ -210,7 +210,7 @@ impl Connection {
                     lines.push(format!("{arrow} {number} end {body} ({reason})"));
                 }
                 Sent::Lost { unanswered, reason } => {
-                    lines.push(format!("lost {unanswered} ({reason})"))
+                    lines.push(format!("lost {unanswered} ({reason})"));
                 }
             }
         }
@@ -422,7 +422,7 @@ fn what_is_no_http_is_left_alone() {
             connection.send(INGRESS, bytes);
         }
         assert_eq!(connection.shared.verdict, VERDICT_OPAQUE, "{bytes:?}");
-        assert_eq!(connection.lines(), vec![String::new(); 0], "{bytes:?}");
+        assert_eq!(connection.lines(), Vec::<String>::new(), "{bytes:?}");
     }
 }
 

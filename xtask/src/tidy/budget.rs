@@ -42,6 +42,13 @@ fn functions(source: &Source) -> Vec<(usize, usize)> {
         let rest = &lines[position..];
         let opens = rest.iter().position(|(_, line)| line.trim_end().ends_with('{'));
         let closes = rest.iter().position(|(_, line)| *line == closing);
+        // A trait's function without a body ends before any brace.
+        let ends = rest.iter().position(|(_, line)| line.trim_end().ends_with(';'));
+        if let (Some(opens), Some(ends)) = (opens, ends)
+            && ends < opens
+        {
+            continue;
+        }
         if let (Some(opens), Some(closes)) = (opens, closes)
             && opens < closes
         {
