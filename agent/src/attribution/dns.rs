@@ -1,7 +1,7 @@
 //! Names of remote addresses, from DNS answers that sockets of this host received.
 //!
 //! An address maps to the name that was *asked*, through any chain of CNAMEs. Nothing
-//! is ever looked up. **Bounded**: addresses by an LRU, names per address by [`NAMES`].
+//! is ever looked up. **Bounded**: addresses by an LRU, names per address by `NAMES`.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! Finished spans and log records become requests: the OpenTelemetry exporters encode,
-//! and their HTTP client is a [`Tray`] that keeps the bytes for [`super::delivery`].
+//! and their HTTP client is a `Tray` that keeps the bytes for [`super::delivery`].
 //!
 //! The exporters' own transports neither tell what may be retried nor how much of a
 //! request was rejected, and send one request per resource; on a tray, requests of many
