@@ -51,7 +51,11 @@ fn embed(root: &Path) -> Result<String, String> {
     }
     let digest = sources::of_bytes(&object);
     if sources::entry(&text, "object") != Some(&digest) {
-        return Err(format!("{} is not the file that {} describes", sources::OBJECT, sources::DIGEST));
+        return Err(format!(
+            "{} is not the file that {} describes",
+            sources::OBJECT,
+            sources::DIGEST
+        ));
     }
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo did not say where to write")?;
     std::fs::write(PathBuf::from(folder).join("meshtap.bpf.o"), &object)

@@ -313,6 +313,8 @@ impl<P: Port> Walk<'_, P> {
                 return self.fail(event::LOST_SYNTAX);
             }
             self.note_begun();
+        } else if self.begins_badly() {
+            return self.fail(event::LOST_SYNTAX);
         }
         self.flow.next = self.flow.next.wrapping_add(fill);
         if !matches!(self.flow.mode, mode::START | mode::HEADERS) {
@@ -322,6 +324,19 @@ impl<P: Port> Walk<'_, P> {
         self.flow.piece = fill;
         self.flow.piece_flags = 0;
         if self.is_response() { action::WINDOW | MORE } else { action::WINDOW | PIECE | MORE }
+    }
+
+    /// Whether the window ends in a start line, not judged so far, that none can become:
+    /// what is no HTTP is not to leave the kernel in pieces of a head.
+    #[inline(always)]
+    fn begins_badly(&self) -> bool {
+        let flow = &*self.flow;
+        if flow.mode != mode::START || flow.line == 0 || flow.marked(flow::MARK_LONG) {
+            return false;
+        }
+        let first = flow.byte((WINDOW_START as u32 + flow.fill).wrapping_sub(flow.line) as usize);
+        // Empty lines may stand before a start line.
+        first != b'\r' && !http1::is_token(first)
     }
 
     #[inline(always)]
@@ -607,6 +622,20 @@ impl<P: Port> Walk<'_, P> {
         self.leave();
     }
 
+    /// Counts of a body that breaks off what has passed, not what was announced.
+    #[inline(always)]
+    fn settle_body(&mut self) {
+        let ahead = distance(self.flow.next, self.flow.edge.end);
+        let ahead = if ahead > 0 { ahead as u64 } else { 0 };
+        let missing = self.flow.skip.saturating_add(ahead);
+        if self.flow.mode == mode::BODY {
+            self.flow.body = self.flow.length.saturating_sub(missing);
+        } else if self.flow.mode == mode::CHUNK {
+            // The line end behind a chunk is skipped with it and is no data.
+            self.flow.body = self.flow.body.saturating_sub(missing.saturating_sub(2));
+        }
+    }
+
     /// FIN or RST passed: ends what is open.
     #[inline(always)]
     pub fn shut(&mut self, reset: bool) {
@@ -624,6 +653,7 @@ impl<P: Port> Walk<'_, P> {
         } else {
             event::END_TRUNCATED
         };
+        self.settle_body();
         self.send_end(reason);
         self.flow.number += 1;
         self.start_message();

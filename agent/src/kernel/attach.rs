@@ -4,8 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::Ebpf;
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program,
-    ProgramError, TracePoint,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, TracePoint,
 };
 
 use super::bpf;
@@ -19,7 +18,9 @@ pub enum AttachError {
     #[error("the object holds no {0}; remedy: rebuild it with `cargo xtask ebpf`")]
     Absent(&'static str),
     /// The verifier or the hook refused it.
-    #[error("{program} could not be {step}: {reason}; remedy: run as root (CAP_BPF and CAP_NET_ADMIN), and see `meshtap doctor`")]
+    #[error(
+        "{program} could not be {step}: {reason}; remedy: run as root (CAP_BPF and CAP_NET_ADMIN), and see `meshtap doctor`"
+    )]
     Refused {
         /// The program.
         program: &'static str,
