@@ -183,8 +183,7 @@ fn begin_header(flow: &mut Flow, start: usize) -> u8 {
 /// No loop over the digits: every path through one would be verified for every step.
 #[inline(always)]
 fn read_length(flow: &mut Flow, start: usize) {
-    let blanks =
-        bytes_before(!(find(flow.word(start), b' ') | find(flow.word(start), b'\t')) & HIGHS);
+    let blanks = blanks_at(flow, start);
     let start = start.wrapping_add(blanks as usize);
     let (high, low) = (flow.word(start), flow.word(start.wrapping_add(8)));
     let (upper, lower) = (digits(high), digits(low));
@@ -193,19 +192,22 @@ fn read_length(flow: &mut Flow, start: usize) {
     } else {
         (number(high, 8).wrapping_mul(power(lower)).wrapping_add(number(low, lower)), 8 + lower)
     };
-    let after = flow.byte(start.wrapping_add(count as usize));
-    let mut ended = after == b'\r' || after == b'\n';
-    if after == b' ' || after == b'\t' {
-        // One blank may follow; more is too rare to be worth reading.
-        let next = flow.byte(start.wrapping_add(count as usize + 1));
-        ended = next == b'\r' || next == b'\n';
-    }
+    let behind = start.wrapping_add(count as usize);
+    let after = flow.byte(behind.wrapping_add(blanks_at(flow, behind) as usize));
+    let ended = after == b'\r' || after == b'\n';
     let again = flow.marked(MARK_LENGTH) && flow.length != value;
     if !ended || count == 0 || count > 15 || blanks > 7 || again {
         flow.marks |= MARK_INVALID;
     }
     flow.length = value;
     flow.marks |= MARK_LENGTH;
+}
+
+/// How many blanks stand at `start`; more than eight are not counted.
+#[inline(always)]
+fn blanks_at(flow: &Flow, start: usize) -> u32 {
+    let word = flow.word(start);
+    bytes_before(!(find(word, b' ') | find(word, b'\t')) & HIGHS)
 }
 
 /// How many of a word's first bytes are decimal digits.

@@ -285,6 +285,8 @@ impl<P: Port> Walk<'_, P> {
                 return self.fail(event::LOST_SYNTAX);
             }
             self.note_begun();
+        } else if self.begins_badly() {
+            return self.fail(event::LOST_SYNTAX);
         }
         self.flow.next = self.flow.next.wrapping_add(fill);
         if !matches!(self.flow.mode, mode::START | mode::HEADERS) {
@@ -377,6 +379,7 @@ impl<P: Port> Walk<'_, P> {
         } else {
             event::END_TRUNCATED
         };
+        self.settle_body();
         self.send_end(reason);
         self.flow.number += 1;
         self.start_message();

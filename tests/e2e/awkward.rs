@@ -206,7 +206,8 @@ fn framing() {
     });
     all.play(
         "an answer before the request's end",
-        vec![Expected::call("POST", "/early", 413).bytes(1000, 2), ok("/after")],
+        // The call ends with its answer: how much of the request had come then is not told.
+        vec![Expected::call("POST", "/early", 413), ok("/after")],
         |wire| {
             wire.request("POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\nbegin")?;
             wire.answer("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")?;
@@ -508,7 +509,8 @@ fn ends() {
     all.verify(observer);
 }
 
-/// The answer leaves after the client has gone: the ends rightly disagree, in one line.
+/// The answer leaves after the client has closed: it reached the client's host, and a whole
+/// close cannot be told from half of one, so this is a call with an answer, in one line.
 #[test]
 fn an_answer_after_the_client_has_gone() {
     require!("ss");
@@ -524,7 +526,8 @@ fn an_answer_after_the_client_has_gone() {
     let seen = calls.to_port(wire.port());
     let [call] = seen.as_slice() else { panic!("one call was made: {seen:?}") };
     assert_eq!((call.path.as_str(), call.status), ("/late", Some(200)), "{call:?}");
-    assert_eq!(call.client_error.as_deref(), Some("abandoned"), "{call:?}");
+    assert!(call.both_ends(), "{call:?}");
+    assert_eq!((&call.client_error, &call.server_error), (&None, &None), "{call:?}");
 }
 
 /// Heads of every legal shape.
@@ -647,7 +650,7 @@ fn long_heads() {
     let mut all = Conversations::default();
     let headers: String =
         (0..400).map(|number| format!("X-Long-{number:03}: {}\r\n", "v".repeat(86))).collect();
-    assert!(headers.len() > 40_000);
+    assert!(headers.len() >= 40_000);
     let request = format!("POST /long HTTP/1.1\r\n{headers}Content-Length: 4\r\n\r\nbody");
     let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 2\r\n\r\nok");
     for (name, size) in [("in few segments", 40_000), ("in many segments", 700)] {

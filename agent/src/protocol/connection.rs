@@ -26,6 +26,9 @@
 //! lost, until a request and its answer were both seen: what looked like a request may
 //! have stood in the middle of a body.
 //!
+//! A head that was never whole and never answered is neither a call nor a lost one:
+//! what is not HTTP may begin like a request.
+//!
 //! Numbers are compared in serial arithmetic: a connection may outlive 2^32 requests.
 
 mod order;
@@ -164,6 +167,13 @@ impl Connection {
 
     fn request(&mut self, record: &Head, bytes: &[u8], pass: &mut Pass<'_>) {
         if let Some(index) = self.position(record.number) {
+            if record.header.flags & event::HEAD_FIRST != 0 && !self.open[index].is_call() {
+                // What came before under this number was refused as no request.
+                let side = asking_side(record.header.direction);
+                self.side = Some(side);
+                self.open[index].release(pass.shared);
+                self.open[index] = OpenRequest::new(record, pass.socket, side);
+            }
             self.open[index].piece(record, bytes, pass.shared);
             return;
         }
@@ -305,7 +315,12 @@ impl Connection {
         }
         let unseen = match self.numbers {
             Some(Numbers { next: Some(next), answered, .. }) => {
-                record.unanswered.saturating_sub(next.wrapping_sub(answered))
+                let seen = next.wrapping_sub(answered);
+                if record.unanswered >= seen {
+                    // The kernel knows a head that is not whole for a request, too.
+                    self.open.iter_mut().for_each(|request| request.doubtful = true);
+                }
+                record.unanswered.saturating_sub(seen)
             }
             _ => record.unanswered,
         };

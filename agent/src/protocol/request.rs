@@ -19,6 +19,8 @@ pub(crate) struct OpenRequest {
     /// The answer broke off by a reset at this time; unless the reset itself is told
     /// next, this is the cause.
     pub(crate) broken: Option<(u64, Cause)>,
+    /// The head's end was seen: without it this may be no request at all.
+    complete: bool,
     /// [`Head::retransmits`] when the request began.
     retransmits: u32,
     /// Pieces of the head while it is not whole. Empty once it was read.
@@ -62,6 +64,7 @@ impl OpenRequest {
             framing: event::FRAMING_UNKNOWN,
             doubtful: false,
             broken: None,
+            complete: false,
             retransmits: record.retransmits,
             pieces: Vec::new(),
             read: false,
@@ -83,6 +86,7 @@ impl OpenRequest {
             self.exchange.request_end_ns = Some(record.header.time_ns);
         }
         let whole = flags & event::HEAD_COMPLETE != 0;
+        self.complete |= whole;
         let bytes = if joins { bytes } else { &[] };
         if whole && self.pieces.is_empty() {
             let room = bytes.len().min(shared.settings.head_bytes);
@@ -99,6 +103,12 @@ impl OpenRequest {
         if whole {
             self.read_pieces(shared);
         }
+    }
+
+    /// Whether this is known, or must be feared, to be a call: bytes that began as a
+    /// head and never became one are none.
+    pub(crate) fn is_call(&self) -> bool {
+        self.complete || self.doubtful || self.exchange.status.is_some()
     }
 
     /// The call has ended; its exchange is whole now.

@@ -200,4 +200,31 @@ impl<P: Port> Walk<'_, P> {
             self.flow.mode = mode::WAIT;
         }
     }
+
+    /// Whether the window ends in a start line, not judged so far, that none can become:
+    /// what is no HTTP is not to leave the kernel in pieces of a head.
+    #[inline(always)]
+    pub(super) fn begins_badly(&self) -> bool {
+        let flow = &*self.flow;
+        if flow.mode != mode::START || flow.line == 0 || flow.marked(flow::MARK_LONG) {
+            return false;
+        }
+        let first = flow.byte((WINDOW_START as u32 + flow.fill).wrapping_sub(flow.line) as usize);
+        // Empty lines may stand before a start line.
+        first != b'\r' && !http1::is_token(first)
+    }
+
+    /// Counts of a body that breaks off what has passed, not what was announced.
+    #[inline(always)]
+    pub(super) fn settle_body(&mut self) {
+        let ahead = distance(self.flow.next, self.flow.edge.end);
+        let ahead = if ahead > 0 { ahead as u64 } else { 0 };
+        let missing = self.flow.skip.saturating_add(ahead);
+        if self.flow.mode == mode::BODY {
+            self.flow.body = self.flow.length.saturating_sub(missing);
+        } else if self.flow.mode == mode::CHUNK {
+            // The line end behind a chunk is skipped with it and is no data.
+            self.flow.body = self.flow.body.saturating_sub(missing.saturating_sub(2));
+        }
+    }
 }

@@ -497,3 +497,37 @@ proptest! {
         prop_assert!(answered + lost >= 19 && answered + lost <= 20, "{answered} + {lost}");
     }
 }
+
+#[test]
+fn blanks_behind_a_length_are_no_part_of_it() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, b"POST /a HTTP/1.1\r\nContent-Length:   00003 \t  \r\n\r\nabc");
+    assert_eq!(connection.lines(), ["> 0 POST /a ended 3"]);
+}
+
+#[test]
+fn what_begins_with_no_token_leaves_no_piece() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, &[0; 40]);
+    connection.send(INGRESS, &[0; 8]);
+    assert_eq!(connection.port.sent, []);
+    connection.send(EGRESS, b"\r\n\r");
+    connection.send(EGRESS, b"\nGET /a HTTP/1.1\r\n\r\n");
+    assert_eq!(connection.lines(), ["> 0 GET /a ended 0"]);
+}
+
+#[test]
+fn a_body_that_breaks_off_counts_what_came() {
+    for (head, ended) in [
+        (&b"POST /a HTTP/1.1\r\nContent-Length: 100\r\n\r\n0123"[..], "> 0 end 10 (1)"),
+        (b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n0123", "> 0 end 10 (1)"),
+    ] {
+        let mut connection = Connection::new();
+        connection.send(EGRESS, head);
+        connection.send(EGRESS, b"456789");
+        connection.shut(EGRESS, false);
+        let lines = connection.lines();
+        let reason = format!("({})", event::END_TRUNCATED);
+        assert_eq!(lines[1], ended.replace("(1)", &reason));
+    }
+}

@@ -116,6 +116,10 @@ impl Connection {
                 calls += 1;
                 continue;
             }
+            if !request.is_call() {
+                self.drop_at(0, pass);
+                continue;
+            }
             let (end_ns, cause) = match (request.broken, ending) {
                 (Some((end_ns, _)), Ending::Reset(cause)) => (end_ns, Some(cause)),
                 (Some((end_ns, cause)), _) => (end_ns, Some(cause)),
@@ -143,8 +147,8 @@ impl Connection {
             if let Some((time_ns, cause)) = request.broken {
                 self.finish(0, time_ns, Some(cause), pass);
             } else {
+                calls += u32::from(request.is_call());
                 self.drop_at(0, pass);
-                calls += 1;
             }
         }
         calls

@@ -367,3 +367,21 @@ fn classes_of_clients() {
     }
     assert_eq!(with_headers("user-agent: curl/8\r\n").agent, AgentClass::Tool);
 }
+
+#[test]
+fn a_head_never_whole_and_never_answered_is_no_call() {
+    let (mut stage, mut socket) = (Stage::new(), Socket::new(Side::Server));
+    stage
+        .feed(socket.piece(0, 0, b"GET greeting", HEAD_FIRST))
+        .feed(socket.piece(0, 0, b"POST /a HT", HEAD_FIRST))
+        .feed(socket.piece(0, 10, b"TP/1.1\r\n\r\n", HEAD_COMPLETE | HEAD_ENDED))
+        .feed(socket.answer(0, 200, 0))
+        .feed(socket.piece(1, 0, b"\0\0\0\0", HEAD_FIRST))
+        .feed(socket.closed(meshtap_ebpf::event::CLOSE_FIN));
+    let exchange = stage.only();
+    assert_eq!(
+        (exchange.method.as_str(), exchange.path.as_str(), exchange.cut),
+        ("POST", "/a", false)
+    );
+    assert_eq!(stage.used(), (0, 0, 0));
+}
