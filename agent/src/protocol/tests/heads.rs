@@ -377,7 +377,7 @@ fn a_head_never_whole_and_never_answered_is_no_call() {
         .feed(socket.piece(0, 10, b"TP/1.1\r\n\r\n", HEAD_COMPLETE | HEAD_ENDED))
         .feed(socket.answer(0, 200, 0))
         .feed(socket.piece(1, 0, b"\0\0\0\0", HEAD_FIRST))
-        .feed(socket.closed(meshtap_ebpf::event::CLOSE_FIN));
+        .feed(socket.closed(event::CLOSE_FIN));
     let exchange = stage.only();
     assert_eq!(
         (exchange.method.as_str(), exchange.path.as_str(), exchange.cut),
