@@ -272,14 +272,16 @@ pub struct Outlet {
 impl Port for Outlet {
     #[inline(always)]
     fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool {
-        let length = opaque(length as usize);
-        if length == 0 || length > WINDOW {
+        // VERIFIER(6.1): the least length must be seen to be one, so one is added last.
+        let rest = opaque((length as usize).wrapping_sub(1));
+        if rest >= WINDOW {
             return false;
         }
+        let length = rest as u32 + 1;
         // SAFETY: the window has room for `length` bytes, as just checked.
         unsafe {
             let window = flow.buffer.as_mut_ptr().add(WINDOW_START);
-            bpf_skb_load_bytes(self.skb.cast(), offset, window.cast(), length as u32) == 0
+            bpf_skb_load_bytes(self.skb.cast(), offset, window.cast(), length) == 0
         }
     }
 

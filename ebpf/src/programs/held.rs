@@ -74,10 +74,13 @@ pub fn hold(skb: *mut __sk_buff, segment: &Segment) -> u32 {
         return 0;
     };
     let length = segment.length as usize;
-    let stored = opaque(if length > HELD_BYTES { HELD_BYTES } else { length });
-    if stored == 0 || stored > HELD_BYTES {
+    let stored = if length > HELD_BYTES { HELD_BYTES } else { length };
+    // VERIFIER(6.1): the least length must be seen to be one, so one is added last.
+    let rest = opaque(stored.wrapping_sub(1));
+    if rest >= HELD_BYTES {
         return 0;
     }
+    let stored = rest + 1;
     // SAFETY: a value of the map; it has room for `stored` bytes, as just checked.
     unsafe {
         (*held).time_ns = bpf_ktime_get_ns();

@@ -187,10 +187,13 @@ fn name_answer(skb: *mut __sk_buff, payload: u32) {
     // is submitted: fixed part here, bytes by the helper, the rest is not announced.
     unsafe {
         let length = (*skb).len.wrapping_sub(payload) as usize;
-        let length = opaque(if length > NAME_ANSWER { NAME_ANSWER } else { length });
-        if length == 0 || length > NAME_ANSWER {
+        let length = if length > NAME_ANSWER { NAME_ANSWER } else { length };
+        // VERIFIER(6.1): the least length must be seen to be one, so one is added last.
+        let rest = opaque(length.wrapping_sub(1));
+        if rest >= NAME_ANSWER {
             return;
         }
+        let length = rest + 1;
         let ring: *mut c_void = (&raw const RING).cast_mut().cast();
         let place = bpf_ringbuf_reserve(ring, NAME_RECORD, 0);
         if place.is_null() {
