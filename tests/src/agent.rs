@@ -83,6 +83,8 @@ impl Agent {
         let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         crate::process::write(file.path(), &format!("{listen}{config}"))?;
         let mut command = Command::new(binary()?);
+        // The agent takes every variable of this prefix for a key of its own.
+        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL");
         command.arg("run").arg("--config").arg(file.path());
         let running = Running::start(&mut command)?;
         let mut agent = Self { running, address, _config: file, _turn: None };
@@ -187,6 +189,8 @@ impl Observer {
         let sentinel = Sentinel::start()?;
         let errors = tempfile::NamedTempFile::new()?;
         let mut child = Command::new(binary()?)
+            .env_remove("MESHTAP_BIN")
+            .env_remove("MESHTAP_FULL")
             .args(["observe", "--json"])
             .args(arguments)
             .stdin(Stdio::null())
