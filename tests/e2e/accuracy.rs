@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::gap;
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
@@ -87,6 +88,7 @@ fn exactly(log: &Ledger, sides: [&Ledger; 2], declared: u64) {
 
 #[test]
 fn a_hundred_thousand_that_end_cleanly() {
+    gap!("losses at saturation are not all declared");
     require!("nginx", "h2load", "ss");
     let shop = Shop::open(Place::HERE);
     let paths = ANSWERS.map(|(path, _)| path);
@@ -114,6 +116,7 @@ fn a_hundred_thousand_that_end_cleanly() {
 /// | nothing: never read | an error without a status | an error without a status |
 #[test]
 fn a_hundred_thousand_by_wrk_at_full_speed() {
+    gap!("losses at saturation are not all declared");
     require!("nginx", "wrk", "ss");
     const CONNECTIONS: u32 = 32;
     let shop = Shop::open(Place::HERE);
@@ -207,6 +210,7 @@ fn impaired(observer: Observer, nginx: &Nginx) {
 
 #[test]
 fn packet_loss() {
+    gap!("an answer over a lossy link may be seen as broken off");
     require!("nginx", "h2load", "iptables", "ip", "ss");
     let (client, server) = Netns::pair().expect("a pair");
     for netns in [&client, &server] {
@@ -228,6 +232,7 @@ fn packet_loss() {
 
 #[test]
 fn reordering_and_duplication() {
+    gap!("an answer over a lossy link may be seen as broken off");
     require!("nginx", "h2load", "ip", "python3", "/dev/net/tun", "ss");
     let (client, server) = (Netns::create().expect("made"), Netns::create().expect("made"));
     let impairment = Impairment {
