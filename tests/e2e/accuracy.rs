@@ -88,7 +88,6 @@ fn exactly(log: &Ledger, sides: [&Ledger; 2], declared: u64) {
 
 #[test]
 fn a_hundred_thousand_that_end_cleanly() {
-    gap!("losses at saturation are not all declared");
     require!("nginx", "h2load", "ss");
     let shop = Shop::open(Place::HERE);
     let paths = ANSWERS.map(|(path, _)| path);
