@@ -893,8 +893,8 @@ mod reports {
         world.close(
             1,
             Statistics {
-                bytes_received: 300,
-                bytes_acked: 40,
+                bytes_received: 301,
+                bytes_acked: 42,
                 retransmits: 2,
                 reason: event::CLOSE_FIN,
                 ..Statistics::default()
