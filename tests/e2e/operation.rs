@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use meshtap_tests::agent::{Agent, Observer, Turn, binary};
 use meshtap_tests::call::{CallLine, Calls};
+use meshtap_tests::gap;
 use meshtap_tests::http;
 use meshtap_tests::process::{PATIENCE, Running, free_port, output};
 use meshtap_tests::require;
@@ -146,6 +147,7 @@ fn exchange(wire: &mut Wire, path: &str) {
 /// A connection outlives agents that come, stop, and are killed.
 #[test]
 fn traffic_is_left_alone() {
+    gap!("the first call of a connection older than the agent is not told");
     require!("ss");
     let mut wire = Wire::open().expect("opens");
     exchange(&mut wire, "/before");
