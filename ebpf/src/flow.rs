@@ -55,6 +55,13 @@ pub const MARK_HTTP10: u8 = 64;
 /// The head contradicts itself or holds a header line that cannot be read.
 pub const MARK_INVALID: u8 = 128;
 
+/// [`Flow::fin`]: no FIN was seen.
+pub const FIN_NONE: u8 = 0;
+/// A FIN was seen; bytes before it may still be missing.
+pub const FIN_SEEN: u8 = 1;
+/// Every byte before the FIN has passed.
+pub const FIN_REACHED: u8 = 2;
+
 /// [`Flow::class`]: a request like any other.
 pub const CLASS_PLAIN: u8 = 0;
 /// A HEAD request: its answer has no body.
@@ -138,8 +145,12 @@ pub struct Flow {
     pub flags: u8,
     /// `LOST_*`: why boundaries are about to be given up; 0: they are not.
     pub trouble: u8,
+    /// `FIN_*`: how far the end of the stream has come.
+    pub fin: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 2],
+    /// Where the stream ends, once a FIN was seen.
+    pub fin_at: u32,
 }
 
 impl Flow {

@@ -19,7 +19,11 @@ use rustix::process::Signal;
 fn meshtap(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary().expect("is built"));
     // The agent takes every variable of this prefix for a key of its own.
-    command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL").args(arguments);
+    command
+        .env_remove("MESHTAP_BIN")
+        .env_remove("MESHTAP_FULL")
+        .env_remove("MESHTAP_GAPS")
+        .args(arguments);
     command
 }
 

@@ -84,7 +84,7 @@ impl Agent {
         crate::process::write(file.path(), &format!("{listen}{config}"))?;
         let mut command = Command::new(binary()?);
         // The agent takes every variable of this prefix for a key of its own.
-        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL");
+        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL").env_remove("MESHTAP_GAPS");
         command.arg("run").arg("--config").arg(file.path());
         let running = Running::start(&mut command)?;
         let mut agent = Self { running, address, _config: file, _turn: None };
@@ -191,6 +191,7 @@ impl Observer {
         let mut child = Command::new(binary()?)
             .env_remove("MESHTAP_BIN")
             .env_remove("MESHTAP_FULL")
+            .env_remove("MESHTAP_GAPS")
             .args(["observe", "--json"])
             .args(arguments)
             .stdin(Stdio::null())

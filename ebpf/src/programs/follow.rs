@@ -217,8 +217,9 @@ fn finish<const DIRECTION: usize>(
     http: *mut Http,
     flags: u8,
 ) {
-    if flags & (FIN | RESET) != 0 {
-        walk.shut(flags & RESET != 0);
+    let reset = flags & RESET != 0;
+    if walk.reaches_fin(flags & FIN != 0) || reset {
+        walk.shut(reset);
         send_shut::<DIRECTION>(&mut walk, flags);
     }
     let opaque = walk.shared.verdict == VERDICT_OPAQUE;

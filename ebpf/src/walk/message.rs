@@ -227,4 +227,19 @@ impl<P: Port> Walk<'_, P> {
             self.flow.body = self.flow.body.saturating_sub(missing.saturating_sub(2));
         }
     }
+
+    /// Whether the stream ends with this packet: a FIN ends nothing before every byte in
+    /// front of it has passed, and it does so once.
+    #[inline(always)]
+    pub fn reaches_fin(&mut self, fin: bool) -> bool {
+        if fin && self.flow.fin == flow::FIN_NONE {
+            self.flow.fin = flow::FIN_SEEN;
+            self.flow.fin_at = self.flow.segment_end;
+        }
+        if self.flow.fin != flow::FIN_SEEN || distance(self.flow.edge.end, self.flow.fin_at) < 0 {
+            return false;
+        }
+        self.flow.fin = flow::FIN_REACHED;
+        true
+    }
 }

@@ -175,6 +175,17 @@ impl Connection {
         Walk { flow, peer, shared: &mut self.shared, port: &mut self.port, direction }.shut(reset);
     }
 
+    fn reaches_fin(&mut self, direction: u8, fin: bool) -> bool {
+        let mine = usize::from(direction);
+        let (left, right) = self.flows.split_at_mut(1);
+        let (flow, peer) =
+            if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
+        // SAFETY: the peer outlives the walk.
+        let peer = unsafe { Peer::new(peer) };
+        Walk { flow, peer, shared: &mut self.shared, port: &mut self.port, direction }
+            .reaches_fin(fin)
+    }
+
     /// What was sent, as lines: `> 0 GET /… [body]`, `< 0 200 [body]`, `lost n`.
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -336,6 +347,23 @@ fn loss_inside_a_body_is_no_loss() {
     assert_eq!(connection.lines().len(), 2);
     connection.segment(INGRESS, place, b"HTTP/1.1 5");
     assert_eq!(connection.lines()[2], "< 0 end 30 (0)");
+}
+
+#[test]
+fn a_fin_ahead_of_a_hole_waits() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, GET);
+    let place = connection.sequence[0];
+    let half = OK.len() - 3;
+    connection.segment(INGRESS, place, &OK[..half]);
+    // The FIN comes with no payload, beyond the last three bytes.
+    let end = place.wrapping_add(OK.len() as u32);
+    connection.flows[0].segment_end = end;
+    assert!(!connection.reaches_fin(INGRESS, true));
+    connection.segment(INGRESS, place.wrapping_add(half as u32), &OK[half..]);
+    assert!(connection.reaches_fin(INGRESS, false));
+    assert!(!connection.reaches_fin(INGRESS, true), "a FIN ends a stream once");
+    assert_eq!(connection.lines()[1..], ["< 0 200", "< 0 end 5 (0)"]);
 }
 
 #[test]
