@@ -4,6 +4,7 @@
 use core::mem::size_of;
 
 use crate::event::Head;
+use crate::http1;
 use crate::sequence::{Edge, distance};
 
 /// Bytes of a line that goes on which are kept in front of the next window.
@@ -11,12 +12,16 @@ pub const CARRY: usize = 48;
 /// Where the window's bytes begin in [`Flow::buffer`]; the record's fixed part is
 /// written in front of them, so that record and bytes leave in one piece.
 pub const WINDOW_START: usize = size_of::<Head>();
-/// Bytes looked at in one piece.
-pub const WINDOW: usize = 160;
+/// Bytes looked at in one piece: with the slack, a whole number of blocks.
+pub const WINDOW: usize = 184;
+/// Bytes that are searched for newlines at once.
+pub const BLOCK: usize = 64;
 /// Room behind the window so that a whole word may be read at its last byte.
 const SLACK: usize = 8;
 /// Size of [`Flow::buffer`].
 pub const BUFFER: usize = WINDOW_START + WINDOW + SLACK;
+
+const _: () = assert!((WINDOW + SLACK).is_multiple_of(BLOCK));
 
 /// What the next byte is.
 pub mod mode {
@@ -85,8 +90,10 @@ pub struct Flow {
     pub skip: u64,
     /// `Content-Length`, or the chunk size being read.
     pub length: u64,
-    /// Requests: bit `number % 64` tells a HEAD request that waits for its answer.
-    pub heads: u64,
+    /// The socket's cookie, once [`Flow::placed`].
+    pub cookie: u64,
+    /// Newlines of the block before [`Flow::scanned`] that were not reached yet: bit n for its byte n.
+    pub newlines: u64,
     /// How far the stream has come.
     pub edge: Edge,
     /// First byte that was not parsed yet; never before the edge once a packet is done.
@@ -101,14 +108,14 @@ pub struct Flow {
     pub payload: u32,
     /// Bytes in the window; 0: none is loaded.
     pub fill: u32,
-    /// Bytes of the window that were looked at.
+    /// Bytes of the window that were searched for newlines, in whole blocks.
+    pub scanned: u32,
+    /// Where in the window the current line begins, or goes on.
     pub at: u32,
-    /// Bytes of the current line before [`Flow::at`]'s word.
+    /// Bytes of the current line before [`Flow::at`].
     pub line: u32,
     /// Number of the current message in its epoch.
     pub number: u32,
-    /// Messages begun in the epoch (of requests: their first byte was seen).
-    pub begun: u32,
     /// The epoch that the numbers belong to.
     pub epoch: u32,
     /// Sequence number of the current message's first byte.
@@ -119,8 +126,6 @@ pub struct Flow {
     pub head: u32,
     /// Bytes of the current head sent, or left out.
     pub sent: u32,
-    /// Requests: number of a CONNECT that waits for its answer, plus 1; 0: none.
-    pub connect: u32,
     /// Bytes of the window that the next piece of the head holds.
     pub piece: u32,
     /// `HEAD_*` of that piece.
@@ -135,8 +140,6 @@ pub struct Flow {
     pub class: u8,
     /// `FRAMING_*` of the current message.
     pub framing: u8,
-    /// 1: a program is at work on this flow.
-    pub busy: u8,
     /// 1: the flow's place in the stream is known.
     pub placed: u8,
     /// 1: the next byte in order is the first since the other direction spoke.
@@ -148,10 +151,14 @@ pub struct Flow {
     /// `FIN_*`: how far the end of the stream has come.
     pub fin: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 3],
     /// Where the stream ends, once a FIN was seen.
     pub fin_at: u32,
+    /// Zero: whole cache lines, so that the two directions share none.
+    pub rest: [u8; 8],
 }
+
+const _: () = assert!(size_of::<Flow>().is_multiple_of(64));
 
 impl Flow {
     /// Eight bytes of the buffer from `index`, little-endian; zero beyond its end.
@@ -164,6 +171,25 @@ impl Flow {
         }
         // SAFETY: eight bytes from `index` lie within the buffer, as just checked.
         unsafe { read_word(self.buffer.as_ptr().add(index)) }
+    }
+
+    /// Where newlines stand in the block from `index` on: bit n for byte n.
+    #[inline(always)]
+    #[must_use]
+    pub fn newlines_from(&self, index: usize) -> u64 {
+        let index = opaque(index);
+        if index > BUFFER - BLOCK {
+            return 0;
+        }
+        let mut others = 0;
+        let mut number = 0;
+        while number < BLOCK / 8 {
+            // SAFETY: a block from `index` lies within the buffer, as just checked.
+            let word = unsafe { read_word(self.buffer.as_ptr().add(index + number * 8)) };
+            others |= http1::no_newlines(word) >> (7 - number);
+            number += 1;
+        }
+        !http1::transposed(others)
     }
 
     /// One byte of the buffer; zero beyond its end.

@@ -24,15 +24,40 @@ const fn word(bytes: [u8; 8]) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Position just behind the first newline in the low `limit` bytes of a word; 0: none.
+/// The high bit of every byte that is no newline.
 #[inline(always)]
 #[must_use]
-pub fn newline(word: u64, limit: u32) -> u32 {
-    let mut found = find(word, b'\n');
-    if limit < 8 {
-        found &= (1u64 << (limit * 8)).wrapping_sub(1);
-    }
-    if found == 0 { 0 } else { bytes_before(found) + 1 }
+pub const fn no_newlines(word: u64) -> u64 {
+    let zeroed = word ^ (ONES * b'\n' as u64);
+    ((zeroed & !HIGHS).wrapping_add(!HIGHS) | zeroed) & HIGHS
+}
+
+/// Eight rows of eight bits, one a byte, with rows and columns exchanged: bit 8·r + c
+/// becomes bit 8·c + r.
+#[inline(always)]
+#[must_use]
+pub const fn transposed(bits: u64) -> u64 {
+    // Hacker's Delight, 7-3: pairs, then fours, then halves change places.
+    let pairs = (bits ^ (bits >> 7)) & 0x00aa_00aa_00aa_00aa;
+    let bits = bits ^ pairs ^ (pairs << 7);
+    let fours = (bits ^ (bits >> 14)) & 0x0000_cccc_0000_cccc;
+    let bits = bits ^ fours ^ (fours << 14);
+    let halves = (bits ^ (bits >> 28)) & 0x0000_0000_f0f0_f0f0;
+    bits ^ halves ^ (halves << 28)
+}
+
+/// Number of the lowest bit that is set; `bits` must not be zero.
+#[inline(always)]
+#[must_use]
+pub const fn lowest(bits: u64) -> u32 {
+    const PAIRS: u64 = 0x5555_5555_5555_5555;
+    const FOURS: u64 = 0x3333_3333_3333_3333;
+    const EIGHTS: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    // The machine has no instruction for it: counts the bits below.
+    let below = (bits & bits.wrapping_neg()).wrapping_sub(1);
+    let pairs = below - ((below >> 1) & PAIRS);
+    let fours = (pairs & FOURS) + ((pairs >> 2) & FOURS);
+    ((((fours + (fours >> 4)) & EIGHTS).wrapping_mul(ONES)) >> 56) as u32
 }
 
 /// The high bit of every byte that equals `byte`; above the first one there may be false ones.
@@ -266,36 +291,38 @@ pub fn end_encoding(flow: &mut Flow, end: usize) {
     }
 }
 
+/// Reads a chunk's size: up to eight digits.
 #[inline(always)]
 fn begin_chunk(flow: &mut Flow, start: usize) -> bool {
-    let word = flow.word(start);
-    let mut value: u64 = 0;
-    let mut count = 0u64;
-    let mut open = true;
-    let mut index = 0;
-    while index < 8 {
-        let digit = hexadecimal((word >> (index * 8)) as u8);
-        open = open && digit < 16;
-        if open {
-            value = (value << 4) | u64::from(digit);
-            count += 1;
-        }
-        index += 1;
-    }
+    let (value, count) = hexadecimal(flow.word(start));
     flow.length = value;
     let after = flow.byte(start.wrapping_add(count as usize));
     count > 0 && matches!(after, b'\r' | b'\n' | b';' | b' ' | b'\t')
 }
 
-/// Value of a hexadecimal digit; above 15: none.
+/// The number that a word's leading hexadecimal digits write, and how many they are.
+///
+/// No loop over the digits: every path through one would be verified for every step.
 #[inline(always)]
-const fn hexadecimal(byte: u8) -> u8 {
-    let decimal = byte.wrapping_sub(b'0');
-    if decimal < 10 {
-        return decimal;
+const fn hexadecimal(word: u64) -> (u64, u32) {
+    let digits = word ^ (ONES * 0x30);
+    let no_digit = (digits & !HIGHS).wrapping_add(ONES * 0x76) | digits;
+    // a to f become 1 to 6.
+    let letters = (word | SPACES) ^ (ONES * 0x60);
+    let above = (letters & !HIGHS).wrapping_add(ONES * 0x79) | letters;
+    let below = !((letters & !HIGHS).wrapping_add(!HIGHS) | letters);
+    let no_letter = (above | below) & HIGHS;
+    let count = bytes_before(no_digit & no_letter);
+    if count == 0 {
+        return (0, 0);
     }
-    let letter = (byte | 0x20).wrapping_sub(b'a');
-    if letter < 6 { letter + 10 } else { 255 }
+    let is_letter = ((no_letter ^ HIGHS) >> 7).wrapping_mul(0xff);
+    let values =
+        (digits & !is_letter | (letters & is_letter) + (ONES * 9 & is_letter)) & (ONES * 15);
+    let aligned = values << (64 - count * 8);
+    let pairs = (aligned << 4 | aligned >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs << 8 | pairs >> 16) & 0x0000_ffff_0000_ffff;
+    ((fours << 16 | fours >> 32) & 0xffff_ffff, count)
 }
 
 /// How the body of the message whose head has just ended is framed (RFC 9112 §6.3).
@@ -332,6 +359,10 @@ pub fn framing(flow: &Flow, response: bool, answered: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::format;
+
     use super::*;
     use crate::flow::WINDOW_START;
 
@@ -352,12 +383,24 @@ mod tests {
 
     #[test]
     fn newlines_are_found_at_every_place() {
-        for place in 0..8 {
-            let mut bytes = [0x0bu8; 8];
-            bytes[place] = b'\n';
-            let expected = place as u32 + 1;
-            assert_eq!(newline(u64::from_le_bytes(bytes), 8), expected);
-            assert_eq!(newline(u64::from_le_bytes(bytes), place as u32), 0);
+        for places in (0..64).map(|place| 1u64 << place).chain([0, u64::MAX, 0x8001_4002_2004_1008])
+        {
+            for other in [0x0b, 0x09, 0x00, 0x8a, 0xff] {
+                let mut flow = crate::walk::tests::new_flow();
+                for place in 0..64 {
+                    let is_newline = places & (1 << place) != 0;
+                    flow.buffer[WINDOW_START + place] = if is_newline { b'\n' } else { other };
+                }
+                assert_eq!(flow.newlines_from(WINDOW_START), places, "{other:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lowest_bit_is_numbered() {
+        for number in 0..64 {
+            assert_eq!(lowest(1 << number), number);
+            assert_eq!(lowest(u64::MAX << number), number);
         }
     }
 
@@ -437,6 +480,21 @@ mod tests {
             end_encoding(&mut flow, WINDOW_START + line.len());
             assert_eq!(flow.marked(MARK_CHUNKED), chunked, "{line:?}");
         }
+    }
+
+    #[test]
+    fn hexadecimal_numbers_are_read() {
+        for number in (0..0x1_0000u64).chain([0xffff_ffff, 0x1234_abcd, 0x8000_0000]) {
+            for text in [format!("{number:x}"), format!("{number:X}"), format!("{number:08x}")] {
+                for end in [b'\r', b';', b'g', b'@', b'`', b'/', b':', 0, 0xb1] {
+                    let mut bytes = [end; 8];
+                    bytes[..text.len()].copy_from_slice(text.as_bytes());
+                    let (value, count) = hexadecimal(u64::from_le_bytes(bytes));
+                    assert_eq!((value, count as usize), (number, text.len()), "{bytes:?}");
+                }
+            }
+        }
+        assert_eq!(hexadecimal(word(*b"xyz 1234")).1, 0);
     }
 
     #[test]

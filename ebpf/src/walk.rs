@@ -1,6 +1,6 @@
 //! The walk through a packet's payload: windows, lines, messages.
 //!
-//! One [`Walk::step`] looks at eight bytes or takes one decision; the programs repeat it
+//! One [`Walk::step`] looks at one line or takes one decision; the programs repeat it
 //! as often as the verifier allows and go on in a tail call. What a walk finds it
 //! tells its [`Port`]: the ring buffer in the kernel, a list in tests. **A flow is
 //! either in step with its stream or says so**: what does not parse ends in
@@ -11,11 +11,11 @@ mod port;
 mod record;
 mod shared;
 
-pub use port::{Peer, Port};
+pub use port::Port;
 pub use shared::{REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_OPAQUE, VERDICT_OPEN};
 
 use crate::event;
-use crate::flow::{self, CARRY, Flow, WINDOW, WINDOW_START, mode};
+use crate::flow::{self, BLOCK, CARRY, Flow, WINDOW, WINDOW_START, mode};
 use crate::http1;
 use crate::limits::SNIFF_BUDGET;
 use crate::sequence::{Arrival, distance};
@@ -42,8 +42,6 @@ use action::{END, MORE, NEXT, PIECE, SAME};
 pub struct Walk<'a, P> {
     /// The direction's state.
     pub flow: &'a mut Flow,
-    /// The other direction.
-    pub peer: Peer,
     /// What both share.
     pub shared: &'a mut Shared,
     /// Where findings go.
@@ -93,6 +91,7 @@ impl<P: Port> Walk<'_, P> {
             } else if self.is_response() && self.waited_for() {
                 // Bytes of an answer that cannot be placed: no later one may be
                 // taken for it.
+                self.adopt_epoch();
                 self.flow.trouble = event::LOST_GAP;
             }
         }
@@ -103,7 +102,7 @@ impl<P: Port> Walk<'_, P> {
     /// Whether the other direction has begun requests in this epoch.
     #[inline(always)]
     fn waited_for(&self) -> bool {
-        self.peer.epoch() == self.shared.epoch && self.peer.begun() != 0
+        self.shared.requests_epoch == self.shared.epoch && self.shared.begun != 0
     }
 
     /// A response flow whose epoch ended waits for the next request.
@@ -115,7 +114,7 @@ impl<P: Port> Walk<'_, P> {
     /// Whether the CONNECT before was answered: the connection would be a tunnel had it been granted.
     #[inline(always)]
     fn refused(&self) -> bool {
-        self.peer.epoch() == self.flow.epoch && self.peer.number() == self.flow.number
+        self.shared.responses_epoch == self.flow.epoch && self.shared.answered == self.flow.number
     }
 
     /// Whether an idle flow may look for a message at the start of a turn.
@@ -128,12 +127,28 @@ impl<P: Port> Walk<'_, P> {
             return false;
         }
         // An answer that left before the request arrived belongs to an older one.
-        if distance(self.flow.segment_ack, self.peer.sequence()) <= 0 {
+        if distance(self.flow.segment_ack, self.shared.sequence) <= 0 {
             return false;
         }
+        self.adopt_epoch();
+        true
+    }
+
+    /// The numbers of an answering flow begin anew, with those of the requests.
+    #[inline(always)]
+    fn adopt_epoch(&mut self) {
         self.flow.epoch = self.shared.epoch;
         self.flow.number = 0;
-        true
+        self.show_answered();
+    }
+
+    /// Shows the asking direction how far the answers have come.
+    #[inline(always)]
+    pub(super) fn show_answered(&mut self) {
+        if self.is_response() {
+            self.shared.answered = self.flow.number;
+            self.shared.responses_epoch = self.flow.epoch;
+        }
     }
 
     #[inline(always)]
@@ -152,19 +167,16 @@ impl<P: Port> Walk<'_, P> {
         flow.skip = 0;
         flow.fill = 0;
         flow.at = 0;
+        flow.newlines = 0;
     }
 
-    /// Looks at the next eight bytes, or takes the next decision; false: the packet is done.
+    /// Looks at the next line, or takes the next decision; false: the packet is done.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
+        self.forget();
         let action = self.advance();
         if action & action::WINDOW != 0 {
-            let carry = self.carry(WINDOW_START.wrapping_add(self.flow.fill as usize));
-            if action & PIECE != 0 {
-                self.send_piece();
-            }
-            self.restore(carry);
-            self.flow.fill = 0;
+            self.leave_window(action & PIECE != 0);
         }
         if action & END != 0 {
             self.send_end(event::END_COMPLETE);
@@ -175,27 +187,71 @@ impl<P: Port> Walk<'_, P> {
         action & MORE != 0
     }
 
+    /// Has the compiler keep nothing of the walk's state in registers. It is in memory
+    /// then, of which the verifier remembers nothing: it finds each step alike and does
+    /// not multiply their paths.
+    #[inline(always)]
+    fn forget(&mut self) {
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: the registers are assigned to themselves, the references made anew.
+        unsafe {
+            let (mut flow, mut shared): (*mut Flow, *mut Shared) = (self.flow, self.shared);
+            core::arch::asm!(
+                "{0} = {0}",
+                "{1} = {1}",
+                inout(reg) flow,
+                inout(reg) shared,
+                options(nostack),
+            );
+            self.flow = &mut *flow;
+            self.shared = &mut *shared;
+        }
+    }
+
+    /// Sends what of the window belongs to a head, keeps the beginning of a line that goes on.
+    #[inline(always)]
+    fn leave_window(&mut self, piece: bool) {
+        let carry = self.carry(WINDOW_START.wrapping_add(self.flow.fill as usize));
+        if piece {
+            self.send_piece();
+        }
+        if self.flow.line != 0 {
+            self.restore(carry);
+        }
+        self.flow.fill = 0;
+        self.flow.newlines = 0;
+    }
+
     #[inline(always)]
     fn advance(&mut self) -> u32 {
         if self.flow.fill == 0 {
             return self.open_window();
         }
-        let (at, fill) = (self.flow.at, self.flow.fill);
-        let left = fill.wrapping_sub(at);
-        if left == 0 || left > WINDOW as u32 {
-            return self.close_window();
-        }
-        let limit = if left < 8 { left } else { 8 };
-        let word = self.flow.word(WINDOW_START.wrapping_add(at as usize));
-        let behind = http1::newline(word, limit);
-        if behind == 0 {
-            self.flow.at = at + limit;
-            self.flow.line += limit;
+        if self.flow.newlines == 0 {
+            if self.flow.scanned >= self.flow.fill {
+                return self.close_window();
+            }
+            self.scan();
             return MORE;
         }
-        self.flow.at = at + behind;
-        self.flow.line += behind;
+        let place = http1::lowest(self.flow.newlines);
+        self.flow.newlines &= self.flow.newlines.wrapping_sub(1);
+        let at = self.flow.scanned.wrapping_sub(BLOCK as u32 - 1).wrapping_add(place);
+        self.flow.line += at.wrapping_sub(self.flow.at);
+        self.flow.at = at;
         self.end_line()
+    }
+
+    /// Searches the next block of the window for newlines.
+    #[inline(always)]
+    fn scan(&mut self) {
+        let from = self.flow.scanned;
+        let found = self.flow.newlines_from(WINDOW_START.wrapping_add(from as usize));
+        let left = self.flow.fill.wrapping_sub(from);
+        let within =
+            if left < BLOCK as u32 { (1u64 << (left & 63)).wrapping_sub(1) } else { u64::MAX };
+        self.flow.newlines = found & within;
+        self.flow.scanned = from + BLOCK as u32;
     }
 
     /// Notes why boundaries are lost; [`Walk::leave`] tells it.
@@ -237,6 +293,8 @@ impl<P: Port> Walk<'_, P> {
         }
         self.flow.fill = length;
         self.flow.at = 0;
+        self.flow.scanned = 0;
+        self.scan();
         MORE
     }
 
@@ -254,17 +312,14 @@ impl<P: Port> Walk<'_, P> {
     fn begin_message(&mut self) -> bool {
         if self.is_response() {
             if self.flow.epoch != self.shared.epoch
-                || self.peer.epoch() != self.flow.epoch
-                || self.peer.begun() == self.flow.number
+                || self.shared.requests_epoch != self.flow.epoch
+                || self.shared.begun == self.flow.number
             {
                 return false;
             }
         } else if self.flow.epoch != self.shared.epoch {
             self.flow.epoch = self.shared.epoch;
             self.flow.number = 0;
-            self.flow.begun = 0;
-            self.flow.heads = 0;
-            self.flow.connect = 0;
         }
         self.flow.sequence = self.flow.next;
         self.flow.acknowledgement = self.flow.segment_ack;
@@ -277,6 +332,7 @@ impl<P: Port> Walk<'_, P> {
     #[inline(always)]
     fn close_window(&mut self) -> u32 {
         let fill = self.flow.fill;
+        self.flow.line += fill.wrapping_sub(self.flow.at);
         if self.flow.line > CARRY as u32 && !self.flow.marked(flow::MARK_LONG) {
             self.flow.marks |= flow::MARK_LONG;
             let start = (WINDOW_START as u32 + fill).wrapping_sub(self.flow.line);
@@ -368,10 +424,6 @@ impl<P: Port> Walk<'_, P> {
     /// FIN or RST passed: ends what is open.
     #[inline(always)]
     pub fn shut(&mut self, reset: bool) {
-        let open = matches!(self.flow.mode, mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE);
-        if !open {
-            return;
-        }
         let reason = if reset {
             event::END_RESET
         } else if self.flow.mode == mode::CLOSE {
@@ -379,9 +431,20 @@ impl<P: Port> Walk<'_, P> {
         } else {
             event::END_TRUNCATED
         };
+        self.break_off(reason);
+    }
+
+    /// Ends the message whose body is under way, if there is one.
+    #[inline(always)]
+    pub fn break_off(&mut self, reason: u8) {
+        let open = matches!(self.flow.mode, mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE);
+        if !open {
+            return;
+        }
         self.settle_body();
         self.send_end(reason);
         self.flow.number += 1;
+        self.show_answered();
         self.start_message();
         self.flow.mode = mode::IDLE;
     }

@@ -219,6 +219,7 @@ fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<E
         .override_global("PACKET_NETNS", &packet_netns, true)
         .override_global("SOCKET_NETNS", &socket_netns, true)
         .override_global("REPORT_JIFFIES", &report_jiffies, true)
+        .override_global("IS_STRONGLY_ORDERED", &u32::from(cfg!(target_arch = "x86_64")), true)
         .override_global("DESTROY_COOKIE", &events.destroy_cookie, true)
         .override_global("EXEC_FILE_NAME", &events.exec_file_name, true)
         .override_global("AYA_LOG_LEVEL", &settings.log_level, true)

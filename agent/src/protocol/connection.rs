@@ -269,6 +269,8 @@ impl Connection {
             event::END_RESET => {
                 request.broken = Some((pass.time_ns, reset(record.header.direction)));
             }
+            // The record of the socket's end follows, and says why.
+            event::END_GONE => {}
             _ => self.finish(index, pass.time_ns, Some(closed_first(side, asker_shut)), pass),
         }
     }

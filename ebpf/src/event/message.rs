@@ -84,6 +84,8 @@ pub const END_CLOSED: u8 = 1;
 pub const END_TRUNCATED: u8 = 2;
 /// RST before the end.
 pub const END_RESET: u8 = 3;
+/// The socket ended before the end, without FIN or RST; a `Closed` record says why.
+pub const END_GONE: u8 = 4;
 
 /// The end of a message.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

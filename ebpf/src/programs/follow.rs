@@ -2,6 +2,7 @@
 //! what the walk found.
 
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{
@@ -9,9 +10,9 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::{debug, warn};
-use meshtap_ebpf::event::{self, Head, Header, INGRESS, Kind, Loss, Shut};
+use meshtap_ebpf::event::{self, EGRESS, Head, Header, INGRESS, Kind, Loss, Shut};
 use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque};
-use meshtap_ebpf::walk::{Peer, Port, Shared, VERDICT_OPAQUE, Walk};
+use meshtap_ebpf::walk::{Port, Shared, VERDICT_OPAQUE, Walk};
 
 use super::emit::{self, Wake};
 use super::globals;
@@ -21,24 +22,22 @@ use super::state::{self, Connection, EGRESS_PARTS, Http, INGRESS_PARTS};
 
 /// Steps that one program takes before it tail-calls its next part. Verified within
 /// the kernel's bound of a million instructions on 5.10 … 7.x.
-pub const STEPS: u32 = 128;
+pub const STEPS: u32 = 96;
 /// How often a program waits for the other CPU's packet of the same direction.
 const CLAIMS: u32 = 128;
+
+/// What one program at work on the flow of this direction adds to [`Http::busy`].
+const fn share<const DIRECTION: usize>() -> u32 {
+    1 << (DIRECTION * 16)
+}
 
 /// Takes the flow, so that no other CPU works on it; false: it took too long.
 #[inline(always)]
 pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
     let mut attempts = 0;
     while attempts < CLAIMS {
-        // SAFETY: the map's value; the lock is its own.
-        let taken = unsafe {
-            bpf_spin_lock(&raw mut (*http).lock);
-            let busy = (*http).flows[DIRECTION].busy;
-            (*http).flows[DIRECTION].busy = 1;
-            bpf_spin_unlock(&raw mut (*http).lock);
-            busy == 0
-        };
-        if taken {
+        // SAFETY: a value of the map.
+        if unsafe { try_claim::<DIRECTION>(http) } {
             return true;
         }
         attempts += 1;
@@ -46,13 +45,64 @@ pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
     false
 }
 
+/// # Safety
+/// `http` must be a value of the map.
+#[inline(always)]
+unsafe fn try_claim<const DIRECTION: usize>(http: *mut Http) -> bool {
+    let one = share::<DIRECTION>();
+    // SAFETY: by the contract.
+    unsafe {
+        let busy = &raw mut (*http).busy;
+        if globals::is_strongly_ordered() == 1 {
+            // Of two that add at once the later sees both, whoever it is.
+            add(busy, one);
+            let alone = read_volatile(busy) >> (DIRECTION * 16) & 0xffff == 1;
+            if !alone {
+                add(busy, one.wrapping_neg());
+            }
+            return alone;
+        }
+        bpf_spin_lock(&raw mut (*http).lock);
+        let free = read_volatile(busy) >> (DIRECTION * 16) & 0xffff == 0;
+        if free {
+            add(busy, one);
+        }
+        bpf_spin_unlock(&raw mut (*http).lock);
+        free
+    }
+}
+
 #[inline(always)]
 pub fn release<const DIRECTION: usize>(http: *mut Http) {
-    // SAFETY: as in `claim`.
+    let one = share::<DIRECTION>();
+    // SAFETY: a value of the map; the lock is its own.
     unsafe {
+        let busy = &raw mut (*http).busy;
+        if globals::is_strongly_ordered() == 1 {
+            add(busy, one.wrapping_neg());
+            return;
+        }
         bpf_spin_lock(&raw mut (*http).lock);
-        (*http).flows[DIRECTION].busy = 0;
+        add(busy, one.wrapping_neg());
         bpf_spin_unlock(&raw mut (*http).lock);
+    }
+}
+
+/// Adds to a word that another CPU may be adding to. Without fetching: kernels before
+/// 5.12 know no other way.
+///
+/// # Safety
+/// `place` must be an aligned word of a map's value.
+#[inline(always)]
+unsafe fn add(place: *mut u32, value: u32) {
+    // SAFETY: by the contract.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u32 *)({place} + 0) += {value}",
+            place = in(reg) place,
+            value = in(reg) u64::from(value),
+            options(nostack),
+        );
     }
 }
 
@@ -65,11 +115,10 @@ pub unsafe fn walk<'a, const DIRECTION: usize, P: Port>(
     http: *mut Http,
     outlet: &'a mut P,
 ) -> Walk<'a, P> {
-    // SAFETY: by the contract; the other flow is only read, word by word.
+    // SAFETY: by the contract.
     unsafe {
         Walk {
             flow: &mut (*http).flows[DIRECTION],
-            peer: Peer::new(&raw const (*http).flows[1 - DIRECTION]),
             shared: &mut (*http).shared,
             port: outlet,
             direction: DIRECTION as u8,
@@ -92,12 +141,12 @@ pub fn follow<const DIRECTION: usize>(
         state::count(Loss::Unreadable);
         return;
     }
-    // SAFETY: helpers on the context of the program.
-    let (now_ns, cookie) = unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(skb.cast())) };
-    let mut outlet = Outlet { skb, sk, cookie };
+    // SAFETY: no arguments.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let mut outlet = Outlet { skb, sk };
     // SAFETY: the flow is claimed.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    arrive::<DIRECTION>(walk.flow, walk.shared, sk, connection, segment, now_ns);
+    arrive::<DIRECTION>(walk.flow, walk.shared, (skb, sk), connection, segment, now_ns);
     if segment.length > 0 && walk.enter() {
         // The walk is a program of its own: here the verifier would follow it once for
         // every way that leads to this line.
@@ -105,7 +154,7 @@ pub fn follow<const DIRECTION: usize>(
         state::count(Loss::TailCall);
         walk.exhaust();
     }
-    finish::<DIRECTION>(ctx, walk, connection, http, segment.flags);
+    finish::<DIRECTION>(ctx, walk, http, segment.flags);
 }
 
 /// Tail-calls the next part; returns if the kernel's bound on tail calls is reached.
@@ -136,27 +185,15 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     if sk.is_null() {
         return;
     }
-    // SAFETY: a full socket.
-    let (connection, http) =
-        unsafe { (state::connection(sk.cast(), false), state::http(sk.cast(), false)) };
-    let Some(connection) = connection else { return };
+    // SAFETY: a socket.
+    let http = unsafe { state::http(sk.cast(), false) };
     if http.is_null() {
         return;
     }
-    // SAFETY: helpers on the context of the program.
-    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
-    let mut outlet = Outlet { skb, sk, cookie };
+    let mut outlet = Outlet { skb, sk };
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    let mut done = false;
-    let mut steps = 0;
-    while steps < STEPS {
-        if step(&mut walk) == 0 {
-            done = true;
-            break;
-        }
-        steps += 1;
-    }
+    let done = steps(&mut walk);
     if !done {
         go_on::<DIRECTION>(ctx);
         walk.exhaust();
@@ -164,14 +201,20 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
         walk.leave();
     }
     let flags = walk.flow.flags;
-    finish::<DIRECTION>(ctx, walk, connection, http, flags);
+    finish::<DIRECTION>(ctx, walk, http, flags);
 }
 
-/// One step. A subprogram: what it knew in passing is forgotten when it returns, so
-/// that the verifier finds each step alike and does not multiply their paths.
-#[inline(never)]
-pub fn step<P: Port>(walk: &mut Walk<'_, P>) -> u32 {
-    u32::from(walk.step())
+/// Walks at most [`STEPS`] steps; true: the packet is done.
+#[inline(always)]
+pub fn steps<P: Port>(walk: &mut Walk<'_, P>) -> bool {
+    let mut steps = 0;
+    while steps < STEPS {
+        if !walk.step() {
+            return true;
+        }
+        steps += 1;
+    }
+    false
 }
 
 /// Tells the flow of the segment.
@@ -179,7 +222,7 @@ pub fn step<P: Port>(walk: &mut Walk<'_, P>) -> u32 {
 fn arrive<const DIRECTION: usize>(
     flow: &mut Flow,
     shared: &mut Shared,
-    sk: *mut bpf_sock,
+    (skb, sk): (*mut __sk_buff, *mut bpf_sock),
     connection: &Connection,
     segment: &Segment,
     now_ns: u64,
@@ -199,6 +242,8 @@ fn arrive<const DIRECTION: usize>(
     let known = if DIRECTION == INGRESS as usize { tcp.rcv_nxt } else { tcp.snd_nxt };
     if flow.placed == 0 {
         flow.place(known);
+        // SAFETY: helper on the context of the program.
+        flow.cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
         if connection.marks & state::LATE != 0 {
             // The first turn of an old connection may begin anywhere.
             shared.turn = DIRECTION as u8 + 1;
@@ -213,7 +258,6 @@ fn arrive<const DIRECTION: usize>(
 fn finish<const DIRECTION: usize>(
     ctx: &SkBuffContext,
     mut walk: Walk<'_, Outlet>,
-    connection: &mut Connection,
     http: *mut Http,
     flags: u8,
 ) {
@@ -227,10 +271,44 @@ fn finish<const DIRECTION: usize>(
     release::<DIRECTION>(http);
     if opaque {
         debug!(ctx, "no more HTTP on port {}: left alone", unsafe { (*sk).src_port });
-        connection.marks |= state::OPAQUE;
-        // SAFETY: a full socket.
-        unsafe { state::forget_http(sk.cast()) };
+        // SAFETY: a socket.
+        unsafe {
+            if let Some(connection) = state::connection(sk.cast(), false) {
+                connection.marks |= state::OPAQUE;
+            }
+            state::forget_http(sk.cast());
+        }
     }
+}
+
+/// The socket ended: tells how far the messages came that are open. A program that closes
+/// by reset changes the socket's state before the packet leaves that says so.
+///
+/// # Safety
+/// `sk` must be a socket that the verifier knows.
+#[inline(never)]
+pub unsafe fn end(sk: *mut bpf_sock, now_ns: u64, reset: bool) {
+    // SAFETY: by the contract.
+    let http = unsafe { state::http(sk.cast(), false) };
+    if http.is_null() {
+        return;
+    }
+    let mut outlet = Outlet { skb: core::ptr::null_mut(), sk };
+    let reason = if reset { event::END_RESET } else { event::END_GONE };
+    end_flow::<{ INGRESS as usize }>(http, &mut outlet, now_ns, reason);
+    end_flow::<{ EGRESS as usize }>(http, &mut outlet, now_ns, reason);
+}
+
+#[inline(always)]
+fn end_flow<const DIRECTION: usize>(http: *mut Http, outlet: &mut Outlet, now_ns: u64, reason: u8) {
+    if !claim::<DIRECTION>(http) {
+        return;
+    }
+    // SAFETY: the flow is claimed.
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, outlet) };
+    walk.flow.now_ns = now_ns;
+    walk.break_off(reason);
+    release::<DIRECTION>(http);
 }
 
 #[inline(always)]
@@ -241,7 +319,7 @@ fn send_shut<const DIRECTION: usize>(walk: &mut Walk<'_, Outlet>, flags: u8) {
     let reset = flags & RESET != 0;
     let header = Header {
         time_ns: walk.flow.now_ns,
-        cookie: walk.port.cookie,
+        cookie: walk.flow.cookie,
         kind: Kind::Shut as u8,
         direction: DIRECTION as u8,
         flags: if reset { event::SHUT_RESET } else { event::SHUT_FIN },
@@ -264,10 +342,8 @@ fn note(shared: &mut Shared, sent: bool) {
 pub struct Outlet {
     /// The packet.
     pub skb: *mut __sk_buff,
-    /// Its full socket.
+    /// Its socket.
     pub sk: *mut bpf_sock,
-    /// The socket's cookie.
-    pub cookie: u64,
 }
 
 impl Port for Outlet {
@@ -319,10 +395,5 @@ impl Port for Outlet {
     #[inline(always)]
     fn prefix(&self) -> u32 {
         globals::head_prefix()
-    }
-
-    #[inline(always)]
-    fn cookie(&self) -> u64 {
-        self.cookie
     }
 }

@@ -28,6 +28,8 @@ frozen! {
     PACKET_NETNS / packet_netns: u32 = 0;
     /// 1: `bpf_get_netns_cookie` exists for `sock_ops`.
     SOCKET_NETNS / socket_netns: u32 = 0;
+    /// 1: processors write in the order that the program says, and read what they wrote (x86).
+    IS_STRONGLY_ORDERED / is_strongly_ordered: u32 = 0;
     /// Jiffies between two statistics records of a connection.
     REPORT_JIFFIES / report_jiffies: u64 = 2500;
     /// Where `tcp:tcp_destroy_sock` holds the socket cookie.

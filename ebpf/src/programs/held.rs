@@ -13,7 +13,7 @@ use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque, read_word, write_wo
 use meshtap_ebpf::http1::is_token;
 use meshtap_ebpf::walk::{Port, Shared};
 
-use super::follow::{Outlet, STEPS, again, claim, release, step, walk};
+use super::follow::{Outlet, again, claim, release, steps, walk};
 use super::opened::addresses;
 use super::packet::socket;
 use super::segment::{self, Segment};
@@ -133,9 +133,7 @@ fn find(skb: *mut __sk_buff) -> Option<Place> {
     if http.is_null() {
         return None;
     }
-    // SAFETY: helper on the context of the program.
-    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
-    Some(Place { outlet: Outlet { skb, sk, cookie }, http, held, key })
+    Some(Place { outlet: Outlet { skb, sk }, http, held, key })
 }
 
 #[inline(always)]
@@ -147,7 +145,7 @@ fn begin(ctx: &SkBuffContext) -> Option<()> {
     // SAFETY: the flow is claimed.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut outlet) };
     // SAFETY: a value of the map.
-    unsafe { arrive(walk.flow, held) };
+    unsafe { arrive(walk.flow, ctx.skb.skb, held) };
     if walk.enter() {
         // SAFETY: the context of the program.
         unsafe { EGRESS_PARTS.tail_call(ctx, 3) };
@@ -164,17 +162,10 @@ fn replay(ctx: &SkBuffContext) -> Option<()> {
     let mut waiting = Waiting { inner: outlet, held };
     // SAFETY: the flow was claimed by `egress_held`.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
-    let mut steps = 0;
-    while steps < STEPS {
-        if step(&mut walk) == 0 {
-            break;
-        }
-        steps += 1;
-    }
-    if steps == STEPS {
-        walk.exhaust();
-    } else {
+    if steps(&mut walk) {
         walk.leave();
+    } else {
+        walk.exhaust();
     }
     release::<{ INGRESS as usize }>(http);
     let _ = HELD.remove(&key);
@@ -186,11 +177,12 @@ fn replay(ctx: &SkBuffContext) -> Option<()> {
 /// # Safety
 /// `held` must be a value of the map.
 #[inline(always)]
-unsafe fn arrive(flow: &mut Flow, held: *const Held) {
-    // SAFETY: by the contract.
+unsafe fn arrive(flow: &mut Flow, skb: *mut __sk_buff, held: *const Held) {
+    // SAFETY: by the contract; a helper on the context of the program.
     unsafe {
         if flow.placed == 0 {
             flow.place((*held).sequence);
+            flow.cookie = bpf_get_socket_cookie(skb.cast());
         }
         flow.now_ns = (*held).time_ns;
         flow.segment_start = (*held).sequence;
@@ -246,10 +238,5 @@ impl Port for Waiting {
     #[inline(always)]
     fn prefix(&self) -> u32 {
         self.inner.prefix()
-    }
-
-    #[inline(always)]
-    fn cookie(&self) -> u64 {
-        self.inner.cookie
     }
 }

@@ -24,6 +24,7 @@ use meshtap_ebpf::event::{
 };
 
 use super::emit::{self, Wake};
+use super::follow;
 use super::globals;
 use super::opened::{send_opened, word, words as words_to_bytes};
 use super::segment::mapped;
@@ -223,7 +224,7 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
     // SAFETY: as above.
     unsafe { bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
-        connection.connect_ns = now_ns;
+        connection.due = now_ns;
         connection.role = ROLE_CLIENT;
         // No packet of the handshake announces the connection: it is established or fails.
         connection.marks |= state::OPENED | state::COMPARED;
@@ -234,7 +235,7 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
     }
     connection.role =
         if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB { ROLE_CLIENT } else { ROLE_SERVER };
-    let waited = connection.connect_ns;
+    let waited = core::mem::replace(&mut connection.due, 0);
     let connect_ns = if waited == 0 { 0 } else { now_ns.wrapping_sub(waited) };
     open(ops, sk, connection, now_ns, connect_ns, 0);
     Some(())
@@ -312,6 +313,8 @@ fn changed(
     // SAFETY: helper on the context of the program, and the hook's socket.
     unsafe {
         let cookie = bpf_get_socket_cookie(ops.cast());
+        let reset = matches!(reason, CLOSE_RESET_RECEIVED | CLOSE_RESET_SENT);
+        follow::end(sk, now_ns, reset);
         emit::send_statistics(sk, connection, now_ns, cookie, reason);
     }
     Some(())

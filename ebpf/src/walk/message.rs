@@ -22,8 +22,8 @@ impl<P: Port> Walk<'_, P> {
         if empty {
             return self.end_lines();
         }
-        let response = self.is_response();
         if !long {
+            let response = self.is_response();
             let start = end.wrapping_sub(line as usize);
             let judged = http1::begin_line(self.flow, start, response);
             if judged == http1::LINE_INVALID {
@@ -37,6 +37,7 @@ impl<P: Port> Walk<'_, P> {
             return self.begin_chunk();
         }
         if self.flow.mode == mode::START {
+            let response = self.is_response();
             if !http1::end_start_line(self.flow, end, response) {
                 return self.fail(event::LOST_SYNTAX);
             }
@@ -61,9 +62,17 @@ impl<P: Port> Walk<'_, P> {
     /// Counts a request as begun, so that an early answer finds it.
     #[inline(always)]
     pub(super) fn note_begun(&mut self) {
-        if self.flow.mode == mode::START && !self.is_response() {
-            self.flow.begun = self.flow.number + 1;
+        if self.flow.mode != mode::START || self.is_response() {
+            return;
         }
+        let shared = &mut *self.shared;
+        if shared.requests_epoch != self.flow.epoch || self.flow.number == 0 {
+            shared.requests_epoch = self.flow.epoch;
+            shared.heads = 0;
+            shared.connect = 0;
+        }
+        shared.sequence = self.flow.sequence;
+        shared.begun = self.flow.number + 1;
     }
 
     /// An empty line: the end of a head, of trailers, or nothing before a start line.
@@ -89,15 +98,21 @@ impl<P: Port> Walk<'_, P> {
     pub(super) fn end_head(&mut self) -> u32 {
         let response = self.is_response();
         let answered = if response { self.answered_class() } else { flow::CLASS_PLAIN };
-        let framing = http1::framing(self.flow, response, answered);
-        if framing == event::FRAMING_UNKNOWN {
+        self.flow.framing = http1::framing(self.flow, response, answered);
+        if self.flow.framing == event::FRAMING_UNKNOWN {
             return self.fail(event::LOST_FRAMING);
         }
+        let response = self.is_response();
         if !response && !self.note_class() {
             return self.fail(event::LOST_BUDGET);
         }
-        let at = self.flow.at;
-        self.flow.framing = framing;
+        self.send_head()
+    }
+
+    /// Decides what comes behind the head, and sends the head.
+    #[inline(always)]
+    fn send_head(&mut self) -> u32 {
+        let (response, framing, at) = (self.is_response(), self.flow.framing, self.flow.at);
         self.flow.head += at;
         self.flow.piece = if response { 0 } else { at };
         self.flow.piece_flags = event::HEAD_COMPLETE;
@@ -140,31 +155,38 @@ impl<P: Port> Walk<'_, P> {
     #[inline(always)]
     pub(super) fn answered_class(&self) -> u8 {
         let number = self.flow.number;
-        if self.peer.connect() == number.wrapping_add(1) {
+        if self.shared.connect == number.wrapping_add(1) {
             flow::CLASS_CONNECT
-        } else if self.peer.heads() & (1u64 << (number & 63)) != 0 {
+        } else if self.shared.heads & (1u64 << (number & 63)) != 0 {
             flow::CLASS_HEAD
         } else {
             flow::CLASS_PLAIN
         }
     }
 
+    /// How many requests of the flow's epoch are answered.
+    #[inline(always)]
+    pub(super) fn answered(&self) -> u32 {
+        let current = self.shared.responses_epoch == self.flow.epoch;
+        if current { self.shared.answered } else { 0 }
+    }
+
     /// Notes a request's class for its answer; false: more wait than can be told apart.
     #[inline(always)]
     pub(super) fn note_class(&mut self) -> bool {
         let number = self.flow.number;
-        let answered = if self.peer.epoch() == self.flow.epoch { self.peer.number() } else { 0 };
+        let answered = self.answered();
         let waiting = number.wrapping_sub(answered);
         if waiting == 0 {
-            self.flow.heads = 0;
-        } else if waiting >= 64 && (self.flow.heads != 0 || self.flow.class == flow::CLASS_HEAD) {
+            self.shared.heads = 0;
+        } else if waiting >= 64 && (self.shared.heads != 0 || self.flow.class == flow::CLASS_HEAD) {
             return false;
         }
         if self.flow.class == flow::CLASS_HEAD {
-            self.flow.heads |= 1u64 << (number & 63);
+            self.shared.heads |= 1u64 << (number & 63);
         }
         if self.flow.class == flow::CLASS_CONNECT {
-            self.flow.connect = number.wrapping_add(1);
+            self.shared.connect = number.wrapping_add(1);
         }
         true
     }
@@ -193,6 +215,7 @@ impl<P: Port> Walk<'_, P> {
         }
         self.flow.number += 1;
         if self.is_response() {
+            self.show_answered();
             if self.flow.epoch != self.shared.epoch {
                 self.flow.mode = mode::IDLE;
             }

@@ -3,7 +3,7 @@
 use super::port::Port;
 use super::{VERDICT_HTTP1, VERDICT_OPAQUE, Walk};
 use crate::event::{self, Desynchronised, End, Head, Header, Kind};
-use crate::flow::{self, CARRY, WINDOW_START, mode};
+use crate::flow::{self, BUFFER, CARRY, WINDOW_START, mode};
 use crate::limits::SNIFF_BUDGET;
 
 impl<P: Port> Walk<'_, P> {
@@ -12,18 +12,11 @@ impl<P: Port> Walk<'_, P> {
     pub(super) fn lose(&mut self) {
         let reason = self.flow.trouble;
         let current = self.flow.epoch == self.shared.epoch;
-        let response = self.is_response();
-        let (begun, answered) = if response {
-            (self.peer.begun(), self.flow.number)
-        } else {
-            (self.flow.begun, self.peer.number())
-        };
+        let answered = if self.is_response() { self.flow.number } else { self.answered() };
+        let asked = self.shared.requests_epoch == self.flow.epoch;
         let known = self.shared.verdict == VERDICT_HTTP1;
-        let unanswered = if current && known && self.peer.epoch() == self.flow.epoch {
-            begun.saturating_sub(answered)
-        } else {
-            0
-        };
+        let unanswered =
+            if current && known && asked { self.shared.begun.saturating_sub(answered) } else { 0 };
         let epoch = self.shared.epoch;
         if known {
             let header = self.header(Kind::Desynchronised, 0, 0);
@@ -48,14 +41,13 @@ impl<P: Port> Walk<'_, P> {
         }
         self.start_message();
         self.flow.mode = mode::IDLE;
-        self.flow.begun = 0;
     }
 
     #[inline(always)]
     pub(super) fn header(&self, kind: Kind, flags: u16, length: u16) -> Header {
         Header {
             time_ns: self.flow.now_ns,
-            cookie: self.port.cookie(),
+            cookie: self.flow.cookie,
             kind: kind as u8,
             direction: self.direction,
             flags,
@@ -132,14 +124,15 @@ impl<P: Port> Walk<'_, P> {
     /// The last bytes before `end`: the beginning of a line that goes on.
     #[inline(always)]
     pub(super) fn carry(&self, end: usize) -> [u64; 6] {
-        [
-            self.flow.word(end.wrapping_sub(48)),
-            self.flow.word(end.wrapping_sub(40)),
-            self.flow.word(end.wrapping_sub(32)),
-            self.flow.word(end.wrapping_sub(24)),
-            self.flow.word(end.wrapping_sub(16)),
-            self.flow.word(end.wrapping_sub(8)),
-        ]
+        let start = flow::opaque(end.wrapping_sub(CARRY));
+        if start > BUFFER - CARRY {
+            return [0; 6];
+        }
+        // SAFETY: the bytes from `start` lie within the buffer, as just checked.
+        let word = |index: usize| unsafe {
+            flow::read_word(self.flow.buffer.as_ptr().add(start + index * 8))
+        };
+        [word(0), word(1), word(2), word(3), word(4), word(5)]
     }
 
     /// Puts them in front of the next window, where a record was written meanwhile.

@@ -10,10 +10,28 @@ pub const VERDICT_OPAQUE: u8 = 2;
 /// [`Shared::requests`]: it is not known yet which direction carries the requests.
 pub const REQUESTS_UNKNOWN: u8 = 0;
 
-/// What both directions of a connection share.
+/// What both directions of a connection share: all of it, so that a packet touches one
+/// cache line that the other direction's processor wrote, and no second one.
+///
+/// Each field that is named after requests or responses is written by their direction
+/// alone; single words do not tear.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Shared {
+    /// Requests: bit `number % 64` tells a HEAD request that waits for its answer.
+    pub heads: u64,
+    /// Requests: how many were begun in [`Shared::requests_epoch`] (their first byte was seen).
+    pub begun: u32,
+    /// Requests: the epoch that their numbers belong to.
+    pub requests_epoch: u32,
+    /// Requests: sequence number of the latest one's first byte.
+    pub sequence: u32,
+    /// Requests: number of a CONNECT that waits for its answer, plus 1; 0: none.
+    pub connect: u32,
+    /// Responses: number of the current or next one.
+    pub answered: u32,
+    /// Responses: the epoch that it belongs to.
+    pub responses_epoch: u32,
     /// Grows with every loss of message boundaries.
     pub epoch: u32,
     /// Records that found no room since the last one that did.
@@ -27,5 +45,5 @@ pub struct Shared {
     /// Attempts at recognition that are left, as used up.
     pub attempts: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
 }

@@ -90,10 +90,6 @@ impl Port for Recorder {
     fn prefix(&self) -> u32 {
         self.prefix
     }
-
-    fn cookie(&self) -> u64 {
-        7
-    }
 }
 
 pub(crate) fn new_flow() -> Flow {
@@ -132,17 +128,12 @@ impl Connection {
         let mine = usize::from(direction);
         let ack = self.sequence[1 - mine];
         self.port.packet = bytes.to_vec();
-        let (left, right) = self.flows.split_at_mut(1);
-        let (flow, peer) =
-            if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
+        let flow = &mut self.flows[mine];
         flow.segment_start = sequence;
         flow.segment_end = sequence.wrapping_add(bytes.len() as u32);
         flow.segment_ack = ack;
         flow.payload = 0;
-        // SAFETY: the peer outlives the walk.
-        let peer = unsafe { Peer::new(peer) };
-        let mut walk =
-            Walk { flow, peer, shared: &mut self.shared, port: &mut self.port, direction };
+        let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
         if walk.enter() {
             let mut steps = 0;
             while walk.step() {
@@ -167,23 +158,14 @@ impl Connection {
 
     fn shut(&mut self, direction: u8, reset: bool) {
         let mine = usize::from(direction);
-        let (left, right) = self.flows.split_at_mut(1);
-        let (flow, peer) =
-            if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
-        // SAFETY: the peer outlives the walk.
-        let peer = unsafe { Peer::new(peer) };
-        Walk { flow, peer, shared: &mut self.shared, port: &mut self.port, direction }.shut(reset);
+        let flow = &mut self.flows[mine];
+        Walk { flow, shared: &mut self.shared, port: &mut self.port, direction }.shut(reset);
     }
 
     fn reaches_fin(&mut self, direction: u8, fin: bool) -> bool {
         let mine = usize::from(direction);
-        let (left, right) = self.flows.split_at_mut(1);
-        let (flow, peer) =
-            if mine == 0 { (&mut left[0], &right[0]) } else { (&mut right[0], &left[0]) };
-        // SAFETY: the peer outlives the walk.
-        let peer = unsafe { Peer::new(peer) };
-        Walk { flow, peer, shared: &mut self.shared, port: &mut self.port, direction }
-            .reaches_fin(fin)
+        let flow = &mut self.flows[mine];
+        Walk { flow, shared: &mut self.shared, port: &mut self.port, direction }.reaches_fin(fin)
     }
 
     /// What was sent, as lines: `> 0 GET /… [body]`, `< 0 200 [body]`, `lost n`.
@@ -317,12 +299,8 @@ fn huge_bodies_are_skipped_in_hops() {
         flow.segment_start = start;
         flow.segment_end = start.wrapping_add(size);
         connection.sequence[0] = start.wrapping_add(size);
-        let (left_flow, right_flow) = connection.flows.split_at_mut(1);
-        // SAFETY: the peer outlives the walk.
-        let peer = unsafe { Peer::new(&raw const right_flow[0]) };
         let mut walk = Walk {
-            flow: &mut left_flow[0],
-            peer,
+            flow: &mut connection.flows[0],
             shared: &mut connection.shared,
             port: &mut connection.port,
             direction: INGRESS,
