@@ -1,7 +1,8 @@
 //! TCP per edge, whatever is spoken on it: opened, closed, failed, active, bytes, resets,
-//! retransmissions; and the error of a call whose connection times out.
+//! retransmissions; the error of a call whose connection times out; and what the kernel
+//! tells of the whole host.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
@@ -19,6 +20,9 @@ const FAILED: &str = "meshtap_tcp_connections_failed_total";
 const ACTIVE: &str = "meshtap_tcp_connections_active";
 const BYTES: &str = "meshtap_tcp_io_bytes_total";
 const RESETS: &str = "meshtap_tcp_resets_total";
+const HOST_DROPPED: &str = "meshtap_host_packets_dropped_total";
+const HOST_RESETS: &str = "meshtap_host_resets_total";
+const HOST_RETRANSMITS: &str = "meshtap_host_retransmits_total";
 
 /// Milliseconds after which a connection that goes on is reported again.
 const REPORT: u64 = 11_000;
@@ -145,6 +149,7 @@ fn retransmissions() {
     let nginx = Nginx::start_in(Place::netns(&server), 1, "").expect("starts");
     nginx.file("page", 100_000).expect("is made");
     let bank = Bank::open(nginx.port());
+    let before = bank.agent.scrape().expect("is served").count(HOST_RETRANSMITS, &[]);
     let address = format!("{SERVER}:{}", nginx.port());
     h2load(Place::netns(&client), &address, &["/files/page"], CLIENTS, 500).expect("runs");
     let labels = [("service_name", bank.vault.as_str()), ("role", "server")];
@@ -162,6 +167,46 @@ fn retransmissions() {
         .expect("is a number");
     assert!(counted > 10, "the link lost segments: {counted}");
     assert_eq!(scrape.count("meshtap_tcp_retransmits_total", &labels), counted);
+    // The host's figure counts packets, which may hold several segments.
+    let enough = |scrape: &Scrape| scrape.count(HOST_RETRANSMITS, &[]) > before + 10;
+    assert!(enough(&bank.scrape_until(enough)), "of {counted}");
+    bank.agent.stop().expect("ends well");
+}
+
+/// What names no connection is counted for the whole host, by the kernel's own names: once
+/// each. Others on this host may add something, but not as much as the test.
+#[test]
+fn causes_of_the_host() {
+    const TIMES: u64 = 200;
+    require!("iptables", "ip", "ss");
+    let (client, server) = Netns::pair().expect("a pair");
+    server.run("iptables -A INPUT -p udp -j DROP").expect("is set");
+    let port = free_port();
+    let bank = Bank::open(port);
+    let figures = [
+        (HOST_DROPPED, ("reason", "NO_SOCKET")),
+        (HOST_DROPPED, ("reason", "NETFILTER_DROP")),
+        (HOST_RESETS, ("network_io_direction", "transmit")),
+        (HOST_RESETS, ("network_io_direction", "receive")),
+    ];
+    let read = |scrape: &Scrape| figures.map(|(name, label)| scrape.count(name, &[label]));
+    let before = read(&bank.agent.scrape().expect("is served"));
+    for _ in 0..TIMES {
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody listens");
+    }
+    let sent = client.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        (0..TIMES).try_for_each(|_| socket.send_to(b"lost", (SERVER, 9)).map(drop))
+    });
+    sent.expect("enters").expect("leaves");
+    let since = |scrape: &Scrape| {
+        let now = read(scrape);
+        std::array::from_fn::<u64, 4, _>(|at| now[at] - before[at])
+    };
+    let scrape = bank.scrape_until(|scrape| since(scrape).iter().all(|count| *count >= TIMES));
+    for (count, figure) in since(&scrape).into_iter().zip(figures) {
+        assert!((TIMES..2 * TIMES).contains(&count), "{count} of {TIMES}: {figure:?}");
+    }
     bank.agent.stop().expect("ends well");
 }
 
