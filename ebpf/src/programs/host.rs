@@ -39,7 +39,7 @@ pub fn reset_received(_: *mut c_void) -> u32 {
 #[unsafe(no_mangle)]
 pub fn packet_sent_again(ctx: *mut c_void) -> u32 {
     let place = globals::retransmit_error();
-    // Where the event tells how it went (6.17), it also tells of attempts that failed.
+    // Where the event tells how it went (6.18, not 6.12), it also tells of failed attempts.
     if place != 0 && read::<i32>(&TracePointContext::new(ctx), place) != Some(0) {
         return 1;
     }

@@ -1,6 +1,7 @@
 //! Whether traffic can be seen: the kernel, the privileges and the hooks.
 
 use super::{Check, Group, SEE_ABOVE, State};
+use crate::kernel::attach;
 use crate::kernel::attached::{self, Attached};
 use crate::kernel::bpf::AttachType as At;
 use crate::kernel::cgroup::{CgroupError, CgroupRoot};
@@ -315,12 +316,17 @@ fn tracepoints(features: &Features) -> Vec<Check> {
 /// Other programs at the root: they run beside the agent's, or leave no room.
 pub(super) fn neighbours(others: &[Attached]) -> Check {
     let name = "other programs";
-    if others.is_empty() {
+    // Another meshtap translates nothing and leaves room. Its names alone are common words.
+    let runs = others.iter().any(|one| one.attach_type == At::SockOps && one.name == "lifecycle");
+    let is_own = |one: &&Attached| runs && !one.is_in_the_way() && attach::is_named_so(&one.name);
+    let mut text = if runs { vec!["a running meshtap".to_owned()] } else { Vec::new() };
+    let others: Vec<&Attached> = others.iter().filter(|one| !is_own(one)).collect();
+    text.extend(others.iter().map(ToString::to_string));
+    if text.is_empty() {
         return Check::new(Group::Capture, name, "none at the cgroup root");
     }
-    let text: Vec<_> = others.iter().map(ToString::to_string).collect();
     let mut check = Check::new(Group::Capture, name, text.join(", "));
-    if others.iter().any(Attached::is_in_the_way) {
+    if others.iter().any(|one| one.is_in_the_way()) {
         return check.failed(
             "what would be attached at the same place",
             "stop the program that owns it, or have it attach with BPF_F_ALLOW_MULTI",

@@ -151,6 +151,18 @@ fn neighbours_are_named_and_judged_by_what_they_leave() {
     let first = capture::neighbours(&[at(AttachType::Connect4, Sharing::Shared)]);
     assert_eq!(first.state, State::Degraded);
     assert!(first.lost.is_some_and(|text| text.contains("translate")));
+    let named = |attach_type, name: &str| Attached {
+        name: name.into(),
+        ..at(attach_type, Sharing::Shared)
+    };
+    let own = [named(AttachType::SockOps, "lifecycle"), named(AttachType::Connect4, "connect4")];
+    let beside_itself = capture::neighbours(&own);
+    assert_eq!(
+        (beside_itself.state, beside_itself.detail.as_str()),
+        (State::Ok, "a running meshtap")
+    );
+    let stranger = capture::neighbours(&own[1..]);
+    assert_eq!(stranger.state, State::Degraded, "the name alone proves nothing");
     assert_eq!(
         capture::neighbours(&[at(AttachType::Egress, Sharing::Exclusive)]).state,
         State::Degraded
