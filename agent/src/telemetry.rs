@@ -1,4 +1,5 @@
-//! The agent's own counters: what it lost, how full it is, what it costs.
+//! The agent's own counters: what it lost, how full it is, what it costs; and what it
+//! counts for the host as a whole.
 //!
 //! Every part of the agent holds a handle and writes it without a lock; exporters ask
 //! for [`AgentTelemetry::families`] and append them to a snapshot. Refuses to count calls:
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::aggregation::definition::MetricId;
 use crate::aggregation::definition::label::{
-    ARCHITECTURE, BUILD_VERSION, EVENT_KIND, QUEUE, REASON, RELEASE, TABLE,
+    ARCHITECTURE, BUILD_VERSION, DIRECTION, EVENT_KIND, QUEUE, REASON, RELEASE, TABLE,
 };
 use crate::aggregation::{Family, Label, Occupancy, Series, Value};
 
@@ -71,6 +72,9 @@ pub struct AgentTelemetry {
     events: Named<Arc<Figure>>,
     queues: Named<Fill>,
     tables: Named<Fill>,
+    host_dropped: Mutex<Vec<(Arc<str>, u64)>>,
+    host_resets: Named<Arc<Figure>>,
+    host_retransmits: Mutex<Option<u64>>,
 }
 
 type Named<T> = Mutex<BTreeMap<&'static str, T>>;
@@ -90,6 +94,9 @@ impl AgentTelemetry {
             events: Named::default(),
             queues: Named::default(),
             tables: Named::default(),
+            host_dropped: Mutex::default(),
+            host_resets: Named::default(),
+            host_retransmits: Mutex::default(),
         }
     }
 
@@ -116,6 +123,22 @@ impl AgentTelemetry {
     #[must_use]
     pub fn table(&self, name: &'static str) -> Fill {
         self.tables.lock().entry(name).or_default().clone()
+    }
+
+    /// Packets that the kernel dropped, by reason. A reason that was there stays.
+    pub fn host_dropped(&self, counts: &[(Arc<str>, u64)]) {
+        counts.clone_into(&mut self.host_dropped.lock());
+    }
+
+    /// Resets of the host in this direction; the series exists from here on.
+    #[must_use]
+    pub fn host_resets(&self, direction: &'static str) -> Arc<Figure> {
+        Arc::clone(self.host_resets.lock().entry(direction).or_default())
+    }
+
+    /// TCP packets that the kernel sent again; the series exists from here on.
+    pub fn host_retransmits(&self, count: u64) {
+        *self.host_retransmits.lock() = Some(count);
     }
 
     /// Bytes that waited in the ring buffer, and its size.
@@ -147,6 +170,7 @@ impl AgentTelemetry {
     #[must_use]
     pub fn families(&self) -> Vec<Family> {
         let mut out = Exposition { start_unix_ns: self.start_unix_ns, families: Vec::new() };
+        self.host(&mut out);
         out.figures(MetricId::EventsLost, REASON.name, &self.events_lost);
         out.figures(MetricId::Events, EVENT_KIND.name, &self.events);
         out.one(MetricId::RingUsed, exposed(self.ring_used.get()));
@@ -175,6 +199,18 @@ impl AgentTelemetry {
         let release = Label::Text(Arc::clone(&self.kernel_release));
         out.push(MetricId::KernelInfo, vec![(vec![(RELEASE.name, release)], 1.0)]);
         out.families
+    }
+
+    fn host(&self, out: &mut Exposition) {
+        let dropped = self.host_dropped.lock().clone().into_iter();
+        let dropped = dropped
+            .map(|(reason, count)| (vec![(REASON.name, Label::Text(reason))], exposed(count)))
+            .collect();
+        out.push(MetricId::HostDropped, dropped);
+        out.figures(MetricId::HostResets, DIRECTION.name, &self.host_resets);
+        if let Some(count) = *self.host_retransmits.lock() {
+            out.one(MetricId::HostRetransmits, exposed(count));
+        }
     }
 }
 
@@ -265,6 +301,8 @@ mod tests {
         telemetry.events("head").add(3);
         telemetry.queue("otlp_metrics").set(1, 10, 2);
         telemetry.ring(4_096, 8_192);
+        telemetry.host_dropped(&[("NO_SOCKET".into(), 4)]);
+        telemetry.host_resets("transmit").set(6);
         telemetry.aggregation(&Occupancy { series: 5, series_limit: 9, ..Occupancy::default() });
         let families = telemetry.families();
         let value = |name: &str, label: Option<&str>| {
@@ -286,6 +324,10 @@ mod tests {
         assert_eq!(value("meshtap_ring_buffer_used_bytes", None), Some(4_096.0));
         assert_eq!(value("meshtap_table_entries", Some("series")), Some(5.0));
         assert_eq!(value("meshtap_table_capacity", Some("series")), Some(9.0));
+        assert_eq!(value("meshtap_host_packets_dropped_total", Some("NO_SOCKET")), Some(4.0));
+        assert_eq!(value("meshtap_host_resets_total", Some("transmit")), Some(6.0));
+        assert_eq!(value("meshtap_host_resets_total", Some("receive")), None, "is not observed");
+        assert_eq!(value("meshtap_host_retransmits_total", None), None, "is not observed");
         assert_eq!(value("process_start_time_seconds", None), Some(1.5));
         assert!(value("process_resident_memory_bytes", None).is_some_and(|bytes| bytes > 1e5));
         for family in &families {

@@ -9,6 +9,7 @@
 
 pub mod event;
 pub mod flow;
+pub mod host;
 pub mod http1;
 pub mod limits;
 pub mod sequence;

@@ -5,6 +5,7 @@ pub mod emit;
 pub mod follow;
 pub mod globals;
 pub mod held;
+pub mod host;
 pub mod opened;
 pub mod packet;
 pub mod segment;

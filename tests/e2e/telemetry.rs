@@ -1,15 +1,13 @@
-//! Telemetry arrives, with the right values: in a receiver that keeps the protocol's own
-//! messages, and (`MESHTAP_FULL=1`) in real back ends.
+//! Telemetry arrives, with the right values, in a receiver that keeps the protocol's own
+//! messages. (`backends.rs`: in real back ends.)
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use meshtap_tests::agent::Agent;
-use meshtap_tests::component::Backend;
 use meshtap_tests::process::free_port;
 use meshtap_tests::receiver::{Receiver, Transport, attribute, hexadecimal};
-use meshtap_tests::requirement::full;
+use meshtap_tests::require;
 use meshtap_tests::workload::{Nginx, curl};
-use meshtap_tests::{require, skip};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -213,86 +211,4 @@ fn access_log() {
     let records = format!("{:?}", receiver.received().records());
     assert!(records.contains("/teapot") && records.contains("418"), "{records}");
     assert!(!records.contains("hunter2") && !output.contains("hunter2"), "a query is shown");
-}
-
-/// Scraped by a real Prometheus, and sent to one by OTLP.
-#[test]
-fn prometheus() {
-    require!("curl", "nginx", "go", "ss");
-    if !full() {
-        skip!("takes minutes to build: MESHTAP_FULL=1 asks for it");
-    }
-    let page = free_port();
-    let backend = Backend::prometheus(&[page]).expect("is built and starts");
-    let endpoint = format!("http://127.0.0.1:{}/api/v1/otlp", backend.web);
-    let (nginx, agent, name) = shop(&endpoint, Transport::Http, "");
-    let scraped = Agent::start_beside(&format!(
-        "listen: \"127.0.0.1:{page}\"\nnames:\n  - name: scraped-{name}\n    match: {{ port: {} }}\n",
-        nginx.port()
-    ))
-    .expect("is ready");
-    for _ in 0..9 {
-        ask(&nginx, "/ok", None);
-    }
-    let count = "http_server_request_duration_seconds_count";
-    let by_page = format!("sum({count}{{service_name=\"scraped-{name}\",http_route=\"/ok\"}})");
-    assert_eq!(backend.query(&by_page, 9.0).expect("answers"), 9.0);
-    let by_otlp = format!("sum({count}{{job=\"{name}\",http_response_status_code=\"200\"}})");
-    assert_eq!(backend.query(&by_otlp, 9.0).expect("answers"), 9.0);
-    let quantile = format!(
-        "histogram_quantile(0.5, sum by (le) (http_server_request_duration_seconds_bucket{{service_name=\"scraped-{name}\"}}))"
-    );
-    let median = backend.query(&quantile, 0.000_001).expect("answers");
-    assert!(median > 0.0 && median < 1.0, "seconds: {median}");
-    drop((agent, scraped));
-}
-
-/// Through a real Collector into a real Jaeger, and metrics onto the Collector's page.
-#[test]
-fn collector_and_jaeger() {
-    require!("curl", "nginx", "go", "ss");
-    if !full() {
-        skip!("takes minutes to build: MESHTAP_FULL=1 asks for it");
-    }
-    let jaeger = Backend::jaeger().expect("is built and starts");
-    let collector = Backend::collector(jaeger.grpc).expect("is built and starts");
-    let endpoint = format!("http://127.0.0.1:{}", collector.grpc);
-    let (nginx, agent, name) = shop(&endpoint, Transport::Grpc, "");
-    ask(&nginx, "/broken", Some("01"));
-    let mut trace = serde_json::Value::Null;
-    for _ in 0..100 {
-        trace = jaeger.ask(&format!("/api/traces/{TRACE}")).expect("answers");
-        if trace["data"][0]["spans"].as_array().is_some_and(|spans| spans.len() >= 2) {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    let spans = trace["data"][0]["spans"].as_array().expect("is stored");
-    assert_eq!(spans.len(), 2, "{trace}");
-    let services = trace["data"][0]["processes"].to_string();
-    assert!(
-        services.contains("\"curl\"") && services.contains(&format!("\"{name}\"")),
-        "{services}"
-    );
-    for span in spans {
-        let tag = |key: &str| {
-            let tags = span["tags"].as_array().expect("has tags");
-            tags.iter().find(|tag| tag["key"] == key).map(|tag| tag["value"].to_string())
-        };
-        assert_eq!(tag("http.response.status_code").as_deref(), Some("500"), "{span}");
-        assert_eq!(tag("error").as_deref(), Some("true"), "{span}");
-    }
-    let address = ([127, 0, 0, 1], collector.web).into();
-    let labels = [("service_name", name.as_str()), ("http_response_status_code", "500")];
-    let mut count = 0;
-    for _ in 0..100 {
-        let page = meshtap_tests::scrape::Scrape::fetch(address).expect("is served");
-        count = page.count("http_server_request_duration_seconds_count", &labels);
-        if count > 0 {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    assert_eq!(count, 1);
-    agent.stop().expect("ends well");
 }

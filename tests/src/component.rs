@@ -1,6 +1,7 @@
 //! Real telemetry back ends, built from source once and kept outside of the clone:
 //! the OpenTelemetry Collector, Jaeger and Prometheus.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::http;
 use crate::netns::Place;
 use crate::process::{PATIENCE, Running, fixture, free_port, output, write};
+use crate::scrape::{Sample, Scrape};
 
 /// A program that is built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,24 +198,39 @@ impl Backend {
         }
     }
 
-    /// The value of a PromQL expression that yields one number; asks until it is at least
-    /// `enough`, or patience ends.
-    pub fn query(&self, expression: &str, enough: f64) -> Result<f64> {
+    /// What a PromQL expression selects now, as if it stood on one page.
+    pub fn read(&self, expression: &str) -> Result<Scrape> {
         let escaped: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let answer = self.ask(&format!("/api/v1/query?query={escaped}"))?;
+        let Some(found) = answer["data"]["result"].as_array() else {
+            bail!("{expression}: {answer}");
+        };
+        let samples = found.iter().map(sample).collect::<Option<_>>();
+        Ok(Scrape { samples: samples.with_context(|| format!("{expression}: {answer}"))? })
+    }
+
+    /// [`Backend::read`] until `enough` says so; what there is when patience ends is given
+    /// all the same.
+    pub fn read_until(&self, expression: &str, enough: impl Fn(&Scrape) -> bool) -> Result<Scrape> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.ask(&format!("/api/v1/query?query={escaped}"))?;
-            if answer["status"] != "success" {
-                bail!("{expression}: {answer}");
-            }
-            let value = &answer["data"]["result"][0]["value"][1];
-            let value = value.as_str().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-            if value >= enough || Instant::now() > deadline {
-                return Ok(value);
+            let scrape = self.read(expression)?;
+            if enough(&scrape) || Instant::now() > deadline {
+                return Ok(scrape);
             }
             std::thread::sleep(Duration::from_millis(300));
         }
     }
+}
+
+/// `{"metric": {"__name__": …, label: value, …}, "value": [time, "value"]}`
+fn sample(found: &Value) -> Option<Sample> {
+    let mut labels = BTreeMap::new();
+    for (label, value) in found["metric"].as_object()? {
+        labels.insert(label.clone(), value.as_str()?.to_owned());
+    }
+    let name = labels.remove("__name__").unwrap_or_default();
+    Some(Sample { name, labels, value: found["value"][1].as_str()?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -226,7 +243,7 @@ mod tests {
             crate::skip!("takes minutes to build: MESHTAP_FULL=1 asks for it, with Go installed");
         }
         let prometheus = Backend::prometheus(&[]).expect("starts");
-        assert_eq!(prometheus.query("vector(3)", 3.0).expect("answers"), 3.0);
+        assert_eq!(prometheus.read("vector(3)").expect("answers").count("", &[]), 3);
         let jaeger = Backend::jaeger().expect("starts");
         assert!(jaeger.ask("/api/services").expect("answers").is_object());
         Backend::collector(jaeger.grpc).expect("starts");

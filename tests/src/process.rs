@@ -16,7 +16,7 @@ use crate::netns::Place;
 use crate::requirement::program;
 
 /// How long anything may take to start or stop on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process and whatever it started, in a process group of its own.
 #[derive(Debug)]

@@ -41,6 +41,9 @@ pub enum MetricId {
     TcpConnect,
     TcpRtt,
     CallsLost,
+    HostDropped,
+    HostResets,
+    HostRetransmits,
     EventsLost,
     Events,
     RingUsed,
@@ -78,6 +81,8 @@ pub enum Subject {
     Workload,
     /// Two workloads, both named by labels.
     Edge,
+    /// The kernel that the agent runs on, in all its network namespaces.
+    Host,
     /// The agent.
     Agent,
 }
@@ -135,6 +140,7 @@ pub fn reference() -> String {
     for (subject, title) in [
         (Subject::Workload, "About one workload"),
         (Subject::Edge, "About an edge"),
+        (Subject::Host, "About the host"),
         (Subject::Agent, "About the agent"),
     ] {
         let _ = writeln!(page, "\n## {title}");
@@ -187,6 +193,10 @@ has nothing to say is left out, which Prometheus treats like an empty one.
 Series **about a workload** belong to the workload at the observing end: its resource in
 OTLP, the labels `service_name` and `service_namespace` in Prometheus, beside them
 `service_instance_id`, else `container_id`, where the workload has such an id.
+
+Series **about the host** count what the kernel tells of no connection, in all network
+namespaces together; their resource is the agent's. One whose event this kernel does not
+have is absent, not zero: `meshtap doctor` names it.
 
 Durations last from the first byte of the request to the last byte of the answer, as the
 observing end's socket saw them: the client's includes the network, the server's does not.

@@ -49,6 +49,12 @@ const CGROUP_PROGRAMS: [(&str, bool); 12] = [
     ("egress", true),
 ];
 
+/// Whether a program of this object that is attached to the cgroup root is called so.
+#[must_use]
+pub fn is_named_so(name: &str) -> bool {
+    CGROUP_PROGRAMS.iter().any(|(own, _)| *own == name)
+}
+
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
     const PARTS: [(&str, &[&str]); 2] = [

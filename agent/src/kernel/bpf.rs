@@ -56,10 +56,6 @@ pub enum AttachType {
     PostBind4 = 12,
     /// The end of `bind(2)` over IPv6.
     PostBind6 = 13,
-    /// `sendmsg(2)` of a datagram over IPv4.
-    Sendmsg4 = 14,
-    /// `sendmsg(2)` of a datagram over IPv6.
-    Sendmsg6 = 15,
     /// `getpeername(2)` and `accept(2)` over IPv4 (5.8).
     Getpeername4 = 29,
     /// `getpeername(2)` and `accept(2)` over IPv6 (5.8).
@@ -72,7 +68,7 @@ pub enum AttachType {
 
 impl AttachType {
     /// All that the agent attaches to.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 12] = [
         Self::Ingress,
         Self::Egress,
         Self::SockOps,
@@ -81,8 +77,6 @@ impl AttachType {
         Self::PostBind6,
         Self::Connect4,
         Self::Connect6,
-        Self::Sendmsg4,
-        Self::Sendmsg6,
         Self::Getpeername4,
         Self::Getpeername6,
         Self::Getsockname4,
@@ -98,8 +92,6 @@ impl AttachType {
             Self::SockCreate | Self::PostBind4 | Self::PostBind6 => ProgramType::CgroupSock,
             Self::Connect4
             | Self::Connect6
-            | Self::Sendmsg4
-            | Self::Sendmsg6
             | Self::Getpeername4
             | Self::Getpeername6
             | Self::Getsockname4
@@ -119,8 +111,6 @@ impl AttachType {
             Self::PostBind6 => "cgroup/post_bind6",
             Self::Connect4 => "cgroup/connect4",
             Self::Connect6 => "cgroup/connect6",
-            Self::Sendmsg4 => "cgroup/sendmsg4",
-            Self::Sendmsg6 => "cgroup/sendmsg6",
             Self::Getpeername4 => "cgroup/getpeername4",
             Self::Getpeername6 => "cgroup/getpeername6",
             Self::Getsockname4 => "cgroup/getsockname4",

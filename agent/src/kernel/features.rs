@@ -58,7 +58,7 @@ pub struct Features {
     pub release: String,
     /// Each place at the cgroup root, in the order of [`AttachType::ALL`].
     pub hooks: Vec<Hook>,
-    /// Each tracepoint that the agent reads, in the order of [`TRACEPOINTS`].
+    /// Each tracepoint that the agent reads, in the order of [`TRACEPOINTS`](super::events::TRACEPOINTS).
     pub tracepoints: Vec<Tracepoint>,
     /// Helpers that not every kernel gives to every kind of program.
     pub helpers: Helpers,
@@ -104,20 +104,9 @@ pub struct Tracepoint {
     pub category: &'static str,
     /// As `tcp_destroy_sock`.
     pub name: &'static str,
-    /// Its format is readable, and a program attaches.
+    /// Its format has the field that is read, and a program attaches.
     pub attach: Support,
 }
-
-/// The tracepoints that the agent reads, as (category, name).
-pub const TRACEPOINTS: [(&str, &str); 7] = [
-    ("tcp", "tcp_destroy_sock"),
-    ("tcp", "tcp_retransmit_skb"),
-    ("tcp", "tcp_send_reset"),
-    ("tcp", "tcp_receive_reset"),
-    ("skb", "kfree_skb"),
-    ("sched", "sched_process_exec"),
-    ("sched", "sched_process_exit"),
-];
 
 /// Helpers that not every kernel gives to every kind of program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

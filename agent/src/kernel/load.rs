@@ -8,12 +8,14 @@ use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use meshtap_ebpf::event::{LOSSES, Loss};
+use meshtap_ebpf::host::FIGURES;
 use rustix::time::{ClockId, clock_getres};
 
 use super::attach::{self, AttachError};
 use super::cgroup::{self, CgroupError};
+use super::events::Events;
 use super::features::{Features, Switches};
-use super::format::{Format, Tracefs};
+use super::host::{HostFigures, Legend};
 use super::privilege::{Need, Privileges};
 
 /// The object as `cargo xtask ebpf` built it.
@@ -68,6 +70,8 @@ pub enum LoadError {
 pub struct Kernel {
     ring: Option<RingBuf<MapData>>,
     lost: PerCpuArray<MapData, u64>,
+    host: PerCpuArray<MapData, [u64; FIGURES]>,
+    legend: Legend,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
     /// Lines that the programs wrote, where logging is on.
@@ -97,9 +101,15 @@ impl Kernel {
         let ring = RingBuf::try_from(ring).map_err(describe)?;
         let lost = map(&mut programs, "LOST")?;
         let lost = PerCpuArray::try_from(lost).map_err(describe)?;
+        let host = map(&mut programs, "HOST")?;
+        let host = PerCpuArray::try_from(host).map_err(describe)?;
+        let runs = |program: &str| missing.iter().all(|(name, _)| name != program);
+        let legend = Legend::new(&events.drop_reasons, runs);
         Ok(Self {
             ring: Some(ring),
             lost,
+            host,
+            legend,
             _tracepoints: tracepoints,
             log,
             _programs: programs,
@@ -132,6 +142,16 @@ impl Kernel {
             })
             .collect()
     }
+
+    /// What is counted for the host as a whole, since the programs were loaded. Nothing
+    /// where it cannot be read: no figure is better than a wrong one.
+    #[must_use]
+    pub fn host(&self) -> HostFigures {
+        match self.host.get(&0, 0) {
+            Ok(processors) => self.legend.read(&processors),
+            Err(_) => HostFigures::default(),
+        }
+    }
 }
 
 /// Said before anything is tried: the kernel would only say that it is not permitted.
@@ -142,71 +162,6 @@ fn privileges() -> Result<(), LoadError> {
     let names: Vec<_> =
         lacking.filter(|need| !held.meets(*need)).map(|need| need.remedy()).collect();
     if names.is_empty() { Ok(()) } else { Err(LoadError::Privileges(names.join(" and "))) }
-}
-
-/// Where tracepoints hold what the programs read.
-#[derive(Default)]
-struct Events {
-    destroy_cookie: u32,
-    exec_file_name: u32,
-    /// Program, and the number of the tracepoint that it belongs to.
-    numbers: Vec<(&'static str, u32)>,
-    /// Programs whose event cannot be used, with the reason.
-    missing: Vec<(String, String)>,
-}
-
-impl Events {
-    fn read() -> Self {
-        let mut events = Self::default();
-        let tracefs = match Tracefs::open() {
-            Ok(tracefs) => tracefs,
-            Err(error) => {
-                let programs = ["destroy_socket", "process_exec", "process_exit"];
-                events.missing = programs.map(|name| (name.to_owned(), error.to_string())).into();
-                return events;
-            }
-        };
-        let cookie = Some(("sock_cookie", 8));
-        let file_name = Some(("filename", 4));
-        events.destroy_cookie =
-            events.event(&tracefs, "destroy_socket", ("tcp", "tcp_destroy_sock"), cookie);
-        events.exec_file_name =
-            events.event(&tracefs, "process_exec", ("sched", "sched_process_exec"), file_name);
-        events.event(&tracefs, "process_exit", ("sched", "sched_process_exit"), None);
-        events
-    }
-
-    /// Notes the event's number for `program`; returns where its `field` (name, bytes) stands.
-    fn event(
-        &mut self,
-        tracefs: &Tracefs,
-        program: &'static str,
-        (category, name): (&str, &str),
-        field: Option<(&str, u32)>,
-    ) -> u32 {
-        let found = tracefs.event(category, name).map_err(|error| error.to_string());
-        let place = found.and_then(|format: Format| {
-            let offset = match field {
-                None => 0,
-                Some((field, size)) => format
-                    .field(field)
-                    .filter(|field| field.size == size)
-                    .map(|field| field.offset)
-                    .ok_or_else(|| format!("{name} has no field {field} of {size} bytes here"))?,
-            };
-            Ok((format.id, offset))
-        });
-        match place {
-            Ok((number, offset)) => {
-                self.numbers.push((program, number));
-                offset
-            }
-            Err(reason) => {
-                self.missing.push((program.to_owned(), reason));
-                0
-            }
-        }
-    }
 }
 
 fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<Ebpf, LoadError> {
@@ -222,6 +177,8 @@ fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<E
         .override_global("IS_STRONGLY_ORDERED", &u32::from(cfg!(target_arch = "x86_64")), true)
         .override_global("DESTROY_COOKIE", &events.destroy_cookie, true)
         .override_global("EXEC_FILE_NAME", &events.exec_file_name, true)
+        .override_global("DROP_REASON", &events.drop_reason, true)
+        .override_global("RETRANSMIT_ERROR", &events.retransmit_error, true)
         .override_global("AYA_LOG_LEVEL", &settings.log_level, true)
         .load(OBJECT)
         .map_err(describe)

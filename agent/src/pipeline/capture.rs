@@ -170,6 +170,7 @@ impl<S: Sink> Reading<S> {
             now_ns,
             events: &self.events,
             losses: &losses,
+            host: &self.source.kernel.host(),
             undecodable: self.source.reader.undecodable(),
             ring_used: std::mem::take(&mut self.ring_used).min(self.source.ring_bytes),
             ring_bytes: self.source.ring_bytes,

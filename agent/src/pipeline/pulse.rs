@@ -6,6 +6,7 @@ use std::sync::Arc;
 use meshtap_ebpf::event::Loss;
 
 use super::stages::Stages;
+use crate::kernel::host::HostFigures;
 use crate::ring_buffer::Event;
 use crate::telemetry::{AgentTelemetry, Figure};
 
@@ -65,6 +66,8 @@ pub struct Pulse<'a> {
     pub events: &'a [u64; KINDS.len()],
     /// What the kernel half counted as lost.
     pub losses: &'a [(Loss, u64)],
+    /// What the kernel half counted for the host as a whole.
+    pub host: &'a HostFigures,
     /// Records that were no events.
     pub undecodable: u64,
     /// Most bytes that one emptying of the ring found in it since the last pulse.
@@ -107,7 +110,22 @@ impl Figures {
             self.telemetry.events_lost(reason(*loss)).set(*count);
         }
         self.telemetry.ring(pulse.ring_used, pulse.ring_bytes);
+        self.host(pulse.host);
         self.stages(pulse.stages);
+    }
+
+    fn host(&self, host: &HostFigures) {
+        self.telemetry.host_dropped(&host.dropped);
+        for (direction, count) in
+            [("transmit", host.resets_sent), ("receive", host.resets_received)]
+        {
+            if let Some(count) = count {
+                self.telemetry.host_resets(direction).set(count);
+            }
+        }
+        if let Some(count) = host.retransmits {
+            self.telemetry.host_retransmits(count);
+        }
     }
 
     fn stages(&self, stages: &Stages) {

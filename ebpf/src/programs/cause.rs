@@ -105,7 +105,7 @@ pub fn process_exec(ctx: *mut c_void) -> u32 {
 
 /// A field of the event.
 #[inline(always)]
-fn read<T: Default>(ctx: &TracePointContext, offset: u32) -> Option<T> {
+pub fn read<T: Default>(ctx: &TracePointContext, offset: u32) -> Option<T> {
     let mut value = T::default();
     // SAFETY: the helper writes `T`'s bytes, and any bytes are a `T` (integers only here).
     let status = unsafe {

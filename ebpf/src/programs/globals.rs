@@ -36,4 +36,8 @@ frozen! {
     DESTROY_COOKIE / destroy_cookie: u32 = 64;
     /// Where `sched:sched_process_exec` holds the place of the file name.
     EXEC_FILE_NAME / exec_file_name: u32 = 8;
+    /// Where `skb:kfree_skb` holds the reason.
+    DROP_REASON / drop_reason: u32 = 36;
+    /// Where `tcp:tcp_retransmit_skb` holds how it went; 0: it does not say.
+    RETRANSMIT_ERROR / retransmit_error: u32 = 0;
 }

@@ -14,6 +14,7 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use meshtap_ebpf::event::{Endpoint, LOSSES, Loss, Owner};
 use meshtap_ebpf::flow::Flow;
+use meshtap_ebpf::host::FIGURES;
 use meshtap_ebpf::limits::RING_BYTES;
 use meshtap_ebpf::walk::Shared;
 
@@ -121,6 +122,11 @@ pub static RING: RingBuf<u8, { RING_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 pub static LOST: PerCpuArray<u64, { LOSSES as usize }> = PerCpuArray::new();
 
+/// What belongs to no connection, by [`meshtap_ebpf::host`]: one entry of 1,568 bytes a
+/// CPU, so that the agent reads all figures at once.
+#[btf_map]
+pub static HOST: PerCpuArray<[u64; FIGURES], 1> = PerCpuArray::new();
+
 /// Cookies of connections older than the agent, whose end no `sock_ops` callback
 /// tells: 65,536 entries of 16 bytes, about 5 MB, allocated as they come.
 #[btf_map]
@@ -189,17 +195,36 @@ fn map<T>(definition: *const T) -> *mut c_void {
     definition.cast_mut().cast()
 }
 
-/// Counts a loss. Atomic: with full preemption even per-CPU values are shared.
+/// Counts a loss.
 #[inline(always)]
 pub fn count(loss: Loss) {
     if let Some(value) = LOST.get_ptr_mut(loss as u32) {
         // SAFETY: an aligned eight-byte value of the map.
-        unsafe {
-            core::arch::asm!(
-                "lock *(u64 *)({place} + 0) += {one}",
-                place = in(reg) value,
-                one = in(reg) 1u64,
-            );
-        }
+        unsafe { increment(value) };
+    }
+}
+
+/// Counts what belongs to the host; `figure` is below [`FIGURES`].
+#[inline(always)]
+pub fn count_for_host(figure: u32) {
+    if let Some(figures) = HOST.get_ptr_mut(0) {
+        // SAFETY: an aligned eight-byte part of the map's value.
+        unsafe { increment(figures.cast::<u64>().add(figure as usize)) };
+    }
+}
+
+/// Adds one. Atomic: with full preemption even per-CPU values are shared.
+///
+/// # Safety
+/// `place` must be an aligned value of a map.
+#[inline(always)]
+unsafe fn increment(place: *mut u64) {
+    // SAFETY: by the contract.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({place} + 0) += {one}",
+            place = in(reg) place,
+            one = in(reg) 1u64,
+        );
     }
 }

@@ -6,11 +6,13 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 15] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),

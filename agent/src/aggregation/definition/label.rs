@@ -38,8 +38,8 @@ labels! {
     SERVER_NAMESPACE "server_service_namespace" "Its namespace; absent where it has none.";
     CONNECTION_TYPE "connection_type" "`virtual_node` where only one end of the edge is observed on this host; else absent.";
     ROLE "role" "Which end of the connection observed it: `client` (connected) or `server` (accepted). Both ends are counted where both are on this host: sum over one role.";
-    DIRECTION "network.io.direction" "`transmit` or `receive`, from the observing end.";
-    REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing.";
+    DIRECTION "network.io.direction" "`transmit` or `receive`, from the observing end (of a host: from the host).";
+    REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing; for dropped packets the kernel's name, as `NO_SOCKET`, or `other`.";
     EVENT_KIND "kind" "Kind of the kernel's record.";
     QUEUE "queue" "Name of the queue.";
     TABLE "table" "Name of the map, cache or table.";

@@ -76,6 +76,12 @@ metrics! {
         "Samples of the smoothed round-trip time of TCP connections, one per report of a connection.";
     CallsLost "meshtap_calls_lost_total" "" Kind::Counter, Edge, LOST,
         "Calls that took place and are in no other metric, by the reason; client and server where they are known.";
+    HostDropped "meshtap_host_packets_dropped_total" "" Kind::Counter, Host, &[&REASON],
+        "Packets that the kernel says it dropped, by its own name of the reason, for sockets of any family. Not each is a fault: `QUEUE_PURGE` is what a closed socket had not read, and so counts the FIN of most connections.";
+    HostResets "meshtap_host_resets_total" "" Kind::Counter, Host, &[&DIRECTION],
+        "TCP resets, those that belong to no established connection included; older kernels do not tell of resets sent where no socket is.";
+    HostRetransmits "meshtap_host_retransmits_total" "" Kind::Counter, Host, &[],
+        "TCP packets that were sent again; one that is cut into several segments counts once, a SYN-ACK not at all.";
     EventsLost "meshtap_events_lost_total" "" Kind::Counter, Agent, &[&REASON],
         "Records of the kernel half, or what they would have said, that are missing, by the reason.";
     Events "meshtap_events_total" "" Kind::Counter, Agent, &[&EVENT_KIND],

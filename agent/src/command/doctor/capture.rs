@@ -1,6 +1,7 @@
 //! Whether traffic can be seen: the kernel, the privileges and the hooks.
 
 use super::{Check, Group, SEE_ABOVE, State};
+use crate::kernel::attach;
 use crate::kernel::attached::{self, Attached};
 use crate::kernel::bpf::AttachType as At;
 use crate::kernel::cgroup::{CgroupError, CgroupRoot};
@@ -57,7 +58,10 @@ fn without(need: Need) -> &'static str {
     match need {
         Need::LoadPrograms => "everything: no program can be loaded",
         Need::AttachToCgroup => "everything: no program can be attached to the cgroup root",
-        Need::Trace => "causes of resets and drops, ends of processes and of unanswered calls",
+        Need::Trace => {
+            "names of programs that end at once, ends of connections older than the agent, the \
+             host's drops, resets and retransmissions"
+        }
         Need::ReadProcesses => "names of other users' programs",
         Need::EnterNamespaces => {
             "owners of connections older than the agent in other network namespaces"
@@ -71,11 +75,12 @@ fn lockdown(features: &Features) -> Check {
         Lockdown::None => check("off"),
         Lockdown::Integrity => check("integrity: meshtap works under it"),
         Lockdown::Unknown => check("not readable here"),
-        Lockdown::Confidentiality => check("confidentiality: programs may not copy kernel texts")
-            .failed(
-                "file names in events; names of programs that end at once",
-                "boot with lockdown=integrity",
-            ),
+        // bpf_probe_read_kernel and its kind are withheld, and with them what reads an event.
+        Lockdown::Confidentiality => check("confidentiality: programs may not read events").failed(
+            "names of programs that end at once, ends of connections older than the agent, \
+                 the host's drops",
+            "boot with lockdown=integrity",
+        ),
     }
 }
 
@@ -171,7 +176,7 @@ fn cgroup(root: &Result<CgroupRoot, CgroupError>) -> Check {
 /// (name, places, essential, what is lost, where it is to be had)
 type HookGroup = (&'static str, &'static [At], bool, &'static str, &'static str);
 
-const HOOKS: [HookGroup; 6] = [
+const HOOKS: [HookGroup; 5] = [
     ("packets", &[At::Ingress, At::Egress], true, "everything", NEWER_KERNEL),
     ("connections", &[At::SockOps], true, "connects, failures and round-trip times", NEWER_KERNEL),
     (
@@ -186,13 +191,6 @@ const HOOKS: [HookGroup; 6] = [
         &[At::Connect4, At::Connect6],
         false,
         "the address that a program asked for, where the kernel translates it",
-        NEWER_KERNEL,
-    ),
-    (
-        "datagram addresses",
-        &[At::Sendmsg4, At::Sendmsg6],
-        false,
-        "who asked which name server",
         NEWER_KERNEL,
     ),
     (
@@ -268,12 +266,6 @@ fn helpers(features: &Features) -> Vec<Check> {
     };
     [
         (
-            "sender of a segment",
-            &helpers.packet_current_task,
-            "passed descriptors are shown as their first owner's until the next accept",
-            "a kernel from 6.12 on",
-        ),
-        (
             "network namespace",
             &helpers.packet_netns_cookie,
             "equal addresses in two namespaces are told apart by sequence numbers alone",
@@ -282,13 +274,13 @@ fn helpers(features: &Features) -> Vec<Check> {
         (
             "name at the socket",
             comm,
-            "programs that end at once are named by their exec event alone",
+            "the programs behind sockets: what notes them does not load",
             "a kernel from 5.8 on",
         ),
         (
             "texts in events",
             &helpers.tracepoint_text,
-            "file names in exec events; names of programs that end at once",
+            "names of programs that end at once",
             "boot without lockdown=confidentiality",
         ),
     ]
@@ -301,15 +293,22 @@ fn tracepoints(features: &Features) -> Vec<Check> {
         .tracepoints
         .iter()
         .map(|one| {
-            let lost = match one.name {
-                "tcp_destroy_sock" => "the end of unanswered calls, until a time-out",
-                "tcp_retransmit_skb" => "retransmissions as they happen; the sums remain",
-                "tcp_send_reset" | "tcp_receive_reset" => "which side reset a connection, and why",
-                "kfree_skb" => "the host's packet drops by reason",
-                "sched_process_exec" => "names of programs that end at once",
-                _ => "the end of programs, until their place is needed",
+            let (lost, remedy) = match one.name {
+                "tcp_destroy_sock" => ("the end of connections older than meshtap", NEWER_KERNEL),
+                "tcp_retransmit_skb" => {
+                    ("the host's sum of retransmissions; those of connections remain", NEWER_KERNEL)
+                }
+                "tcp_send_reset" => {
+                    ("the host's sum of resets sent; those of connections remain", NEWER_KERNEL)
+                }
+                "tcp_receive_reset" => {
+                    ("the host's sum of resets received; those of connections remain", NEWER_KERNEL)
+                }
+                "kfree_skb" => ("the host's packet drops by reason", "a kernel from 5.17 on"),
+                "sched_process_exec" => ("names of programs that end at once", NEWER_KERNEL),
+                _ => ("the end of programs, until their place is needed", NEWER_KERNEL),
             };
-            supported(one.name, &one.attach, lost, NEWER_KERNEL, false)
+            supported(one.name, &one.attach, lost, remedy, false)
         })
         .collect()
 }
@@ -317,12 +316,17 @@ fn tracepoints(features: &Features) -> Vec<Check> {
 /// Other programs at the root: they run beside the agent's, or leave no room.
 pub(super) fn neighbours(others: &[Attached]) -> Check {
     let name = "other programs";
-    if others.is_empty() {
+    // Another meshtap translates nothing and leaves room. Its names alone are common words.
+    let runs = others.iter().any(|one| one.attach_type == At::SockOps && one.name == "lifecycle");
+    let is_own = |one: &&Attached| runs && !one.is_in_the_way() && attach::is_named_so(&one.name);
+    let mut text = if runs { vec!["a running meshtap".to_owned()] } else { Vec::new() };
+    let others: Vec<&Attached> = others.iter().filter(|one| !is_own(one)).collect();
+    text.extend(others.iter().map(ToString::to_string));
+    if text.is_empty() {
         return Check::new(Group::Capture, name, "none at the cgroup root");
     }
-    let text: Vec<_> = others.iter().map(ToString::to_string).collect();
     let mut check = Check::new(Group::Capture, name, text.join(", "));
-    if others.iter().any(Attached::is_in_the_way) {
+    if others.iter().any(|one| one.is_in_the_way()) {
         return check.failed(
             "what would be attached at the same place",
             "stop the program that owns it, or have it attach with BPF_F_ALLOW_MULTI",

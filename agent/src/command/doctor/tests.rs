@@ -9,7 +9,8 @@ use super::*;
 use crate::kernel::attached::{Attached, Sharing};
 use crate::kernel::bpf::AttachType;
 use crate::kernel::cgroup::CgroupError;
-use crate::kernel::features::{Helpers, Hook, Jit, Lockdown, Support, TRACEPOINTS, Tracepoint};
+use crate::kernel::events::TRACEPOINTS;
+use crate::kernel::features::{Helpers, Hook, Jit, Lockdown, Support, Tracepoint};
 use crate::kernel::privilege::MemoryLock;
 
 /// A kernel that has everything.
@@ -21,7 +22,7 @@ fn everything() -> Features {
             .map(|attach_type| Hook { attach_type, load: present(), attach: present() })
             .to_vec(),
         tracepoints: TRACEPOINTS
-            .map(|(category, name)| Tracepoint { category, name, attach: present() })
+            .map(|one| Tracepoint { category: one.category, name: one.name, attach: present() })
             .to_vec(),
         helpers: Helpers {
             packet_netns_cookie: present(),
@@ -82,9 +83,13 @@ fn an_unreachable_root_says_why_and_what_to_do() {
 #[test]
 fn what_is_essential_stops_the_job_and_what_is_not_limits_it() {
     let mut features = everything();
-    features.helpers.packet_current_task = Support::Absent("unknown func".into());
+    features.helpers.packet_netns_cookie = Support::Absent("unknown func".into());
+    let drops = features.tracepoints.iter_mut().find(|one| one.name == "kfree_skb");
+    drops.expect("is read").attach = Support::Absent("no field reason".into());
     let checks = capture::capture(&features, &no_root());
-    assert_eq!(by_name(&checks, "sender of a segment").state, State::Degraded);
+    assert_eq!(by_name(&checks, "network namespace").state, State::Degraded);
+    let drops = by_name(&checks, "kfree_skb");
+    assert_eq!(drops.remedy.as_deref(), Some("a kernel from 5.17 on"), "{drops:?}");
     features.ring_buffer = Support::Absent("Invalid argument".into());
     features.hooks[1].attach = Support::Absent(
         "program 7 (guard) at cgroup_skb/egress is attached exclusively and leaves no room".into(),
@@ -146,6 +151,18 @@ fn neighbours_are_named_and_judged_by_what_they_leave() {
     let first = capture::neighbours(&[at(AttachType::Connect4, Sharing::Shared)]);
     assert_eq!(first.state, State::Degraded);
     assert!(first.lost.is_some_and(|text| text.contains("translate")));
+    let named = |attach_type, name: &str| Attached {
+        name: name.into(),
+        ..at(attach_type, Sharing::Shared)
+    };
+    let own = [named(AttachType::SockOps, "lifecycle"), named(AttachType::Connect4, "connect4")];
+    let beside_itself = capture::neighbours(&own);
+    assert_eq!(
+        (beside_itself.state, beside_itself.detail.as_str()),
+        (State::Ok, "a running meshtap")
+    );
+    let stranger = capture::neighbours(&own[1..]);
+    assert_eq!(stranger.state, State::Degraded, "the name alone proves nothing");
     assert_eq!(
         capture::neighbours(&[at(AttachType::Egress, Sharing::Exclusive)]).state,
         State::Degraded

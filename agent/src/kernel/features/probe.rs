@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Features, Helpers, Hook, Jit, Lockdown, Support, TRACEPOINTS, Tracepoint};
+use super::{Features, Helpers, Hook, Jit, Lockdown, Support, Tracepoint};
 use crate::kernel::attached;
 use crate::kernel::bpf::{self, AttachType, Instruction, LoadError, ProgramType};
 use crate::kernel::cgroup::{self, CgroupError, CgroupRoot};
+use crate::kernel::events::{self, TRACEPOINTS};
 use crate::kernel::format::{FormatError, Tracefs};
 use crate::kernel::mount;
 use crate::kernel::privilege::{self, Need, Privileges};
@@ -122,24 +123,24 @@ impl Prober {
         let program = bpf::load(ProgramType::Tracepoint, None, &bpf::PASS);
         TRACEPOINTS
             .iter()
-            .map(|&(category, name)| {
+            .map(|tracepoint| {
                 let attach = match &program {
-                    Ok(program) => self.tracepoint(program, category, name),
+                    Ok(program) => self.tracepoint(program, tracepoint),
                     Err(error) => self.refused(error),
                 };
-                Tracepoint { category, name, attach }
+                Tracepoint { category: tracepoint.category, name: tracepoint.name, attach }
             })
             .collect()
     }
 
-    fn tracepoint(&self, program: &OwnedFd, category: &str, name: &str) -> Support {
+    fn tracepoint(&self, program: &OwnedFd, tracepoint: &events::Tracepoint) -> Support {
         let tracefs = match &self.tracefs {
             Ok(tracefs) => tracefs,
             Err(error) => return Support::Unknown(error.to_string()),
         };
-        let format = match tracefs.event(category, name) {
-            Ok(format) => format,
-            Err(error) => return Support::Absent(error.to_string()),
+        let format = match tracepoint.locate(tracefs) {
+            Ok((format, _)) => format,
+            Err(reason) => return Support::Absent(reason),
         };
         match bpf::attach_tracepoint(program.as_fd(), format.id) {
             Ok(_detached_when_dropped) => Support::Present,
