@@ -147,6 +147,10 @@ section! {
             Bounds::between(Size(256), Size(limits::HEAD_PREFIX_MAX as u64));
         /// How often the buffer is emptied. Shorter shows calls sooner, longer costs less.
         drain_interval: Duration = milliseconds(50), Bounds::between(milliseconds(1), seconds(1));
+        /// How often the figures of a connection that goes on (bytes, retransmissions, round-trip
+        /// time) are reported, with the next packet that is due. Shorter shows them sooner, longer
+        /// costs less; what is left over is reported when the connection ends.
+        report_interval: Duration = seconds(10), Bounds::between(milliseconds(100), seconds(3600));
     }
 }
 
@@ -174,8 +178,8 @@ section! {
         patterns: Vec<RouteRule> = Vec::new(), Bounds::any();
         /// Routes that one service may have; what comes later is the route `other`.
         per_service: usize = 256, Bounds::between(1, 10_000);
-        /// Learn routes from paths that no pattern matches. Without it such a path has the
-        /// route `other`.
+        /// Learn routes from paths that no pattern matches. Without it such a path has no
+        /// route, and `http.route` is left out.
         learn: bool = true, Bounds::any();
     }
 }

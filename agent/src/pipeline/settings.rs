@@ -53,7 +53,7 @@ pub fn load(config: &Config) -> LoadSettings {
             Level::Info => 3,
             Level::Debug => 4,
         },
-        ..LoadSettings::default()
+        report_ms: u32::try_from(config.capture.report_interval.as_millis()).unwrap_or(u32::MAX),
     }
 }
 
@@ -79,8 +79,8 @@ pub fn routes(config: &Config) -> Result<RouteSettings, RuleError> {
     };
     Ok(RouteSettings {
         patterns: config.routes.patterns.iter().map(pattern).collect::<Result<_, _>>()?,
-        // No room for any learnt route: what no pattern fits is `other`.
-        routes_per_service: if config.routes.learn { config.routes.per_service } else { 0 },
+        learns: config.routes.learn,
+        routes_per_service: config.routes.per_service,
         ..RouteSettings::default()
     })
 }

@@ -26,7 +26,7 @@ labels! {
     PEER_NAMESPACE "service.peer.namespace" "Its namespace; absent where it has none.";
     METHOD "http.request.method" "The request's method where RFC 9110, PATCH or QUERY define it, else `_OTHER`.";
     STATUS "http.response.status_code" "Status of the answer; absent where no final answer was seen.";
-    ROUTE "http.route" "The path as a route: a configured pattern, else one learnt from the traffic.";
+    ROUTE "http.route" "The path as a route: a configured pattern, else one learnt from the traffic; absent where neither is there (`routes.learn: false`).";
     ERROR "error.type" "The status as text (server: 5xx; client: 4xx and 5xx); where there was no whole answer the cause: `connection_closed`, `abandoned`, `connection_reset`, `reset_sent`, `timeout`, `vanished`; absent where nothing failed.";
     VERSION "network.protocol.version" "`1.0` or `1.1`, as the request said.";
     SCHEME "url.scheme" "`http`: what is read on the wire is not encrypted. Server side only, where the convention requires it.";
