@@ -69,6 +69,7 @@ pub struct AgentTelemetry {
     series_expired: Figure,
     events_lost: Named<Arc<Figure>>,
     events: Named<Arc<Figure>>,
+    spans_left_out: Named<Arc<Figure>>,
     queues: Named<Fill>,
     tables: Named<Fill>,
 }
@@ -88,6 +89,7 @@ impl AgentTelemetry {
             series_expired: Figure::default(),
             events_lost: Named::default(),
             events: Named::default(),
+            spans_left_out: Named::default(),
             queues: Named::default(),
             tables: Named::default(),
         }
@@ -104,6 +106,12 @@ impl AgentTelemetry {
     #[must_use]
     pub fn events(&self, kind: &'static str) -> Arc<Figure> {
         Arc::clone(self.events.lock().entry(kind).or_default())
+    }
+
+    /// Spans that are left out because somebody else makes them, by who does.
+    #[must_use]
+    pub fn spans_left_out(&self, reason: &'static str) -> Arc<Figure> {
+        Arc::clone(self.spans_left_out.lock().entry(reason).or_default())
     }
 
     /// A queue between two parts of the agent.
@@ -161,6 +169,7 @@ impl AgentTelemetry {
             TABLE.name,
             &self.tables,
         );
+        out.figures(MetricId::SpansLeftOut, REASON.name, &self.spans_left_out);
         out.one(MetricId::SeriesOverflowed, exposed(self.series_overflowed.get()));
         out.one(MetricId::SeriesExpired, exposed(self.series_expired.get()));
         if let Some(cost) = Cost::read() {

@@ -51,6 +51,7 @@ pub enum MetricId {
     TableEntries,
     TableCapacity,
     TableDropped,
+    SpansLeftOut,
     SeriesOverflowed,
     SeriesExpired,
     CpuSeconds,

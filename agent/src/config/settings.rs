@@ -10,7 +10,7 @@ use meshtap_ebpf::limits;
 
 use super::environment::{Standard, fault};
 use super::reader::{Bounds, Key, Reader};
-use super::rule::{NameRule, RouteRule};
+use super::rule::{NameRule, RouteRule, ServiceName};
 use super::scalar::Size;
 use super::value::choice;
 
@@ -243,6 +243,17 @@ section! {
         /// Follow the decision that comes with a request; without it only the ratio decides.
         follow_parent: bool = true, Bounds::any(),
             or Standard { name: "OTEL_TRACES_SAMPLER".into(), translate: sampler_follows };
+        /// Services whose calls an SDK or a proxy traces already: no span is sent for their ends
+        /// of a call. In a name stands `*` for any text without slashes, `**` for any text, `?`
+        /// for one character.
+        traced_elsewhere: Vec<ServiceName> = Vec::new(), Bounds::any();
+        /// Find out which processes make spans themselves, and send none for their ends of a
+        /// call (but for requests that they send without a context). It is proven by three
+        /// traces in which a process, while it answered a request, sent one of the same trace
+        /// with an id that no request had brought it. A process that ever passed an id on
+        /// unchanged is not taken for one that traces. What only answers, or only asks, proves
+        /// nothing: name it in `traces.traced_elsewhere`.
+        detect_traced: bool = true, Bounds::any();
     }
 }
 

@@ -25,7 +25,7 @@ fn settings(base: &str, protocol: Protocol) -> ExportSettings {
     otlp.batch.delay = Duration::from_millis(10);
     let access_log = AccessLogSettings { otlp: true, ..AccessLogSettings::default() };
     let spans = SpanSettings { ratio: 1.0, ..SpanSettings::default() };
-    ExportSettings { otlp, spans, access_log }
+    ExportSettings { otlp, spans, access_log, ..ExportSettings::default() }
 }
 
 fn start(settings: &ExportSettings) -> Exporters {

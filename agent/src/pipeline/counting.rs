@@ -9,6 +9,7 @@ use super::{Found, Sink};
 use crate::aggregation::{Aggregator, Snapshot};
 use crate::command::observe::Flow;
 use crate::export::clock::SharedClock;
+use crate::export::spans::traced::{self, TracedStats};
 use crate::export::{Exporters, SignalStats};
 use crate::protocol::lost;
 use crate::telemetry::AgentTelemetry;
@@ -98,6 +99,19 @@ impl Counting {
         queue("otlp_traces", &stats.traces);
         queue("otlp_logs", &stats.logs);
         queue("access_log", &stats.lines);
+        if stats.traces.enabled {
+            self.traced(&stats.traced);
+        }
+    }
+}
+
+impl Counting {
+    fn traced(&self, stats: &TracedStats) {
+        let telemetry = &self.counted.telemetry;
+        telemetry.spans_left_out("configured").set(stats.configured);
+        telemetry.spans_left_out("itself").set(stats.itself);
+        let bound = traced::PROCESSES as u64;
+        telemetry.table("traced_processes").set(stats.processes as u64, bound, stats.evicted);
     }
 }
 

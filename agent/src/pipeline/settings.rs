@@ -11,6 +11,7 @@ use crate::config::{self, Config, Level, SignalKind};
 use crate::export::access_log::{AccessLogSettings, Format};
 use crate::export::otlp::{self, Compression, OtlpSettings, Protocol, Retry, Target};
 use crate::export::queue::{BatchLimits, Bounds};
+use crate::export::spans::traced::TracedSettings;
 use crate::export::spans::{ParentDecision, SpanSettings};
 use crate::export::{ExportSettings, server::ServerSettings};
 use crate::kernel::load::LoadSettings;
@@ -26,6 +27,9 @@ pub enum RuleError {
     /// Of `routes.patterns`.
     #[error("routes.patterns: {0}")]
     Route(#[from] PatternError),
+    /// Of `traces.traced_elsewhere`.
+    #[error("traces.traced_elsewhere: {0}")]
+    Traced(#[source] NameError),
     /// A header's value that is no text.
     #[error("otlp.headers: the value of `{0}` is no text; write it in visible ASCII")]
     Header(String),
@@ -159,6 +163,7 @@ pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
     Ok(ExportSettings {
         otlp: otlp_settings(config)?,
         spans: SpanSettings { parent, ratio: config.traces.sample_ratio },
+        traced: traced(config).map_err(RuleError::Traced)?,
         access_log: AccessLogSettings {
             stdout: match config.access_log.stdout {
                 config::LogFormat::Off => None,
@@ -168,6 +173,15 @@ pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
             otlp: config.access_log.otlp,
             ..AccessLogSettings::default()
         },
+    })
+}
+
+fn traced(config: &Config) -> Result<TracedSettings, NameError> {
+    let traces = &config.traces;
+    let services = traces.traced_elsewhere.iter().map(|name| name.0.parse());
+    Ok(TracedSettings {
+        services: services.collect::<Result<_, _>>()?,
+        detects: traces.detect_traced,
     })
 }
 

@@ -39,7 +39,7 @@ labels! {
     CONNECTION_TYPE "connection_type" "`virtual_node` where only one end of the edge is observed on this host; else absent.";
     ROLE "role" "Which end of the connection observed it: `client` (connected) or `server` (accepted). Both ends are counted where both are on this host: sum over one role.";
     DIRECTION "network.io.direction" "`transmit` or `receive`, from the observing end.";
-    REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing.";
+    REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing; for spans left out who makes them.";
     EVENT_KIND "kind" "Kind of the kernel's record.";
     QUEUE "queue" "Name of the queue.";
     TABLE "table" "Name of the map, cache or table.";

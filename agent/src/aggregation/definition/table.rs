@@ -96,6 +96,8 @@ metrics! {
         "Entries that the map, cache or table takes at the most.";
     TableDropped "meshtap_table_dropped_total" "" Kind::Counter, Agent, &[&TABLE],
         "Entries that were evicted or refused because the map, cache or table was full.";
+    SpansLeftOut "meshtap_spans_left_out_total" "" Kind::Counter, Agent, &[&REASON],
+        "Sampled calls without a span because somebody else makes it: the service is `configured`, or the process traces `itself`.";
     SeriesOverflowed "meshtap_series_overflowed_total" "" Kind::Counter, Agent, &[],
         "Updates that went to an overflow series because the budget of series was spent.";
     SeriesExpired "meshtap_series_expired_total" "" Kind::Counter, Agent, &[],
