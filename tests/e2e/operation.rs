@@ -440,6 +440,50 @@ fn metrics_in_both_formats() {
     agent.stop().expect("ends well");
 }
 
+/// Without learning only what is configured is a route.
+#[test]
+fn routes_that_are_configured_alone() {
+    require!("curl", "nginx", "ss");
+    let nginx = Nginx::start().expect("starts");
+    let agent = Agent::start("routes:\n  learn: false\n  patterns: [\"/nothing/{id}\"]\n")
+        .expect("is ready");
+    let port = nginx.port().to_string();
+    let urls = ["/nothing/7", "/nothing/8", "/teapot"];
+    let urls = urls.map(|path| format!("http://127.0.0.1:{port}{path}"));
+    curl(&urls.each_ref().map(String::as_str)).expect("answers");
+    let name = "http_client_request_duration_seconds_count";
+    let labels = [("service_name", "curl"), ("server_port", port.as_str())];
+    let scrape = agent.scrape_until(|scrape| scrape.count(name, &labels) >= 3).expect("is served");
+    let by = scrape.by(name, &["http_route"], &labels);
+    let routes: Vec<_> = by.iter().map(|(key, count)| (key[0].as_str(), *count)).collect();
+    assert_eq!(routes, [("", 1), ("/nothing/{id}", 2)]);
+    agent.stop().expect("ends well");
+}
+
+/// An agent whose programs are taken away ends and says so: it never looks healthy while it
+/// counts nothing.
+#[test]
+fn programs_that_somebody_detaches() {
+    require!("bpftool");
+    let agent = Agent::start("").expect("is ready");
+    // Its own links and no others: other agents may run on this host.
+    let folder = format!("/proc/{}/fdinfo", agent.pid());
+    let link = std::fs::read_dir(folder).expect("lives").flatten().find_map(|entry| {
+        let text = std::fs::read_to_string(entry.path()).ok()?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().to_owned())
+        };
+        // 0 is `cgroup_inet_ingress`.
+        field("attach_type:").filter(|place| place == "0").and_then(|_| field("link_id:"))
+    });
+    let link = link.expect("is attached by a link");
+    output(Command::new("bpftool").args(["link", "detach", "id", &link])).expect("is detached");
+    let (status, told) = agent.ended().expect("ends by itself");
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("ingress") && told.contains("start meshtap again"), "{told}");
+}
+
 /// A budget of series is kept, and nothing is lost to the sum by it.
 #[test]
 fn the_budget_of_series() {
@@ -486,6 +530,10 @@ fn a_collector_that_is_down() {
     let scrape = agent.scrape_until(|scrape| scrape.count(name, &labels) == 50).expect("is served");
     assert_eq!(scrape.count(name, &labels), 50);
     assert_eq!(http::get(agent.address(), "/readyz").expect("answers").status, 200);
+    let retries = |scrape: &Scrape| scrape.count("meshtap_export_retries_total", &[]);
+    let scrape = agent.scrape_until(|scrape| retries(scrape) > 0).expect("is served");
+    assert!(retries(&scrape) > 0, "what is tried in vain is told");
+    assert_eq!(scrape.count("meshtap_export_items_total", &[("outcome", "exported")]), 0);
     let start = Instant::now();
     let status = agent.terminate().expect("ends");
     assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());

@@ -160,6 +160,12 @@ impl Agent {
         self.end()
     }
 
+    /// Waits until it ends by itself, and gives its status and what it printed.
+    pub fn ended(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.running.wait(PATIENCE)?;
+        Ok((status, self.running.output()))
+    }
+
     fn end(&mut self) -> Result<ExitStatus> {
         self.running.signal(Signal::TERM)?;
         self.running.wait(PATIENCE)

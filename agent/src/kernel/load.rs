@@ -70,6 +70,7 @@ pub struct Kernel {
     lost: PerCpuArray<MapData, u64>,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
+    watch: attach::Watch,
     /// Lines that the programs wrote, where logging is on.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the links; last, so that it is dropped last.
@@ -100,6 +101,7 @@ impl Kernel {
         Ok(Self {
             ring: Some(ring),
             lost,
+            watch: attach::Watch::new(&programs, root),
             _tracepoints: tracepoints,
             log,
             _programs: programs,
@@ -110,6 +112,12 @@ impl Kernel {
     /// The ring buffer, for the reader; once.
     pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
         self.ring.take()
+    }
+
+    /// A program without which nothing is seen and that somebody else detached, if any.
+    #[must_use]
+    pub fn detached(&self) -> Option<&'static str> {
+        self.watch.detached()
     }
 
     /// Hands the lines that the programs wrote since the last time to the log.
