@@ -51,6 +51,8 @@ pub enum MetricId {
     TableEntries,
     TableCapacity,
     TableDropped,
+    ExportItems,
+    ExportRetries,
     SpansLeftOut,
     SeriesOverflowed,
     SeriesExpired,

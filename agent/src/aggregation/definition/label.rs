@@ -42,6 +42,8 @@ labels! {
     REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing; for spans left out who makes them.";
     EVENT_KIND "kind" "Kind of the kernel's record.";
     QUEUE "queue" "Name of the queue.";
+    SIGNAL "signal" "What is exported: `metrics`, `traces` or `logs` by OTLP, `access_log` to standard output.";
+    OUTCOME "outcome" "What became of it: `exported`; `rejected` by the receiver inside a request that it took; `failed`, its request was refused; `dropped`, given up or no room (data points of metrics: the next interval replaces them).";
     TABLE "table" "Name of the map, cache or table.";
     BUILD_VERSION "version" "Version of the agent.";
     ARCHITECTURE "architecture" "Machine architecture that the agent was built for.";
