@@ -17,6 +17,7 @@ pub mod host;
 pub mod identity;
 pub mod inventory;
 pub mod join;
+pub mod listeners;
 pub mod names;
 mod owner;
 pub mod process;
@@ -45,6 +46,7 @@ use connection::{Connection, Connections};
 use host::Host;
 use identity::Identities;
 use join::{OFFERS, Offer, Sequences};
+use listeners::Listeners;
 use process::Processes;
 
 use crate::protocol::{Exchange, Side};
@@ -90,6 +92,8 @@ pub struct Attributor {
     /// Owners and roles of sockets that were there before the agent.
     seeds: LruCache<u64, inventory::LocalSocket, ahash::RandomState>,
     seeded_ns: u64,
+    /// Who listened before the agent.
+    listeners: Listeners,
     /// Connections whose beginning is not reported yet, oldest first.
     unreported: VecDeque<(u64, u64)>,
     /// Records about connections that were never announced, or are forgotten.
@@ -141,6 +145,7 @@ impl Attributor {
             owners: cache(OWNERS),
             seeds: cache(settings.connections),
             seeded_ns: 0,
+            listeners: Listeners::default(),
             unreported: VecDeque::new(),
             strangers: 0,
             no_route: Arc::from(""),
@@ -160,6 +165,11 @@ impl Attributor {
             }
             self.seeds.push(socket.cookie, socket);
         }
+        for pid in inventory.listeners.iter().filter_map(|listener| listener.holders.first()) {
+            let owner = event::Owner { pid: *pid, ..event::Owner::default() };
+            self.processes.at(&owner, inventory.taken_ns, &*self.host);
+        }
+        self.listeners = Listeners::new(inventory.listeners);
     }
 
     /// Sees one event, before the protocol stage does. What became known of connections
@@ -296,6 +306,9 @@ impl Attributor {
                 // The holder of the descriptor, not the maker of a listener.
                 connection.accepted = true;
             }
+        }
+        if connection.owner.pid == 0 && connection.role == Some(Side::Server) {
+            self.adopt(&mut connection);
         }
         self.make_room(now_ns, out);
         self.connections.insert(cookie, connection);

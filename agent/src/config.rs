@@ -26,7 +26,7 @@ pub use environment::Environment;
 pub use otlp::{Compression, Destination, Otlp, OtlpProtocol, Signal, SignalKind};
 pub use problem::{Error, Origin, Problem};
 pub use reader::{Given, RawConfig, Read};
-pub use rule::{NameMatch, NameRule, RouteRule};
+pub use rule::{NameMatch, NameRule, RouteRule, ServiceName};
 pub use scalar::Size;
 pub use settings::{
     AccessLog, Capture, Containers, Dns, Host, Level, Log, LogFormat, Prometheus, Protocol, Routes,

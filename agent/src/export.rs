@@ -35,7 +35,8 @@ use otlp::encode::{Item, LogEncoder, SpanEncoder};
 use otlp::transport::{Transport, TransportError};
 use otlp::{Host, OtlpSettings, Signal, worker};
 use queue::{Bounds, Occupancy, Sender};
-use spans::{Secret, SpanSettings, Spans};
+use spans::traced::{Traced, TracedSettings, TracedStats};
+use spans::{Ids, Secret, SpanSettings, Spans};
 use stop::Stopper;
 
 /// Time between two looks at the wall clock.
@@ -48,6 +49,8 @@ pub struct ExportSettings {
     pub otlp: OtlpSettings,
     /// Which calls become spans.
     pub spans: SpanSettings,
+    /// Whose calls somebody else makes spans of.
+    pub traced: TracedSettings,
     /// Lines and log records.
     pub access_log: AccessLogSettings,
 }
@@ -101,6 +104,8 @@ pub struct Stats {
     pub logs: SignalStats,
     /// Access log on standard output.
     pub lines: SignalStats,
+    /// Spans that were left out because somebody else makes them.
+    pub traced: TracedStats,
 }
 
 /// The pipeline's front. Shared by reference; [`Exporters::shutdown`] ends it.
@@ -116,6 +121,7 @@ pub struct Exporters {
     counters: [Arc<Counters>; 4],
     metrics_enabled: bool,
     spans: Spans,
+    traced: Traced,
     access_log: AccessLog,
     format: Option<Format>,
     traces: Option<Sender<Item<SpanData>>>,
@@ -162,6 +168,7 @@ impl Exporters {
             counters: Default::default(),
             metrics_enabled: otlp.metrics.is_some(),
             spans: Spans::new(settings.spans, Secret::draw()),
+            traced: Traced::new(settings.traced.clone()),
             access_log: AccessLog::new(settings.access_log),
             format: settings.access_log.stdout,
             traces: None,
@@ -262,10 +269,18 @@ impl Exporters {
         self.tasks.lock().push(self.runtime.spawn(task));
     }
 
-    /// Sends the span of a call, where it is sampled.
+    /// Sends the span of a call, where it is sampled and nobody else makes it.
     pub fn span(&self, call: &Call) {
         let Some(queue) = &self.traces else { return };
-        if !self.spans.ids(call).sampled || !queue.has_room() {
+        self.traced.observe(call);
+        if !self.spans.ids(call).sampled {
+            return;
+        }
+        if let Some(by) = self.traced.by(call) {
+            self.traced.left_out(by);
+            return;
+        }
+        if !queue.has_room() {
             return;
         }
         if let Some(span) = self.spans.span(call, self.clock.get()) {
@@ -293,14 +308,24 @@ impl Exporters {
         if let Some(queue) = &self.logs
             && queue.has_room()
         {
-            let ids = self.traces.as_ref().map(|_| self.spans.ids(call));
-            let record = self.access_log.record(call, self.clock.get(), ids);
+            let record = self.access_log.record(call, self.clock.get(), self.linked(call));
             let weight = access_log::weight(&record);
             queue.offer(
                 Item { identity: Arc::clone(&call.local().identity), content: record },
                 weight,
             );
         }
+    }
+
+    /// The span that the log record of a call belongs to: the call's own, and where somebody
+    /// else makes that one, the span that the request came from.
+    fn linked(&self, call: &Call) -> Option<Ids> {
+        self.traces.as_ref()?;
+        let ids = self.spans.ids(call);
+        if self.traced.by(call).is_none() {
+            return Some(ids);
+        }
+        call.exchange.trace.map(|_| Ids { span: ids.parent, ..ids })
     }
 
     /// Sends what `source` gives on every interval, and once more at the end. Does nothing
@@ -341,6 +366,7 @@ impl Exporters {
             traces: of(TRACES, self.traces.as_ref().map(Sender::occupancy)),
             logs: of(LOGS, self.logs.as_ref().map(Sender::occupancy)),
             lines: of(LINES, self.lines.as_ref().map(Sender::occupancy)),
+            traced: self.traced.stats(),
         }
     }
 

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use crate::aggregation::definition::MetricId;
 use crate::aggregation::definition::label::{
-    ARCHITECTURE, BUILD_VERSION, DIRECTION, EVENT_KIND, QUEUE, REASON, RELEASE, TABLE,
+    ARCHITECTURE, BUILD_VERSION, DIRECTION, EVENT_KIND, OUTCOME, QUEUE, REASON, RELEASE, SIGNAL,
+    TABLE,
 };
 use crate::aggregation::{Family, Label, Occupancy, Series, Value};
 
@@ -59,6 +60,21 @@ impl Fill {
     }
 }
 
+/// What became of the items of one signal, in totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Export {
+    /// The receiver took them.
+    pub exported: u64,
+    /// The receiver took the request and not them.
+    pub rejected: u64,
+    /// Their request was refused.
+    pub failed: u64,
+    /// Given up, or no room for them.
+    pub dropped: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+}
+
 /// The agent's own counters. Names are words of the program, so there are few of them.
 #[derive(Debug)]
 pub struct AgentTelemetry {
@@ -70,6 +86,8 @@ pub struct AgentTelemetry {
     series_expired: Figure,
     events_lost: Named<Arc<Figure>>,
     events: Named<Arc<Figure>>,
+    spans_left_out: Named<Arc<Figure>>,
+    exports: Named<Export>,
     queues: Named<Fill>,
     tables: Named<Fill>,
     host_dropped: Mutex<Vec<(Arc<str>, u64)>>,
@@ -92,6 +110,8 @@ impl AgentTelemetry {
             series_expired: Figure::default(),
             events_lost: Named::default(),
             events: Named::default(),
+            spans_left_out: Named::default(),
+            exports: Named::default(),
             queues: Named::default(),
             tables: Named::default(),
             host_dropped: Mutex::default(),
@@ -111,6 +131,17 @@ impl AgentTelemetry {
     #[must_use]
     pub fn events(&self, kind: &'static str) -> Arc<Figure> {
         Arc::clone(self.events.lock().entry(kind).or_default())
+    }
+
+    /// Spans that are left out because somebody else makes them, by who does.
+    #[must_use]
+    pub fn spans_left_out(&self, reason: &'static str) -> Arc<Figure> {
+        Arc::clone(self.spans_left_out.lock().entry(reason).or_default())
+    }
+
+    /// What became of what was to be sent of a signal, so far.
+    pub fn export(&self, signal: &'static str, export: Export) {
+        self.exports.lock().insert(signal, export);
     }
 
     /// A queue between two parts of the agent.
@@ -185,6 +216,8 @@ impl AgentTelemetry {
             TABLE.name,
             &self.tables,
         );
+        out.exports(&self.exports);
+        out.figures(MetricId::SpansLeftOut, REASON.name, &self.spans_left_out);
         out.one(MetricId::SeriesOverflowed, exposed(self.series_overflowed.get()));
         out.one(MetricId::SeriesExpired, exposed(self.series_expired.get()));
         if let Some(cost) = Cost::read() {
@@ -261,6 +294,27 @@ impl Exposition {
         self.named(metric, label, values);
     }
 
+    fn exports(&mut self, exports: &Named<Export>) {
+        let exports = exports.lock().clone();
+        let text = |word: &'static str| Label::Text(word.into());
+        let mut items = Vec::new();
+        for (signal, export) in &exports {
+            let Export { exported, rejected, failed, dropped, .. } = *export;
+            for (outcome, count) in [
+                ("exported", exported),
+                ("rejected", rejected),
+                ("failed", failed),
+                ("dropped", dropped),
+            ] {
+                let labels = vec![(OUTCOME.name, text(outcome)), (SIGNAL.name, text(signal))];
+                items.push((labels, exposed(count)));
+            }
+        }
+        self.push(MetricId::ExportItems, items);
+        let retries = exports.iter().map(|(signal, export)| (*signal, export.retries)).collect();
+        self.named(MetricId::ExportRetries, SIGNAL.name, retries);
+    }
+
     fn fills(&mut self, metrics: [MetricId; 3], label: &'static str, named: &Named<Fill>) {
         let fills: Vec<_> = named.lock().iter().map(|(name, fill)| (*name, fill.clone())).collect();
         let parts: [fn(&Fill) -> u64; 3] =
@@ -303,6 +357,8 @@ mod tests {
         telemetry.ring(4_096, 8_192);
         telemetry.host_dropped(&[("NO_SOCKET".into(), 4)]);
         telemetry.host_resets("transmit").set(6);
+        telemetry.export("traces", Export { exported: 4, retries: 6, ..Export::default() });
+        telemetry.spans_left_out("itself").set(8);
         telemetry.aggregation(&Occupancy { series: 5, series_limit: 9, ..Occupancy::default() });
         let families = telemetry.families();
         let value = |name: &str, label: Option<&str>| {
@@ -322,6 +378,10 @@ mod tests {
         assert_eq!(value("meshtap_queue_dropped_total", Some("otlp_metrics")), Some(2.0));
         assert_eq!(value("meshtap_queue_capacity", Some("otlp_metrics")), Some(10.0));
         assert_eq!(value("meshtap_ring_buffer_used_bytes", None), Some(4_096.0));
+        assert_eq!(value("meshtap_export_items_total", Some("exported")), Some(4.0));
+        assert_eq!(value("meshtap_export_items_total", Some("dropped")), Some(0.0));
+        assert_eq!(value("meshtap_export_retries_total", Some("traces")), Some(6.0));
+        assert_eq!(value("meshtap_spans_left_out_total", Some("itself")), Some(8.0));
         assert_eq!(value("meshtap_table_entries", Some("series")), Some(5.0));
         assert_eq!(value("meshtap_table_capacity", Some("series")), Some(9.0));
         assert_eq!(value("meshtap_host_packets_dropped_total", Some("NO_SOCKET")), Some(4.0));

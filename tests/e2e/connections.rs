@@ -25,7 +25,7 @@ const HOST_RESETS: &str = "meshtap_host_resets_total";
 const HOST_RETRANSMITS: &str = "meshtap_host_retransmits_total";
 
 /// Milliseconds after which a connection that goes on is reported again.
-const REPORT: u64 = 11_000;
+const REPORT: u64 = 1_000;
 
 /// An agent that calls what listens on the port `vault-…`, and this program `dialer-…`.
 struct Bank {
@@ -38,7 +38,7 @@ impl Bank {
     fn open(port: u16) -> Self {
         let (vault, dialer) = (format!("vault-{port}"), format!("dialer-{port}"));
         let agent = Agent::start(&format!(
-            "names:\n  - name: {vault}\n    match: {{ port: {port} }}\n  \
+            "capture:\n  report_interval: 500ms\nnames:\n  - name: {vault}\n    match: {{ port: {port} }}\n  \
              - name: {dialer}\n    match: {{ executable: \"connections-*\" }}\n"
         ))
         .expect("is ready");

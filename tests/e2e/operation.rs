@@ -135,12 +135,68 @@ fn without_privileges() {
     for arguments in [&["run"][..], &["observe", "--json"]] {
         let mut command = Command::new(program("setpriv").expect("is installed"));
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL").env_remove("MESHTAP_GAPS");
         let (code, text, errors) = ended(command.args(arguments));
         assert_eq!(code, 3, "{arguments:?}: {errors}");
         assert!(text.is_empty(), "{text}");
         let words = errors.to_ascii_lowercase();
         assert!(words.contains("root") || words.contains("cap_"), "no remedy: {errors}");
     }
+}
+
+fn unit() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/meshtap.service");
+    std::fs::read_to_string(path).expect("the unit is part of the repository")
+}
+
+/// What the unit grants is enough: the agent sees calls, and names programs of other users.
+#[test]
+fn with_the_capabilities_of_the_unit() {
+    require!("setpriv", "curl", "nginx", "ss");
+    let unit = unit();
+    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let names: Vec<String> =
+        line.expect("is granted").split(' ').map(str::to_ascii_lowercase).collect();
+    let granted = names.iter().map(|name| format!("+{}", name.trim_start_matches("cap_")));
+    let granted = format!("-all,{}", granted.collect::<Vec<_>>().join(","));
+    let setpriv = program("setpriv").expect("is installed").display().to_string();
+    let launcher =
+        [setpriv.as_str(), "--no-new-privs", "--inh-caps=-all", "--bounding-set", &granted];
+    // Its listener is older than the agent: it is named from /proc.
+    let nginx = Nginx::start().expect("starts");
+    let agent = Agent::start_by(&launcher, "").expect("is ready");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("lives");
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("is told");
+    let held = u64::from_str_radix(held.trim(), 16).expect("is a number");
+    assert_eq!(held.count_ones() as usize, names.len(), "{status}");
+    let port = nginx.port().to_string();
+    let ask = ["-q", "-sS", "--noproxy", "*", "-o", "/dev/null"];
+    let mut curl = Command::new(&setpriv);
+    curl.args(["--reuid=65534", "--regid=65534", "--clear-groups", "curl"]).args(ask);
+    output(curl.arg(format!("http://127.0.0.1:{port}/teapot"))).expect("answers");
+    let labels =
+        [("service_name", "curl"), ("service_peer_name", "nginx"), ("server_port", port.as_str())];
+    let count =
+        |scrape: &Scrape| scrape.count("http_client_request_duration_seconds_count", &labels);
+    let scrape = agent.scrape_until(|scrape| count(scrape) >= 1).expect("is served");
+    assert_eq!(count(&scrape), 1, "{}", agent.output());
+    let told = agent.stop().expect("ends well");
+    assert!(!told.contains("WARN"), "something is missing: {told}");
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    require!("systemd-analyze");
+    let folder = tempfile::tempdir().expect("is made");
+    let file = folder.path().join("meshtap.service");
+    let binary = binary().expect("is built").display().to_string();
+    let text = unit().replace("/usr/local/bin/meshtap", &binary);
+    std::fs::write(&file, text).expect("is written");
+    let mut command = Command::new("systemd-analyze");
+    let (code, text, errors) = ended(command.args(["verify", "--man=no"]).arg(&file));
+    // Of other units of the host it may say what it likes.
+    let about = |text: &str| text.contains("meshtap");
+    assert!(code == 0 && !about(&text) && !about(&errors), "{text}{errors}");
 }
 
 fn exchange(wire: &mut Wire, path: &str) {
@@ -231,7 +287,8 @@ fn filters() {
         let running = Running::start(command.args(arguments)).expect("starts");
         (arguments, holds, running)
     });
-    let deadline = Instant::now() + PATIENCE;
+    // Six agents start at once, and the kernel verifies the programs of each.
+    let deadline = Instant::now() + 4 * PATIENCE;
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     let mut rest: Vec<_> = observers.iter_mut().collect();
     while !rest.is_empty() {
@@ -370,9 +427,63 @@ fn metrics_in_both_formats() {
     assert!(open.body.ends_with("# EOF\n"));
     let open = Scrape::parse(&open.body).expect("parses");
     assert_eq!(open.count(name, &labels), 1);
-    let text = http::get(agent.address(), "/metrics").expect("answers").body;
+    let plain = http::get(agent.address(), "/metrics").expect("answers");
+    assert!(!plain.head.to_ascii_lowercase().contains("content-encoding"), "{}", plain.head);
+    let text = plain.body;
     assert!(!text.contains("hunter2") && !text.contains("token"), "a secret is shown");
+    // Compressed for who asks for it, as Prometheus does.
+    let heads = tempfile::NamedTempFile::new().expect("is made");
+    let heads_path = heads.path().display().to_string();
+    let url = format!("http://{}/metrics", agent.address());
+    let body = curl(&["--compressed", "-D", &heads_path, &url]).expect("answers");
+    let head = std::fs::read_to_string(heads.path()).expect("is there").to_ascii_lowercase();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    assert_eq!(Scrape::parse(&body).expect("parses").count(name, &labels), 1);
     agent.stop().expect("ends well");
+}
+
+/// Without learning only what is configured is a route.
+#[test]
+fn routes_that_are_configured_alone() {
+    require!("curl", "nginx", "ss");
+    let nginx = Nginx::start().expect("starts");
+    let agent = Agent::start("routes:\n  learn: false\n  patterns: [\"/nothing/{id}\"]\n")
+        .expect("is ready");
+    let port = nginx.port().to_string();
+    let urls = ["/nothing/7", "/nothing/8", "/teapot"];
+    let urls = urls.map(|path| format!("http://127.0.0.1:{port}{path}"));
+    curl(&urls.each_ref().map(String::as_str)).expect("answers");
+    let name = "http_client_request_duration_seconds_count";
+    let labels = [("service_name", "curl"), ("server_port", port.as_str())];
+    let scrape = agent.scrape_until(|scrape| scrape.count(name, &labels) >= 3).expect("is served");
+    let by = scrape.by(name, &["http_route"], &labels);
+    let routes: Vec<_> = by.iter().map(|(key, count)| (key[0].as_str(), *count)).collect();
+    assert_eq!(routes, [("", 1), ("/nothing/{id}", 2)]);
+    agent.stop().expect("ends well");
+}
+
+/// An agent whose programs are taken away ends and says so: it never looks healthy while it
+/// counts nothing.
+#[test]
+fn programs_that_somebody_detaches() {
+    require!("bpftool");
+    let agent = Agent::start("").expect("is ready");
+    // Its own links and no others: other agents may run on this host.
+    let folder = format!("/proc/{}/fdinfo", agent.pid());
+    let link = std::fs::read_dir(folder).expect("lives").flatten().find_map(|entry| {
+        let text = std::fs::read_to_string(entry.path()).ok()?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().to_owned())
+        };
+        // 0 is `cgroup_inet_ingress`.
+        field("attach_type:").filter(|place| place == "0").and_then(|_| field("link_id:"))
+    });
+    let link = link.expect("is attached by a link");
+    output(Command::new("bpftool").args(["link", "detach", "id", &link])).expect("is detached");
+    let (status, told) = agent.ended().expect("ends by itself");
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("ingress") && told.contains("start meshtap again"), "{told}");
 }
 
 /// A budget of series is kept, and nothing is lost to the sum by it.
@@ -421,6 +532,10 @@ fn a_collector_that_is_down() {
     let scrape = agent.scrape_until(|scrape| scrape.count(name, &labels) == 50).expect("is served");
     assert_eq!(scrape.count(name, &labels), 50);
     assert_eq!(http::get(agent.address(), "/readyz").expect("answers").status, 200);
+    let retries = |scrape: &Scrape| scrape.count("meshtap_export_retries_total", &[]);
+    let scrape = agent.scrape_until(|scrape| retries(scrape) > 0).expect("is served");
+    assert!(retries(&scrape) > 0, "what is tried in vain is told");
+    assert_eq!(scrape.count("meshtap_export_items_total", &[("outcome", "exported")]), 0);
     let start = Instant::now();
     let status = agent.terminate().expect("ends");
     assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());

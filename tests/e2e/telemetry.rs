@@ -4,10 +4,11 @@
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use meshtap_tests::agent::Agent;
-use meshtap_tests::process::free_port;
-use meshtap_tests::receiver::{Receiver, Transport, attribute, hexadecimal};
+use meshtap_tests::netns::Place;
+use meshtap_tests::process::{Running, free_port};
+use meshtap_tests::receiver::{Received, Receiver, Transport, attribute, hexadecimal};
 use meshtap_tests::require;
-use meshtap_tests::workload::{Nginx, curl};
+use meshtap_tests::workload::{Language, Nginx, curl};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -149,7 +150,7 @@ fn spans_of_calls_without_context() {
     for _ in 0..5 {
         ask(&nginx, "/ok", None);
     }
-    let own = |received: &meshtap_tests::receiver::Received| {
+    let own = |received: &Received| {
         let spans = received.trace("").into_iter();
         spans.filter(|owned| owned.service == name).collect::<Vec<_>>()
     };
@@ -161,6 +162,56 @@ fn spans_of_calls_without_context() {
         spans.iter().map(|owned| owned.span.trace_id.clone()).collect();
     assert_eq!(traces.len(), 5, "a trace of its own for each call");
     assert!(traces.iter().all(|id| id.len() == 16 && id.iter().any(|byte| *byte != 0)));
+}
+
+/// A process that sends traces on with ids of its own has an SDK, whose spans are not sent
+/// a second time; one that passes the header on has none.
+#[test]
+fn processes_that_trace_themselves() {
+    require!("curl", "nginx", "python3", "ss");
+    let receiver = Receiver::start(Transport::Grpc).expect("listens");
+    let (nginx, agent, _) = shop(&receiver.endpoint(), Transport::Grpc, "");
+    let relays = ["tracing", "passing"].map(|mode| {
+        let port = free_port();
+        let mut command = Language::Python.command("relay", Place::HERE).expect("is installed");
+        command.args([port.to_string(), nginx.port().to_string(), mode.to_owned()]);
+        let mut running = Running::start(&mut command).expect("starts");
+        running.wait_for_listener(&Place::HERE, port).expect("listens");
+        (running, port)
+    });
+    let trace = |number: usize| format!("{number:032x}");
+    let ask = |port: u16, number: usize| {
+        let header = format!("traceparent: 00-{}-{SPAN}-01", trace(number));
+        curl(&["-H", &header, &format!("http://127.0.0.1:{port}/ok")]).expect("answers");
+    };
+    for (relay, (_, port)) in relays.iter().enumerate() {
+        for number in 1..=5 {
+            ask(*port, relay * 10 + number);
+        }
+    }
+    // Both ends of curl's call and of the relay's: four spans, or curl's and nginx's alone.
+    let spans = |received: &Received, number| received.trace(&trace(number));
+    receiver.wait(|received| spans(received, 15).len() >= 4 && spans(received, 5).len() >= 2);
+    let left_out = [("reason", "itself")];
+    let name = "meshtap_spans_left_out_total";
+    let scrape =
+        agent.scrape_until(|scrape| scrape.count(name, &left_out) >= 4).expect("is served");
+    agent.stop().expect("ends well");
+    let received = receiver.received();
+    let of_relay = |number| {
+        let spans = spans(&received, number);
+        spans.iter().filter(|owned| owned.service == "relay").count()
+    };
+    assert_eq!([1, 2, 3, 4, 5].map(of_relay), [2, 2, 1, 0, 0], "three traces prove it");
+    assert_eq!([11, 12, 13, 14, 15].map(of_relay), [2; 5]);
+    for number in [5, 15] {
+        let services: Vec<_> =
+            spans(&received, number).into_iter().map(|owned| owned.service).collect();
+        assert!(services.iter().any(|name| name == "curl"), "{services:?}");
+        assert!(services.iter().any(|name| name.starts_with("stall-")), "{services:?}");
+    }
+    assert_eq!(scrape.count(name, &left_out), 5);
+    drop(relays);
 }
 
 /// What waits while a collector is down is sent when it is up, within the bound of the queue.
@@ -180,7 +231,7 @@ fn a_collector_that_comes_late() {
     let receiver = Receiver::start_at(Transport::Http, port).expect("listens");
     let metric = "http.server.request.duration";
     let labels = [("service.name", name.as_str())];
-    let spans = |received: &meshtap_tests::receiver::Received| {
+    let spans = |received: &Received| {
         received.trace("").iter().filter(|owned| owned.service == name).count()
     };
     let received =

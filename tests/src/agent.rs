@@ -73,8 +73,20 @@ impl Agent {
         Ok(agent)
     }
 
+    /// [`Agent::start`] by a program that is given the agent's command line behind its own.
+    pub fn start_by(launcher: &[&str], config: &str) -> Result<Self> {
+        let turn = Turn::take()?;
+        let mut agent = Self::launch(launcher, config)?;
+        agent._turn = Some(turn);
+        Ok(agent)
+    }
+
     /// [`Agent::start`] in a test that has its [`Turn`] already.
     pub fn start_beside(config: &str) -> Result<Self> {
+        Self::launch(&[], config)
+    }
+
+    fn launch(launcher: &[&str], config: &str) -> Result<Self> {
         // The configuration may say itself where it listens.
         let own = config.lines().find_map(|line| line.strip_prefix("listen: "));
         let own = own.and_then(|text| text.trim_matches('"').parse().ok());
@@ -82,7 +94,15 @@ impl Agent {
         let listen = if own.is_some() { String::new() } else { format!("listen: \"{address}\"\n") };
         let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         crate::process::write(file.path(), &format!("{listen}{config}"))?;
-        let mut command = Command::new(binary()?);
+        let binary = binary()?;
+        let mut command = match launcher.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
         // The agent takes every variable of this prefix for a key of its own.
         command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL").env_remove("MESHTAP_GAPS");
         command.arg("run").arg("--config").arg(file.path());
@@ -138,6 +158,12 @@ impl Agent {
     /// Asks it to stop and gives its status.
     pub fn terminate(mut self) -> Result<ExitStatus> {
         self.end()
+    }
+
+    /// Waits until it ends by itself, and gives its status and what it printed.
+    pub fn ended(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.running.wait(PATIENCE)?;
+        Ok((status, self.running.output()))
     }
 
     fn end(&mut self) -> Result<ExitStatus> {

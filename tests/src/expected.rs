@@ -148,7 +148,7 @@ pub fn mismatch(name: &str, seen: &[&CallLine], expected: &[Expected]) -> Option
 /// Demands that the calls to `port` are exactly those expected, and that none was lost.
 pub fn verify(calls: &Calls, port: u16, expected: &[Expected]) {
     if let Some(text) = mismatch(&format!("port {port}"), &calls.to_port(port), expected) {
-        panic!("the calls were seen wrongly:\n{text}");
+        panic!("the calls were seen wrongly:\n{text}\n  declared lost: {:?}", calls.lost);
     }
     assert_eq!(calls.declared_lost(), 0, "nothing is lost on a quiet host: {:?}", calls.lost);
 }

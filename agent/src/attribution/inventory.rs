@@ -58,6 +58,8 @@ pub struct LocalSocket {
 pub struct Listener {
     /// Inode of the network namespace.
     pub namespace: u64,
+    /// v2 cgroup id; 0: this kernel does not tell (before 5.8).
+    pub cgroup: u64,
     /// Where.
     pub local: SocketAddr,
     /// The processes that hold it, ascending.
@@ -147,7 +149,8 @@ fn assemble(
         let holders = holders.get(&row.inode).unwrap_or(&none);
         if row.listens {
             let holders = holders.clone();
-            inventory.listeners.push(Listener { namespace: *namespace, local: row.local, holders });
+            let (namespace, cgroup, local) = (*namespace, row.cgroup, row.local);
+            inventory.listeners.push(Listener { namespace, cgroup, local, holders });
             continue;
         }
         let serves = ports.contains(&(*namespace, row.local.port()));

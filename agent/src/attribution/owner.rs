@@ -70,6 +70,21 @@ impl Attributor {
         }
     }
 
+    /// Gives a connection that a listener from before the agent accepted to the process that
+    /// held it, where that is the same process still.
+    pub(super) fn adopt(&mut self, connection: &mut Connection) {
+        let Some(local) = connection.local() else { return };
+        for pid in self.listeners.holders(local, connection.cgroup) {
+            let owner = event::Owner { pid: *pid, ..connection.owner };
+            let then = self.processes.at(&owner, self.seeded_ns, &*self.host);
+            let now = self.processes.at(&owner, connection.opened_ns, &*self.host);
+            if Arc::ptr_eq(&then, &now) {
+                (connection.owner, connection.owner_ns) = (owner, connection.opened_ns);
+                return;
+            }
+        }
+    }
+
     /// Who accepts from a listener that the service manager made, where only the
     /// listener is known: the other process that holds it.
     fn holder(

@@ -994,6 +994,40 @@ mod reports {
         );
     }
 
+    /// As of a server that never asks who connects (Node), and that is older than the agent.
+    #[test]
+    fn what_a_listener_from_before_the_agent_accepts_is_its_holders() {
+        let mut world = World::new();
+        world.process(NGINX, &["/usr/bin/node", "/srv/counter.js"], &[]);
+        let listener = inventory::Listener {
+            namespace: 1,
+            cgroup: 1,
+            local: "0.0.0.0:80".parse().unwrap(),
+            holders: vec![NGINX],
+        };
+        let inventory =
+            Inventory { taken_ns: world.now, listeners: vec![listener], ..Inventory::default() };
+        world.attributor.seed(inventory);
+        world.open(server(1, "10.0.0.1:80", "192.0.2.1:4000", Owner::default()));
+        let call = world.call(1, Side::Server, 1);
+        assert_eq!((&*call.server.identity.name, call.server.pid), ("counter", NGINX));
+        // Another port, another cgroup: not that listener.
+        world.open(server(2, "10.0.0.1:81", "192.0.2.1:4001", Owner::default()));
+        assert_eq!(&*world.call(2, Side::Server, 1).server.identity.name, "unknown");
+        let elsewhere = server(3, "10.0.0.1:80", "192.0.2.1:4002", Owner::default());
+        world.open(Opened { cgroup: 7, ..elsewhere });
+        assert_eq!(&*world.call(3, Side::Server, 1).server.identity.name, "unknown");
+        // Its holder is gone and the pid another's: the listener cannot be the old one.
+        let header = Header { time_ns: world.now, ..Header::default() };
+        world.see(&Event::Exit(&event::Exit { header, pid: NGINX, ..event::Exit::default() }));
+        world.now += MS;
+        world.process(NGINX, &["/usr/bin/other"], &[]);
+        world.host.0.lock().unwrap().processes.get_mut(&NGINX).unwrap().started_ns = world.now;
+        world.now += 100 * MS;
+        world.open(server(4, "10.0.0.1:80", "192.0.2.1:4003", Owner::default()));
+        assert_eq!(&*world.call(4, Side::Server, 1).server.identity.name, "unknown");
+    }
+
     #[test]
     fn without_any_record_of_it_a_role_follows_the_evidence() {
         let mut world = World::new();

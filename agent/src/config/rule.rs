@@ -1,4 +1,4 @@
-//! The values that are lists of rules: names of workloads and patterns of routes.
+//! The values that are lists of rules: names of workloads, of services and patterns of routes.
 //!
 //! Each rule is checked here to the last field; what it does is the business of the
 //! stage that takes it.
@@ -288,5 +288,25 @@ impl Setting for RouteRule {
         let service = self.service.as_ref();
         let service = service.map(|name| format!(", service: {}", name.show())).unwrap_or_default();
         format!("{{pattern: {}{service}}}", self.pattern.show())
+    }
+}
+
+/// Services by their name, which may hold `*` and `?`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceName(pub String);
+
+impl Setting for ServiceName {
+    fn kind() -> String {
+        "name or pattern".to_owned()
+    }
+    fn expected() -> String {
+        "a name such as `checkout`, or a pattern such as `shop-*`".to_owned()
+    }
+    fn read(node: &Node) -> Result<Self, Vec<Fault>> {
+        let name = Word::read(node).map(|word| Self(word.0));
+        name.map_err(|_| vec![Fault::not(node, "such a name", Self::expected())])
+    }
+    fn show(&self) -> String {
+        quote(&self.0)
     }
 }

@@ -10,7 +10,7 @@ use meshtap_ebpf::limits;
 
 use super::environment::{Standard, fault};
 use super::reader::{Bounds, Key, Reader};
-use super::rule::{NameRule, RouteRule};
+use super::rule::{NameRule, RouteRule, ServiceName};
 use super::scalar::Size;
 use super::value::choice;
 
@@ -147,6 +147,10 @@ section! {
             Bounds::between(Size(256), Size(limits::HEAD_PREFIX_MAX as u64));
         /// How often the buffer is emptied. Shorter shows calls sooner, longer costs less.
         drain_interval: Duration = milliseconds(50), Bounds::between(milliseconds(1), seconds(1));
+        /// How often the figures of a connection that goes on (bytes, retransmissions, round-trip
+        /// time) are reported, with the next packet that is due. Shorter shows them sooner, longer
+        /// costs less; what is left over is reported when the connection ends.
+        report_interval: Duration = seconds(10), Bounds::between(milliseconds(100), seconds(3600));
     }
 }
 
@@ -174,8 +178,8 @@ section! {
         patterns: Vec<RouteRule> = Vec::new(), Bounds::any();
         /// Routes that one service may have; what comes later is the route `other`.
         per_service: usize = 256, Bounds::between(1, 10_000);
-        /// Learn routes from paths that no pattern matches. Without it such a path has the
-        /// route `other`.
+        /// Learn routes from paths that no pattern matches. Without it such a path has no
+        /// route, and `http.route` is left out.
         learn: bool = true, Bounds::any();
     }
 }
@@ -239,6 +243,17 @@ section! {
         /// Follow the decision that comes with a request; without it only the ratio decides.
         follow_parent: bool = true, Bounds::any(),
             or Standard { name: "OTEL_TRACES_SAMPLER".into(), translate: sampler_follows };
+        /// Services whose calls an SDK or a proxy traces already: no span is sent for their ends
+        /// of a call. In a name stands `*` for any text without slashes, `**` for any text, `?`
+        /// for one character.
+        traced_elsewhere: Vec<ServiceName> = Vec::new(), Bounds::any();
+        /// Find out which processes make spans themselves, and send none for their ends of a
+        /// call (but for requests that they send without a context). It is proven by three
+        /// traces in which a process, while it answered a request, sent one of the same trace
+        /// with an id that no request had brought it. A process that ever passed an id on
+        /// unchanged is not taken for one that traces. What only answers, or only asks, proves
+        /// nothing: name it in `traces.traced_elsewhere`.
+        detect_traced: bool = true, Bounds::any();
     }
 }
 

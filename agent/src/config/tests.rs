@@ -105,7 +105,8 @@ names:
 routes:
   patterns: ['/users/{id}', {pattern: /static/*, service: 'front*'}]
   learn: false
-capture: {ring_bytes: 1 MiB, head_prefix: 2048, drain_interval: 5ms}
+capture: {ring_bytes: 1 MiB, head_prefix: 2048, drain_interval: 5ms, report_interval: 1s}
+traces: {traced_elsewhere: [checkout, 'shop-*'], detect_traced: false}
 otlp:
   endpoint: https://collector.example/base/
   headers: {authorization: 'Bearer x', X-Tenant: 7}
@@ -130,6 +131,9 @@ otlp:
     assert_eq!(config.capture.ring_bytes, Size(1 << 20));
     assert_eq!(config.capture.head_prefix, Size(2048));
     assert_eq!(config.capture.drain_interval, Duration::from_millis(5));
+    assert_eq!(config.capture.report_interval, Duration::from_secs(1));
+    assert_eq!(config.traces.traced_elsewhere[1], ServiceName("shop-*".to_owned()));
+    assert!(!config.traces.detect_traced);
     let metrics = config.destination(SignalKind::Metrics).unwrap();
     assert_eq!(metrics.endpoint.to_string(), "https://collector.example/base/v1/metrics");
     assert_eq!(metrics.headers.0[0].1, "Bearer x");

@@ -9,8 +9,10 @@
 //!   ids from [`Call::pair`] with a key drawn at start.
 //! - The sampled bit is honoured. Without a decision on the wire a share of traces is
 //!   taken, by trace id, so that both ends decide alike.
+//! - What somebody else traces already is left out: [`traced`] knows.
 
 mod attributes;
+pub mod traced;
 
 use std::borrow::Cow;
 

@@ -25,7 +25,7 @@ fn settings(base: &str, protocol: Protocol) -> ExportSettings {
     otlp.batch.delay = Duration::from_millis(10);
     let access_log = AccessLogSettings { otlp: true, ..AccessLogSettings::default() };
     let spans = SpanSettings { ratio: 1.0, ..SpanSettings::default() };
-    ExportSettings { otlp, spans, access_log }
+    ExportSettings { otlp, spans, access_log, ..ExportSettings::default() }
 }
 
 fn start(settings: &ExportSettings) -> Exporters {
@@ -649,4 +649,45 @@ async fn impossible_targets_are_refused_at_the_start_with_a_remedy() {
         assert!(error.contains("/no/such/ca.pem: No such file"), "{error}");
         assert!(error.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{error}");
     }
+}
+
+/// The log record of a call whose span somebody else makes belongs to the span that the
+/// request came from: the call's own is never sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_traced_elsewhere_has_log_records_and_no_spans() {
+    let collector = Collector::start(Protocol::Grpc);
+    let mut settings = settings(&collector.base(), Protocol::Grpc);
+    settings.traced.services = vec!["cart".to_owned().parse().unwrap()];
+    let exporters = start(&settings);
+    let mut pair = [call(Side::Client), call(Side::Server)];
+    for call in &mut pair {
+        call.exchange.trace = Some(CONTEXT);
+        exporters.span(call);
+        exporters.log(call);
+    }
+    let bare = call(Side::Server);
+    exporters.span(&bare);
+    exporters.log(&bare);
+    exporters.shutdown(Duration::from_secs(5)).await;
+    let stats = exporters.stats();
+    assert_eq!((stats.traced.configured, stats.traced.itself), (2, 0));
+    assert_eq!((stats.traces.exported, stats.logs.exported), (1, 3));
+    let taken = collector.log.taken.lock();
+    let spans: Vec<_> = taken
+        .traces
+        .iter()
+        .flat_map(|request| &request.resource_spans)
+        .flat_map(|resource| &resource.scope_spans[0].spans)
+        .collect();
+    assert_eq!(spans.len(), 1, "that of the client, which nobody else traces");
+    let records = taken.logs.iter().flat_map(|request| &request.resource_logs);
+    let mut links: Vec<_> = records
+        .flat_map(|resource| &resource.scope_logs[0].log_records)
+        .map(|record| record.span_id.clone())
+        .collect();
+    links.sort();
+    let mut expected =
+        [Vec::new(), CONTEXT.span_id.to_be_bytes().to_vec(), spans[0].span_id.clone()];
+    expected.sort();
+    assert_eq!(links, expected);
 }

@@ -7,7 +7,7 @@ use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, TracePoint,
 };
 
-use super::bpf;
+use super::bpf::{self, AttachType};
 use super::cgroup::CgroupRoot;
 use super::load;
 
@@ -54,6 +54,39 @@ const CGROUP_PROGRAMS: [(&str, bool); 12] = [
 pub fn is_named_so(name: &str) -> bool {
     CGROUP_PROGRAMS.iter().any(|(own, _)| *own == name)
 }
+
+/// The programs without which nothing is seen, as the kernel knows them at the cgroup root.
+#[derive(Debug)]
+pub struct Watch {
+    root: CgroupRoot,
+    programs: Vec<(&'static str, AttachType, u32)>,
+}
+
+impl Watch {
+    /// Notes them, once they are attached.
+    pub fn new(programs: &Ebpf, root: CgroupRoot) -> Self {
+        let noted = NECESSARY.into_iter().filter_map(|(name, place)| {
+            let info = programs.program(name)?.info().ok()?;
+            Some((name, place, info.id()))
+        });
+        Self { root, programs: noted.collect() }
+    }
+
+    /// A program that somebody detached meanwhile. `None` also where the kernel does not tell.
+    pub fn detached(&self) -> Option<&'static str> {
+        let gone = |(_, place, id): &&(&str, AttachType, u32)| {
+            bpf::query(self.root.directory.as_fd(), *place).is_ok_and(|(ids, _)| !ids.contains(id))
+        };
+        self.programs.iter().find(gone).map(|(name, ..)| *name)
+    }
+}
+
+/// Those of [`CGROUP_PROGRAMS`] that are necessary, and where they are attached.
+const NECESSARY: [(&str, AttachType); 3] = [
+    ("lifecycle", AttachType::SockOps),
+    ("ingress", AttachType::Ingress),
+    ("egress", AttachType::Egress),
+];
 
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {

@@ -28,8 +28,8 @@ pub struct LoadSettings {
     pub ring_bytes: u32,
     /// Bytes of a request's head that leave the kernel.
     pub head_prefix: u32,
-    /// Seconds between two reports of a connection that goes on.
-    pub report_seconds: u32,
+    /// Milliseconds between two reports of a connection that goes on.
+    pub report_ms: u32,
     /// Kernel-side logging: 0 off, 1 error, 2 warn, 3 info, 4 debug.
     pub log_level: u8,
 }
@@ -39,7 +39,7 @@ impl Default for LoadSettings {
         Self {
             ring_bytes: meshtap_ebpf::limits::RING_BYTES,
             head_prefix: meshtap_ebpf::limits::HEAD_PREFIX,
-            report_seconds: 10,
+            report_ms: 10_000,
             log_level: 0,
         }
     }
@@ -74,6 +74,7 @@ pub struct Kernel {
     legend: Legend,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
+    watch: attach::Watch,
     /// Lines that the programs wrote, where logging is on.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the links; last, so that it is dropped last.
@@ -110,6 +111,7 @@ impl Kernel {
             lost,
             host,
             legend,
+            watch: attach::Watch::new(&programs, root),
             _tracepoints: tracepoints,
             log,
             _programs: programs,
@@ -120,6 +122,12 @@ impl Kernel {
     /// The ring buffer, for the reader; once.
     pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
         self.ring.take()
+    }
+
+    /// A program without which nothing is seen and that somebody else detached, if any.
+    #[must_use]
+    pub fn detached(&self) -> Option<&'static str> {
+        self.watch.detached()
     }
 
     /// Hands the lines that the programs wrote since the last time to the log.
@@ -167,7 +175,7 @@ fn privileges() -> Result<(), LoadError> {
 fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<Ebpf, LoadError> {
     let packet_netns = u32::from(switches.netns_cookie);
     let socket_netns = u32::from(switches.sock_ops_netns_cookie);
-    let report_jiffies = u64::from(settings.report_seconds) * ticks_per_second();
+    let report_jiffies = report_jiffies(settings.report_ms, ticks_per_second());
     EbpfLoader::new()
         .map_max_entries("RING", settings.ring_bytes)
         .override_global("HEAD_PREFIX", &settings.head_prefix, true)
@@ -182,6 +190,11 @@ fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<E
         .override_global("AYA_LOG_LEVEL", &settings.log_level, true)
         .load(OBJECT)
         .map_err(describe)
+}
+
+/// Rounded up: never more often than asked for, and never zero, which is every packet.
+fn report_jiffies(report_ms: u32, ticks_per_second: u64) -> u64 {
+    (u64::from(report_ms) * ticks_per_second).div_ceil(1_000).max(1)
 }
 
 /// The kernel's `CONFIG_HZ`: its coarse clocks advance by one tick at a time, and say so.
@@ -232,5 +245,14 @@ mod tests {
                 .contains(&ticks),
             "{ticks}"
         );
+    }
+
+    #[test]
+    fn a_report_interval_is_never_shortened_and_never_zero() {
+        assert_eq!(super::report_jiffies(10_000, 250), 2_500);
+        assert_eq!(super::report_jiffies(10_000, 1_000), 10_000);
+        assert_eq!(super::report_jiffies(101, 100), 11);
+        assert_eq!(super::report_jiffies(0, 100), 1);
+        assert_eq!(super::report_jiffies(u32::MAX, 1_200), 5_153_960_754);
     }
 }

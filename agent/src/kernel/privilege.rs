@@ -187,6 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_grants_what_is_needed_and_nothing_else() {
+        let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/meshtap.service");
+        let unit = fs::read_to_string(unit).expect("the unit is part of the repository");
+        let granted: Vec<_> =
+            unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet=")).collect();
+        let [granted] = granted.as_slice() else { panic!("one set is granted: {granted:?}") };
+        let granted: CapsHashSet =
+            granted.split(' ').map(|name| name.parse().expect("a capability")).collect();
+        let narrowest = |need: Need| need.alternatives().first().into_iter().copied().flatten();
+        let needed: CapsHashSet = Need::ALL.into_iter().flat_map(narrowest).copied().collect();
+        assert_eq!(granted, needed);
+    }
+
+    #[test]
     fn the_limit_on_locked_memory_never_falls() {
         let before = getrlimit(Resource::Memlock).current;
         let after = raise_memory_lock();

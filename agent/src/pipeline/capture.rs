@@ -1,7 +1,8 @@
 //! [`Capture`]: the kernel half attached, and the thread that reads it.
 //!
 //! The thread owns the ring and all state up to the sink. It ends when it is asked to,
-//! when the sink wants no more, or by a defect; whoever waits for it is told in any case.
+//! when the sink wants no more, when somebody detached a program without which nothing
+//! is seen, or by a defect; whoever waits for it is told in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,15 +43,23 @@ impl End {
 #[derive(Debug)]
 pub struct Capture<S> {
     end: End,
-    sink: oneshot::Receiver<S>,
+    sink: oneshot::Receiver<Result<S, Blind>>,
 }
 
-/// The thread ended by a defect: nothing is read any more.
+/// Nothing is read any more, and nobody asked for that.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the thread that reads the kernel's records ended by a defect of meshtap, nothing is counted any more; its message stands above: please report it, and start meshtap again"
-)]
-pub struct Dead;
+pub enum Blind {
+    /// The thread ended.
+    #[error(
+        "the thread that reads the kernel's records ended by a defect of meshtap, nothing is counted any more; its message stands above: please report it, and start meshtap again"
+    )]
+    Defect,
+    /// A program is gone from the cgroup root.
+    #[error(
+        "the program {0} is no longer attached to the cgroup root, nothing is seen any more; somebody detached it (bpftool, or another agent that cleans up): see to that, and start meshtap again"
+    )]
+    Detached(&'static str),
+}
 
 /// What the thread begins with.
 pub struct Source {
@@ -81,11 +90,15 @@ impl<S: Sink + 'static> Capture<S> {
             events: [0; KINDS.len()],
             ring_used: 0,
             next_pulse_ns: 0,
+            detached: None,
         };
         std::thread::Builder::new().name("meshtap-reader".to_owned()).spawn(move || {
             reading.run();
             // Where nobody waits any more the sink is not missed.
-            let _ = sender.send(reading.sink);
+            let _ = sender.send(match reading.detached {
+                Some(program) => Err(Blind::Detached(program)),
+                None => Ok(reading.sink),
+            });
         })?;
         Ok(Self { end, sink: receiver })
     }
@@ -100,9 +113,9 @@ impl<S: Sink + 'static> Capture<S> {
     /// Safe to cancel.
     ///
     /// # Errors
-    /// [`Dead`] where it ended by a defect.
-    pub async fn ended(&mut self) -> Result<S, Dead> {
-        (&mut self.sink).await.map_err(|_| Dead)
+    /// [`Blind`] where it ended unasked.
+    pub async fn ended(&mut self) -> Result<S, Blind> {
+        (&mut self.sink).await.unwrap_or(Err(Blind::Defect))
     }
 }
 
@@ -115,13 +128,15 @@ struct Reading<S> {
     events: [u64; KINDS.len()],
     ring_used: u64,
     next_pulse_ns: u64,
+    /// What somebody detached.
+    detached: Option<&'static str>,
 }
 
 impl<S: Sink> Reading<S> {
     fn run(&mut self) {
         while !self.end.is_requested() {
             self.source.reader.wait(self.source.interval);
-            if self.empty(u64::MAX) == Flow::Stop {
+            if self.empty(u64::MAX) == Flow::Stop || self.detached.is_some() {
                 return;
             }
         }
@@ -166,6 +181,7 @@ impl<S: Sink> Reading<S> {
     fn beat(&mut self, now_ns: u64) {
         self.next_pulse_ns = now_ns.saturating_add(PULSE_NS);
         let losses = self.source.kernel.losses();
+        self.detached = self.source.kernel.detached();
         self.sink.pulse(&Pulse {
             now_ns,
             events: &self.events,

@@ -9,9 +9,10 @@ use super::{Found, Sink};
 use crate::aggregation::{Aggregator, Snapshot};
 use crate::command::observe::Flow;
 use crate::export::clock::SharedClock;
+use crate::export::spans::traced::{self, TracedStats};
 use crate::export::{Exporters, SignalStats};
 use crate::protocol::lost;
-use crate::telemetry::AgentTelemetry;
+use crate::telemetry::{AgentTelemetry, Export};
 
 /// Why calls may be lost; each is a series from the start.
 const REASONS: [&str; 11] = [
@@ -98,6 +99,36 @@ impl Counting {
         queue("otlp_traces", &stats.traces);
         queue("otlp_logs", &stats.logs);
         queue("access_log", &stats.lines);
+        let signals = [
+            ("metrics", &stats.metrics),
+            ("traces", &stats.traces),
+            ("logs", &stats.logs),
+            ("access_log", &stats.lines),
+        ];
+        for (signal, stats) in signals.into_iter().filter(|(_, stats)| stats.enabled) {
+            self.counted.telemetry.export(signal, exported(stats));
+        }
+        if stats.traces.enabled {
+            self.traced(&stats.traced);
+        }
+    }
+
+    fn traced(&self, stats: &TracedStats) {
+        let telemetry = &self.counted.telemetry;
+        telemetry.spans_left_out("configured").set(stats.configured);
+        telemetry.spans_left_out("itself").set(stats.itself);
+        let bound = traced::PROCESSES as u64;
+        telemetry.table("traced_processes").set(stats.processes as u64, bound, stats.evicted);
+    }
+}
+
+fn exported(stats: &SignalStats) -> Export {
+    Export {
+        exported: stats.exported,
+        rejected: stats.rejected,
+        failed: stats.failed,
+        dropped: stats.dropped,
+        retries: stats.retries,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::{self, Config, Level, SignalKind};
 use crate::export::access_log::{AccessLogSettings, Format};
 use crate::export::otlp::{self, Compression, OtlpSettings, Protocol, Retry, Target};
 use crate::export::queue::{BatchLimits, Bounds};
+use crate::export::spans::traced::TracedSettings;
 use crate::export::spans::{ParentDecision, SpanSettings};
 use crate::export::{ExportSettings, server::ServerSettings};
 use crate::kernel::load::LoadSettings;
@@ -26,6 +27,9 @@ pub enum RuleError {
     /// Of `routes.patterns`.
     #[error("routes.patterns: {0}")]
     Route(#[from] PatternError),
+    /// Of `traces.traced_elsewhere`.
+    #[error("traces.traced_elsewhere: {0}")]
+    Traced(#[source] NameError),
     /// A header's value that is no text.
     #[error("otlp.headers: the value of `{0}` is no text; write it in visible ASCII")]
     Header(String),
@@ -53,7 +57,7 @@ pub fn load(config: &Config) -> LoadSettings {
             Level::Info => 3,
             Level::Debug => 4,
         },
-        ..LoadSettings::default()
+        report_ms: u32::try_from(config.capture.report_interval.as_millis()).unwrap_or(u32::MAX),
     }
 }
 
@@ -79,8 +83,8 @@ pub fn routes(config: &Config) -> Result<RouteSettings, RuleError> {
     };
     Ok(RouteSettings {
         patterns: config.routes.patterns.iter().map(pattern).collect::<Result<_, _>>()?,
-        // No room for any learnt route: what no pattern fits is `other`.
-        routes_per_service: if config.routes.learn { config.routes.per_service } else { 0 },
+        learns: config.routes.learn,
+        routes_per_service: config.routes.per_service,
         ..RouteSettings::default()
     })
 }
@@ -159,6 +163,7 @@ pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
     Ok(ExportSettings {
         otlp: otlp_settings(config)?,
         spans: SpanSettings { parent, ratio: config.traces.sample_ratio },
+        traced: traced(config).map_err(RuleError::Traced)?,
         access_log: AccessLogSettings {
             stdout: match config.access_log.stdout {
                 config::LogFormat::Off => None,
@@ -168,6 +173,15 @@ pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
             otlp: config.access_log.otlp,
             ..AccessLogSettings::default()
         },
+    })
+}
+
+fn traced(config: &Config) -> Result<TracedSettings, NameError> {
+    let traces = &config.traces;
+    let services = traces.traced_elsewhere.iter().map(|name| name.0.parse());
+    Ok(TracedSettings {
+        services: services.collect::<Result<_, _>>()?,
+        detects: traces.detect_traced,
     })
 }
 

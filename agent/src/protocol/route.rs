@@ -36,6 +36,8 @@ const REMEMBERED: usize = 256;
 pub struct RouteSettings {
     /// In order of precedence: the first that fits is the route.
     pub patterns: Vec<RoutePattern>,
+    /// What fits no pattern teaches a route; else it has none, which is the empty text.
+    pub learns: bool,
     /// Learnt routes of one service that stand at one time; further paths are [`OTHER`].
     pub routes_per_service: usize,
     /// Different names at one position of a path above which it becomes `{param}`.
@@ -50,6 +52,7 @@ impl Default for RouteSettings {
     fn default() -> Self {
         Self {
             patterns: Vec::new(),
+            learns: true,
             routes_per_service: 256,
             children: 64,
             services: 1_024,
@@ -101,6 +104,7 @@ pub struct Routes {
     unknown: Arc<str>,
     authority: Arc<str>,
     asterisk: Arc<str>,
+    none: Arc<str>,
 }
 
 impl Routes {
@@ -119,6 +123,7 @@ impl Routes {
             unknown: Arc::from(UNKNOWN),
             authority: Arc::from(AUTHORITY),
             asterisk: Arc::from(ASTERISK),
+            none: Arc::from(""),
         }
     }
 
@@ -163,12 +168,12 @@ impl Routes {
             return pattern.route();
         }
         match path.as_bytes().first() {
-            None => return Arc::clone(&self.unknown),
-            Some(b'/') => {}
-            Some(_) if path == ASTERISK => return Arc::clone(&self.asterisk),
-            Some(_) => return Arc::clone(&self.authority),
+            None => Arc::clone(&self.unknown),
+            Some(b'/') if self.settings.learns => self.learn(service, path),
+            Some(b'/') => Arc::clone(&self.none),
+            Some(_) if path == ASTERISK => Arc::clone(&self.asterisk),
+            Some(_) => Arc::clone(&self.authority),
         }
-        self.learn(service, path)
     }
 
     fn learn(&mut self, service: &str, path: &str) -> Arc<str> {

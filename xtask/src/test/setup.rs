@@ -6,7 +6,7 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 18] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
     ("haproxy", "haproxy"),
@@ -22,6 +22,9 @@ const NEEDED: [(&str, &str); 15] = [
     ("javac", "default-jdk-headless"),
     ("go", "golang-go"),
     ("timeout", "coreutils"),
+    ("setpriv", "util-linux"),
+    ("bpftool", "bpftool"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Installs what is missing; where that fails, the tests that need it skip and say so.

@@ -26,7 +26,7 @@ labels! {
     PEER_NAMESPACE "service.peer.namespace" "Its namespace; absent where it has none.";
     METHOD "http.request.method" "The request's method where RFC 9110, PATCH or QUERY define it, else `_OTHER`.";
     STATUS "http.response.status_code" "Status of the answer; absent where no final answer was seen.";
-    ROUTE "http.route" "The path as a route: a configured pattern, else one learnt from the traffic.";
+    ROUTE "http.route" "The path as a route: a configured pattern, else one learnt from the traffic; absent where neither is there (`routes.learn: false`).";
     ERROR "error.type" "The status as text (server: 5xx; client: 4xx and 5xx); where there was no whole answer the cause: `connection_closed`, `abandoned`, `connection_reset`, `reset_sent`, `timeout`, `vanished`; absent where nothing failed.";
     VERSION "network.protocol.version" "`1.0` or `1.1`, as the request said.";
     SCHEME "url.scheme" "`http`: what is read on the wire is not encrypted. Server side only, where the convention requires it.";
@@ -39,9 +39,11 @@ labels! {
     CONNECTION_TYPE "connection_type" "`virtual_node` where only one end of the edge is observed on this host; else absent.";
     ROLE "role" "Which end of the connection observed it: `client` (connected) or `server` (accepted). Both ends are counted where both are on this host: sum over one role.";
     DIRECTION "network.io.direction" "`transmit` or `receive`, from the observing end (of a host: from the host).";
-    REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing; for dropped packets the kernel's name, as `NO_SOCKET`, or `other`.";
+    REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing; for spans left out who makes them; for dropped packets the kernel's name, as `NO_SOCKET`, or `other`.";
     EVENT_KIND "kind" "Kind of the kernel's record.";
     QUEUE "queue" "Name of the queue.";
+    SIGNAL "signal" "What is exported: `metrics`, `traces` or `logs` by OTLP, `access_log` to standard output.";
+    OUTCOME "outcome" "What became of it: `exported`; `rejected` by the receiver inside a request that it took; `failed`, its request was refused; `dropped`, given up or no room (data points of metrics: the next interval replaces them).";
     TABLE "table" "Name of the map, cache or table.";
     BUILD_VERSION "version" "Version of the agent.";
     ARCHITECTURE "architecture" "Machine architecture that the agent was built for.";

@@ -3,8 +3,8 @@
 use super::super::histogram::{DURATION, LATENCY, SIZE};
 use super::label::{
     ADDRESS, ARCHITECTURE, BUILD_VERSION, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE, DIRECTION,
-    ERROR, EVENT_KIND, METHOD, PEER_NAME, PEER_NAMESPACE, PORT, QUEUE, REASON, RELEASE, ROLE,
-    ROUTE, SCHEME, SERVER, SERVER_NAMESPACE, STATUS, TABLE, VERSION,
+    ERROR, EVENT_KIND, METHOD, OUTCOME, PEER_NAME, PEER_NAMESPACE, PORT, QUEUE, REASON, RELEASE,
+    ROLE, ROUTE, SCHEME, SERVER, SERVER_NAMESPACE, SIGNAL, STATUS, TABLE, VERSION,
 };
 use super::{Definition, Kind, LabelDefinition, MetricId, Subject};
 
@@ -102,6 +102,12 @@ metrics! {
         "Entries that the map, cache or table takes at the most.";
     TableDropped "meshtap_table_dropped_total" "" Kind::Counter, Agent, &[&TABLE],
         "Entries that were evicted or refused because the map, cache or table was full.";
+    ExportItems "meshtap_export_items_total" "" Kind::Counter, Agent, &[&OUTCOME, &SIGNAL],
+        "Data points, spans, log records and lines that were to leave the agent, by what became of them.";
+    ExportRetries "meshtap_export_retries_total" "" Kind::Counter, Agent, &[&SIGNAL],
+        "Attempts to send after the first.";
+    SpansLeftOut "meshtap_spans_left_out_total" "" Kind::Counter, Agent, &[&REASON],
+        "Sampled calls without a span because somebody else makes it: the service is `configured`, or the process traces `itself`.";
     SeriesOverflowed "meshtap_series_overflowed_total" "" Kind::Counter, Agent, &[],
         "Updates that went to an overflow series because the budget of series was spent.";
     SeriesExpired "meshtap_series_expired_total" "" Kind::Counter, Agent, &[],

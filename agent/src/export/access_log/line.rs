@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use opentelemetry::logs::AnyValue;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::AllowedHeaders;
 use crate::attribution::{Call, Party};
@@ -19,9 +19,13 @@ pub(super) struct Line<'a> {
     client: End<'a>,
     server: End<'a>,
     protocol: &'static str,
+    #[serde(serialize_with = "text_or_null")]
     method: &'a str,
+    #[serde(serialize_with = "text_or_null")]
     host: &'a str,
+    #[serde(serialize_with = "text_or_null")]
     path: &'a str,
+    #[serde(serialize_with = "text_or_null")]
     route: &'a str,
     status: Option<u16>,
     error: Option<&'static str>,
@@ -36,9 +40,15 @@ pub(super) struct Line<'a> {
     span_id: Option<String>,
 }
 
+/// What is not known is `null`, never an empty text.
+fn text_or_null<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    if text.is_empty() { serializer.serialize_none() } else { serializer.serialize_str(text) }
+}
+
 #[derive(Debug, Serialize)]
 struct End<'a> {
     name: &'a str,
+    #[serde(serialize_with = "text_or_null")]
     namespace: &'a str,
     kind: &'static str,
     address: Option<String>,
@@ -146,13 +156,16 @@ impl<'a> Line<'a> {
             ("meshtap.server.name", text(self.server.name)),
             ("http.request.method", text(known_method(self.method).unwrap_or("_OTHER"))),
             ("server.address", text(&call.server_address)),
-            ("url.path", text(self.path)),
-            ("http.route", text(self.route)),
             ("http.request.body.size", number(self.request_bytes)),
             ("http.response.body.size", number(self.response_bytes)),
             ("meshtap.duration_us", number(self.duration_us)),
         ];
-        if known_method(self.method).is_none() {
+        for (name, value) in [("url.path", self.path), ("http.route", self.route)] {
+            if !value.is_empty() {
+                list.push((name, text(value)));
+            }
+        }
+        if known_method(self.method).is_none() && !self.method.is_empty() {
             list.push(("http.request.method_original", text(self.method)));
         }
         if call.server_port != 0 {

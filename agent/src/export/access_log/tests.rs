@@ -59,6 +59,26 @@ fn a_json_line_says_everything() {
 }
 
 #[test]
+fn what_is_not_known_is_null() {
+    let mut call = call(Side::Server);
+    let exchange = &mut call.exchange;
+    exchange.method = "".into();
+    exchange.path = "".into();
+    exchange.authority = "".into();
+    (exchange.status, exchange.request_id) = (None, None);
+    call.route = "".into();
+    let written = line(AccessLogSettings::default(), &call, Format::Json);
+    let read: Value = serde_json::from_str(&written).unwrap();
+    for field in ["method", "host", "path", "route", "status", "error", "request_id", "trace_id"] {
+        assert_eq!(read.get(field), Some(&Value::Null), "{field}");
+    }
+    let log = AccessLog::new(AccessLogSettings::default());
+    let record = log.record(&call, CLOCK, None);
+    let absent = ["url.path", "http.route", "http.request.method_original"];
+    assert!(record.attributes_iter().all(|(key, _)| !absent.contains(&key.as_str())));
+}
+
+#[test]
 fn a_text_line_is_compact_and_shows_the_unusual() {
     let mut call = call(Side::Client);
     call.exchange.request_id = None;

@@ -234,3 +234,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn without_learning_only_patterns_are_routes() {
+    let patterns = vec![RoutePattern::new("shop", "/users/{id}").unwrap()];
+    let mut routes =
+        Routes::new(RouteSettings { patterns, learns: false, ..RouteSettings::default() });
+    assert_eq!(&*routes.resolve("shop", "/users/7"), "/users/{id}");
+    for path in ["/orders/7", "/", "/users"] {
+        assert_eq!(&*routes.resolve("shop", path), "", "{path}");
+    }
+    assert_eq!(&*routes.resolve("other", "/users/7"), "", "the pattern is another service's");
+    // What names no path is known without learning.
+    assert_eq!(&*routes.resolve("shop", ""), UNKNOWN);
+    assert_eq!(&*routes.resolve("shop", "*"), ASTERISK);
+    assert_eq!(&*routes.resolve("shop", "example.org:443"), AUTHORITY);
+    let occupancy = routes.occupancy();
+    assert_eq!((occupancy.services, occupancy.routes, occupancy.other), (0, 0, 0));
+}
