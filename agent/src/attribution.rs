@@ -189,21 +189,16 @@ impl Attributor {
     }
 
     /// Names both ends of an exchange. [`Call::route`] is left empty: routes are learnt
-    /// per service, which is known only now.
-    pub fn resolve(&mut self, exchange: Exchange) -> Call {
+    /// per service, which is known only now. `None` for a [`Self::is_hop`].
+    pub fn resolve(&mut self, exchange: Exchange) -> Option<Call> {
         let cookie = exchange.socket;
-        self.refresh(cookie, exchange.end_ns);
-        if let Some(connection) = self.connections.peek_mut(cookie)
-            && connection.role != Some(exchange.side)
-        {
-            // A message's direction says more than any evidence before it.
-            connection.role = Some(exchange.side);
-            self.name_remote(cookie, exchange.end_ns);
+        if !self.settle(cookie, exchange.side, exchange.end_ns) {
+            return None;
         }
         let (server_address, server_port) = self.server_address(&exchange);
         let ends = self.ends(cookie, exchange.side);
         let pair = ends.pair(&exchange);
-        Call {
+        Some(Call {
             client: ends.client,
             server: ends.server,
             route: Arc::clone(&self.no_route),
@@ -212,7 +207,7 @@ impl Attributor {
             peer_observed: ends.observed,
             pair,
             exchange,
-        }
+        })
     }
 
     /// Whether the socket belongs to a process that only passes connections on. Its
@@ -347,21 +342,25 @@ impl Attributor {
         if is_first && connection.first_request.is_none() {
             connection.first_request = Some(record.sequence);
         }
-        if connection.hop.is_some() && connection.first_bytes.is_none() {
+        let passes = connection.hop.is_some() && connection.first_bytes.is_none();
+        if passes {
             let first = bytes.get(..edge::FIRST_BYTES).unwrap_or(bytes);
             connection.first_bytes = Some(first.into());
+        }
+        let joins = connection.peer.is_none() && connection.offered < OFFERS;
+        if joins {
+            connection.offered += 1;
+        }
+        if passes {
             self.hops.passed(header.cookie, &mut self.connections);
         }
-        self.join(record, sends);
+        if joins {
+            self.join(record, sends);
+        }
     }
 
     fn join(&mut self, record: &event::Head, sends: bool) {
         let cookie = record.header.cookie;
-        let Some(connection) = self.connections.get_mut(cookie) else { return };
-        if connection.peer.is_some() || connection.offered >= OFFERS {
-            return;
-        }
-        connection.offered += 1;
         let key = (record.sequence, record.acknowledgement);
         let offer = Offer { cookie, key, sends, time_ns: record.header.time_ns };
         let Some(other) = self.sequences.offer(offer) else { return };

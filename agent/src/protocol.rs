@@ -8,6 +8,7 @@
 pub mod agent_class;
 pub mod connection;
 pub mod exchange;
+mod heads;
 pub mod http1;
 pub mod lost;
 mod request;
@@ -26,6 +27,7 @@ pub use route::{RouteSettings, Routes};
 
 use crate::ring_buffer::Event;
 use connection::{Connection, Numbers, Pass};
+use heads::Heads;
 
 /// Bytes that texts of neighbouring requests share; one allocation serves many calls,
 /// and one call that is kept for long keeps no more than this.
@@ -131,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) settings: ProtocolSettings,
     pub(crate) arena: BytesMut,
     pub(crate) scratch: Vec<u8>,
+    pub(crate) heads: Heads,
     pub(crate) requests: usize,
     pub(crate) head_bytes: usize,
     pub(crate) counters: Counters,
@@ -157,6 +160,7 @@ impl Protocols {
                 settings,
                 arena: BytesMut::with_capacity(ARENA),
                 scratch: Vec::new(),
+                heads: Heads::new(),
                 requests: 0,
                 head_bytes: 0,
                 counters: Counters::default(),

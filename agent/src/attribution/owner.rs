@@ -147,9 +147,42 @@ impl Attributor {
     /// Names anew what rests on knowledge that has changed since.
     pub(super) fn refresh(&mut self, cookie: u64, now_ns: u64) {
         let Some(connection) = self.connections.get(cookie) else { return };
+        let (owner, remote) = self.outdated(connection);
+        self.rename(cookie, (owner, remote), now_ns);
+    }
+
+    /// Makes what is known of a socket fit for a call that ended on it as `side`.
+    /// `false`: its process only passes the connection on.
+    pub(super) fn settle(&mut self, cookie: u64, side: Side, now_ns: u64) -> bool {
+        let Some(connection) = self.connections.get(cookie) else { return true };
+        if connection.hop.is_some() {
+            return false;
+        }
+        let outdated = self.outdated(connection);
+        if outdated == (false, false) && connection.role == Some(side) {
+            return true;
+        }
+        self.rename(cookie, outdated, now_ns);
+        if let Some(connection) = self.connections.peek_mut(cookie)
+            && connection.role != Some(side)
+        {
+            // A message's direction says more than any evidence before it.
+            connection.role = Some(side);
+            self.name_remote(cookie, now_ns);
+        }
+        true
+    }
+
+    /// Whether the names of this end and of the other rest on knowledge that has changed.
+    fn outdated(&self, connection: &Connection) -> (bool, bool) {
         let owner = connection.revisions.0 != self.processes.revision();
         let remote = connection.remote.kind == IdentityKind::Address
             && connection.revisions.1 != self.names.revision();
+        (owner, remote)
+    }
+
+    #[cold]
+    fn rename(&mut self, cookie: u64, (owner, remote): (bool, bool), now_ns: u64) {
         if owner {
             self.name_owner(cookie, now_ns);
         }

@@ -153,7 +153,7 @@ impl World {
             sequence,
             acknowledgement: !sequence,
         };
-        self.attributor.resolve(exchange)
+        self.attributor.resolve(exchange).expect("no hop's socket")
     }
 
     fn sweep(&mut self) {

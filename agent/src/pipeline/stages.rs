@@ -8,9 +8,13 @@ use crate::ring_buffer::Event;
 
 /// What the stages found, in the order of the events that led to it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are calls: a box for each would cost more than the room it saves"
+)]
 pub enum Found {
     /// One end's observation of a call.
-    Call(Box<Call>),
+    Call(Call),
     /// Calls that took place and cannot be told.
     Lost(Lost),
     /// What changed on a connection, and when (`CLOCK_MONOTONIC`, nanoseconds).
@@ -82,13 +86,10 @@ impl Stages {
     fn name(&mut self, found: &mut Vec<Found>) {
         for exchange in self.output.exchanges.drain(..) {
             // Both applications behind a hop report the call.
-            if self.attributor.is_hop(exchange.socket) {
-                continue;
-            }
-            let mut call = self.attributor.resolve(exchange);
+            let Some(mut call) = self.attributor.resolve(exchange) else { continue };
             call.route =
                 self.routes.resolve(&call.server.identity.name, call.exchange.path.as_str());
-            found.push(Found::Call(Box::new(call)));
+            found.push(Found::Call(call));
         }
         for lost in self.output.lost.drain(..) {
             if self.attributor.is_hop(lost.socket) {

@@ -2,6 +2,7 @@
 
 use meshtap_ebpf::event::{self, Head};
 
+use super::heads::Facts;
 use super::{Cause, Exchange, Protocol, Shared, Side, Text, http1};
 
 /// A request without a whole answer so far.
@@ -146,14 +147,28 @@ impl OpenRequest {
 
     fn read(&mut self, bytes: &[u8], shared: &mut Shared) {
         self.read = true;
+        let print = shared.heads.print(bytes);
+        if let Some(facts) = print.and_then(|print| shared.heads.known(print)) {
+            self.exchange.say(facts.clone());
+        } else {
+            let facts = self.parse(bytes, shared);
+            let exchange = &mut self.exchange;
+            // A head with ids of its own does not come again.
+            let repeats =
+                !exchange.cut && exchange.trace.is_none() && exchange.request_id.is_none();
+            if let Some(print) = print.filter(|_| repeats) {
+                shared.heads.remember(print, facts.clone());
+            }
+            exchange.say(facts);
+        }
+        shared.counters.heads_cut += u64::from(self.exchange.cut);
+    }
+
+    fn parse(&mut self, bytes: &[u8], shared: &mut Shared) -> Facts {
         let head = http1::parse(bytes);
         let arena = &mut shared.arena;
         let exchange = &mut self.exchange;
-        exchange.method = http1::method(head.method, arena);
-        exchange.path = http1::text(head.path, arena);
-        exchange.authority = http1::text(head.authority, arena);
         exchange.request_id = head.request_id.map(|id| http1::text(id, arena));
-        exchange.agent = head.agent;
         exchange.cut |= head.cut;
         if let Some((context, is_w3c)) = head.carrier.context() {
             exchange.trace = Some(context);
@@ -165,6 +180,18 @@ impl OpenRequest {
                 }
             }
         }
-        shared.counters.heads_cut += u64::from(exchange.cut);
+        Facts {
+            method: http1::method(head.method, arena),
+            path: http1::text(head.path, arena),
+            authority: http1::text(head.authority, arena),
+            agent: head.agent,
+        }
+    }
+}
+
+impl Exchange {
+    fn say(&mut self, facts: Facts) {
+        let Facts { method, path, authority, agent } = facts;
+        (self.method, self.path, self.authority, self.agent) = (method, path, authority, agent);
     }
 }
