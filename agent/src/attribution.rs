@@ -189,29 +189,26 @@ impl Attributor {
     }
 
     /// Names both ends of an exchange. [`Call::route`] is left empty: routes are learnt
-    /// per service, which is known only now. `None` for a [`Self::is_hop`].
-    pub fn resolve(&mut self, exchange: Exchange) -> Option<Call> {
+    /// per service, which is known only now. `None` for the exchange of a hop: both
+    /// applications behind it report the call.
+    pub fn resolve(&mut self, exchange: Box<Exchange>) -> Option<Call> {
         let cookie = exchange.socket;
-        if !self.settle(cookie, exchange.side, exchange.end_ns) {
+        self.connections.hear(cookie);
+        let Some(connection) = self.connections.get(cookie) else {
+            return Some(self.stranger(exchange));
+        };
+        if connection.hop.is_some() {
             return None;
         }
-        let (server_address, server_port) = self.server_address(&exchange);
-        let ends = self.ends(cookie, exchange.side);
-        let pair = ends.pair(&exchange);
-        Some(Call {
-            client: ends.client,
-            server: ends.server,
-            route: Arc::clone(&self.no_route),
-            server_address,
-            server_port,
-            peer_observed: ends.observed,
-            pair,
-            exchange,
-        })
+        if self.is_settled(connection, &exchange) {
+            return Some(self.call(connection, exchange));
+        }
+        self.settle(&exchange);
+        let connection = self.connections.get(cookie)?;
+        Some(self.call(connection, exchange))
     }
 
-    /// Whether the socket belongs to a process that only passes connections on. Its
-    /// exchanges are to be dropped: both applications behind it report them.
+    /// Whether the socket belongs to a process that only passes connections on.
     #[must_use]
     pub fn is_hop(&self, socket: u64) -> bool {
         self.connections.get(socket).is_some_and(|connection| connection.hop.is_some())
@@ -222,7 +219,7 @@ impl Attributor {
     #[must_use]
     pub fn edge(&self, socket: u64) -> Option<(Option<Side>, Party, Party)> {
         let connection = self.connections.get(socket)?;
-        let ends = self.ends(socket, self.side(connection));
+        let ends = self.ends(socket, connection, self.side(connection));
         Some((connection.role, ends.client, ends.server))
     }
 

@@ -17,7 +17,6 @@ pub mod trace_context;
 
 use std::num::NonZeroUsize;
 
-use bytes::BytesMut;
 use lru::LruCache;
 use meshtap_ebpf::{event, limits};
 
@@ -29,9 +28,6 @@ use crate::ring_buffer::Event;
 use connection::{Connection, Numbers, Pass};
 use heads::Heads;
 
-/// Bytes that texts of neighbouring requests share; one allocation serves many calls,
-/// and one call that is kept for long keeps no more than this.
-const ARENA: usize = 4096;
 /// Connections that were forgotten with open requests and of which the numbers are
 /// kept: if they are heard of again, nothing is counted twice. The oldest go first.
 const FORGOTTEN: NonZeroUsize = NonZeroUsize::new(4_096).expect("invariant: not zero");
@@ -76,8 +72,8 @@ impl Default for ProtocolSettings {
 /// Where [`Protocols`] puts what it found; kept by the caller, emptied between batches.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Calls that ended, in the order of their ends.
-    pub exchanges: Vec<Exchange>,
+    /// Calls that ended, in the order of their ends; boxed, since they move on as they are.
+    pub exchanges: Vec<Box<Exchange>>,
     /// Calls that were there and cannot be told.
     pub lost: Vec<LostCalls>,
 }
@@ -131,7 +127,6 @@ pub struct Occupancy {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: ProtocolSettings,
-    pub(crate) arena: BytesMut,
     pub(crate) scratch: Vec<u8>,
     pub(crate) heads: Heads,
     pub(crate) requests: usize,
@@ -158,7 +153,6 @@ impl Protocols {
             forgotten: LruCache::with_hasher(FORGOTTEN, ahash::RandomState::new()),
             shared: Shared {
                 settings,
-                arena: BytesMut::with_capacity(ARENA),
                 scratch: Vec::new(),
                 heads: Heads::new(),
                 requests: 0,

@@ -35,6 +35,8 @@ pub struct Connection {
     pub tuple: Tuple,
     /// The packets' addresses where they differ.
     pub redirected: Option<Tuple>,
+    /// [`Connection::tuple`]'s own end, as everything but a join wants it.
+    local: Option<SocketAddr>,
     /// What the program asked for.
     pub asked: Endpoint,
     /// v2 cgroup of the socket.
@@ -106,6 +108,7 @@ impl Connection {
                 _ => None,
             },
             tuple: (record.local, record.remote),
+            local: socket_address(&record.local),
             redirected: None,
             asked: record.asked,
             cgroup: record.cgroup,
@@ -134,7 +137,7 @@ impl Connection {
     /// This end's address.
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
-        socket_address(&self.tuple.0)
+        self.local
     }
 
     /// Where the other end is, best known first: what was asked for, what the socket says.
@@ -202,6 +205,11 @@ impl Connections {
             self.evicted += u64::from(connection.closed_ns.is_none());
             self.unindex(old, &connection);
         }
+    }
+
+    /// A socket is no longer silent.
+    pub fn hear(&mut self, cookie: u64) {
+        self.sockets.promote(&cookie);
     }
 
     /// The connection of a socket, which thereby is no longer silent.

@@ -128,7 +128,7 @@ impl World {
     }
 
     fn asked(&mut self, socket: u64, side: Side, sequence: u32, authority: &str) -> Call {
-        let exchange = Exchange {
+        let exchange = Box::new(Exchange {
             socket,
             side,
             protocol: Protocol::Http11,
@@ -152,7 +152,7 @@ impl World {
             retransmits: 0,
             sequence,
             acknowledgement: !sequence,
-        };
+        });
         self.attributor.resolve(exchange).expect("no hop's socket")
     }
 

@@ -8,10 +8,6 @@ use crate::ring_buffer::Event;
 
 /// What the stages found, in the order of the events that led to it.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are calls: a box for each would cost more than the room it saves"
-)]
 pub enum Found {
     /// One end's observation of a call.
     Call(Call),
@@ -67,7 +63,9 @@ impl Stages {
         if !self.output.exchanges.is_empty() || !self.output.lost.is_empty() {
             self.name(found);
         }
-        self.report(time_ns, found);
+        if !self.reports.is_empty() {
+            self.report(time_ns, found);
+        }
     }
 
     /// Forgets what is over and reports what waited. To be called about every second.
@@ -85,7 +83,6 @@ impl Stages {
 
     fn name(&mut self, found: &mut Vec<Found>) {
         for exchange in self.output.exchanges.drain(..) {
-            // Both applications behind a hop report the call.
             let Some(mut call) = self.attributor.resolve(exchange) else { continue };
             call.route =
                 self.routes.resolve(&call.server.identity.name, call.exchange.path.as_str());

@@ -11,7 +11,7 @@ pub(crate) struct OpenRequest {
     /// [`Head::number`].
     pub(crate) number: u32,
     /// What is known; whole only once the call has ended.
-    pub(crate) exchange: Exchange,
+    pub(crate) exchange: Box<Exchange>,
     /// `FRAMING_*` of the answer.
     pub(crate) framing: u8,
     /// Records of the connection were lost while this was open: that no answer was
@@ -37,7 +37,7 @@ impl OpenRequest {
         let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
         Self {
             number: record.number,
-            exchange: Exchange {
+            exchange: Box::new(Exchange {
                 socket,
                 side,
                 protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
@@ -61,7 +61,7 @@ impl OpenRequest {
                 retransmits: 0,
                 sequence: record.sequence,
                 acknowledgement: record.acknowledgement,
-            },
+            }),
             framing: event::FRAMING_UNKNOWN,
             doubtful: false,
             broken: None,
@@ -166,9 +166,8 @@ impl OpenRequest {
 
     fn parse(&mut self, bytes: &[u8], shared: &mut Shared) -> Facts {
         let head = http1::parse(bytes);
-        let arena = &mut shared.arena;
         let exchange = &mut self.exchange;
-        exchange.request_id = head.request_id.map(|id| http1::text(id, arena));
+        exchange.request_id = head.request_id.map(http1::text);
         exchange.cut |= head.cut;
         if let Some((context, is_w3c)) = head.carrier.context() {
             exchange.trace = Some(context);
@@ -176,14 +175,14 @@ impl OpenRequest {
                 shared.scratch.clear();
                 head.carrier.trace_state(&mut shared.scratch);
                 if !shared.scratch.is_empty() {
-                    exchange.trace_state = Some(http1::text(&shared.scratch, arena));
+                    exchange.trace_state = Some(http1::text(&shared.scratch));
                 }
             }
         }
         Facts {
-            method: http1::method(head.method, arena),
-            path: http1::text(head.path, arena),
-            authority: http1::text(head.authority, arena),
+            method: http1::method(head.method),
+            path: http1::text(head.path),
+            authority: http1::text(head.authority),
             agent: head.agent,
         }
     }
