@@ -158,7 +158,7 @@ impl Pipeline {
                 Found::Lost(_) => panic!("the bench loses nothing"),
             }
         }
-        self.found.clear();
+        self.stages.reuse(&mut self.found);
     }
 
     /// Calls that were counted, which keeps the bench honest.

@@ -47,13 +47,16 @@ use identity::Identities;
 use join::{OFFERS, Offer, Sequences};
 use process::Processes;
 
-use crate::protocol::{Exchange, Side};
+use crate::protocol::{Exchange, Routes, Side};
 use crate::ring_buffer::Event;
 
 /// Local addresses that accept connections, and who is behind them.
 const SERVERS: usize = 4_096;
 /// Processes whose identity is at hand; a cache of pointers, so its misses lose nothing.
 const OWNERS: usize = 1_024;
+/// Hosts that were asked for, each one allocation, so that equal ones have one address; a
+/// cache of pointers, so its misses lose nothing.
+const HOSTS: usize = 1_024;
 /// Listeners of a service manager whose holders are remembered.
 const HOLDERS: usize = 256;
 
@@ -87,6 +90,8 @@ pub struct Attributor {
     holders: LruCache<SocketAddr, (Option<u32>, u64), ahash::RandomState>,
     /// Identities by process and cgroup, where no configured name looks at the address too.
     owners: LruCache<owner::Key, (Arc<process::Facts>, Arc<Identity>), ahash::RandomState>,
+    /// Hosts of authorities and addresses, as [`Call::server_address`] has them.
+    hosts: LruCache<Arc<str>, (), ahash::RandomState>,
     /// Owners and roles of sockets that were there before the agent.
     seeds: LruCache<u64, inventory::LocalSocket, ahash::RandomState>,
     seeded_ns: u64,
@@ -94,7 +99,6 @@ pub struct Attributor {
     unreported: VecDeque<(u64, u64)>,
     /// Records about connections that were never announced, or are forgotten.
     strangers: u64,
-    no_route: Arc<str>,
 }
 
 impl fmt::Debug for Attributor {
@@ -139,11 +143,11 @@ impl Attributor {
             servers: cache(SERVERS),
             holders: cache(HOLDERS),
             owners: cache(OWNERS),
+            hosts: cache(HOSTS),
             seeds: cache(settings.connections),
             seeded_ns: 0,
             unreported: VecDeque::new(),
             strangers: 0,
-            no_route: Arc::from(""),
             settings,
         }
     }
@@ -188,24 +192,24 @@ impl Attributor {
         }
     }
 
-    /// Names both ends of an exchange. [`Call::route`] is left empty: routes are learnt
-    /// per service, which is known only now. `None` for the exchange of a hop: both
-    /// applications behind it report the call.
-    pub fn resolve(&mut self, exchange: Box<Exchange>) -> Option<Call> {
+    /// Names both ends of an exchange; `routes` has the route of its path, for the service
+    /// that turns out to answer. `None` for the exchange of a hop: both applications behind
+    /// it report the call.
+    pub fn resolve(&mut self, exchange: Box<Exchange>, routes: &mut Routes) -> Option<Call> {
         let cookie = exchange.socket;
         self.connections.hear(cookie);
         let Some(connection) = self.connections.get(cookie) else {
-            return Some(self.stranger(exchange));
+            return Some(self.stranger(exchange, routes));
         };
         if connection.hop.is_some() {
             return None;
         }
         if self.is_settled(connection, &exchange) {
-            return Some(self.call(connection, exchange));
+            return Some(self.call(connection, exchange, routes));
         }
         self.settle(&exchange);
         let connection = self.connections.get(cookie)?;
-        Some(self.call(connection, exchange))
+        Some(self.call(connection, exchange, routes))
     }
 
     /// Whether the socket belongs to a process that only passes connections on.

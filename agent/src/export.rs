@@ -262,6 +262,12 @@ impl Exporters {
         self.tasks.lock().push(self.runtime.spawn(task));
     }
 
+    /// Whether spans or lines are to be made of calls at all.
+    #[must_use]
+    pub fn wants_calls(&self) -> bool {
+        self.traces.is_some() || self.logs.is_some() || self.lines.is_some()
+    }
+
     /// Sends the span of a call, where it is sampled.
     pub fn span(&self, call: &Call) {
         let Some(queue) = &self.traces else { return };

@@ -24,13 +24,16 @@ pub use exchange::{Cause, Exchange, Protocol, Side, Text};
 pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 
-use crate::ring_buffer::Event;
+use crate::ring_buffer::{ByCookie, Event};
 use connection::{Connection, Numbers, Pass};
 use heads::Heads;
 
 /// Connections that were forgotten with open requests and of which the numbers are
 /// kept: if they are heard of again, nothing is counted twice. The oldest go first.
 const FORGOTTEN: NonZeroUsize = NonZeroUsize::new(4_096).expect("invariant: not zero");
+
+/// Exchanges that are kept for their memory: about as many as end in one batch of events.
+const SPARE: usize = 512;
 
 /// What [`Protocols`] may hold. Reaching a bound costs calls, which are counted as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +132,9 @@ pub(crate) struct Shared {
     pub(crate) settings: ProtocolSettings,
     pub(crate) scratch: Vec<u8>,
     pub(crate) heads: Heads,
+    /// Exchanges that were done with: the next ones take their memory.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+    pub(crate) spare: Vec<Box<Exchange>>,
     pub(crate) requests: usize,
     pub(crate) head_bytes: usize,
     pub(crate) counters: Counters,
@@ -137,8 +143,8 @@ pub(crate) struct Shared {
 /// Pairs requests with answers, connection by connection.
 #[derive(Debug)]
 pub struct Protocols {
-    connections: LruCache<u64, Connection, ahash::RandomState>,
-    forgotten: LruCache<u64, Numbers, ahash::RandomState>,
+    connections: LruCache<u64, Connection, ByCookie>,
+    forgotten: LruCache<u64, Numbers, ByCookie>,
     shared: Shared,
     gone: Vec<u64>,
 }
@@ -149,12 +155,13 @@ impl Protocols {
     pub fn new(settings: ProtocolSettings) -> Self {
         Self {
             // The bound is kept by `keep_bounds`: what is evicted has calls to account for.
-            connections: LruCache::unbounded_with_hasher(ahash::RandomState::new()),
-            forgotten: LruCache::with_hasher(FORGOTTEN, ahash::RandomState::new()),
+            connections: LruCache::unbounded_with_hasher(ByCookie::default()),
+            forgotten: LruCache::with_hasher(FORGOTTEN, ByCookie::default()),
             shared: Shared {
                 settings,
                 scratch: Vec::new(),
                 heads: Heads::new(),
+                spare: Vec::new(),
                 requests: 0,
                 head_bytes: 0,
                 counters: Counters::default(),
@@ -226,6 +233,13 @@ impl Protocols {
         }
     }
 
+    /// Takes back an exchange that nobody wants any more, for its memory.
+    pub fn reuse(&mut self, exchange: Box<Exchange>) {
+        if self.shared.spare.len() < SPARE {
+            self.shared.spare.push(exchange);
+        }
+    }
+
     /// How much is held, and what was dropped.
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
@@ -261,7 +275,7 @@ fn is_late(opened: &event::Header, settings: &ProtocolSettings) -> bool {
 }
 
 fn forget(
-    forgotten: &mut LruCache<u64, Numbers, ahash::RandomState>,
+    forgotten: &mut LruCache<u64, Numbers, ByCookie>,
     mut connection: Connection,
     reason: &'static str,
     pass: &mut Pass<'_>,

@@ -14,6 +14,7 @@ use meshtap_ebpf::event::{self, Endpoint, Owner};
 use super::call::Identity;
 use super::hop::Hop;
 use crate::protocol::{Side, Text};
+use crate::ring_buffer::ByCookie;
 
 /// Addresses of one end and the other, as packets or a socket carry them.
 pub type Tuple = (Endpoint, Endpoint);
@@ -166,7 +167,7 @@ pub fn socket_address(endpoint: &Endpoint) -> Option<SocketAddr> {
 /// Every connection that is remembered.
 #[derive(Debug)]
 pub struct Connections {
-    sockets: LruCache<u64, Connection, ahash::RandomState>,
+    sockets: LruCache<u64, Connection, ByCookie>,
     tuples: HashMap<Tuple, Vec<u64>, ahash::RandomState>,
     closed: VecDeque<(u64, u64)>,
     evicted: u64,
@@ -178,7 +179,7 @@ impl Connections {
     pub fn new(bound: usize) -> Self {
         let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
         Self {
-            sockets: LruCache::with_hasher(bound, ahash::RandomState::new()),
+            sockets: LruCache::with_hasher(bound, ByCookie::default()),
             tuples: HashMap::default(),
             closed: VecDeque::new(),
             evicted: 0,

@@ -9,7 +9,7 @@ use super::authority;
 use super::connection::{Connection, Connections, socket_address};
 use super::join;
 use super::{Attributor, Call, Identity, Party};
-use crate::protocol::{Exchange, Side};
+use crate::protocol::{Exchange, Routes, Side};
 
 /// A hop connects onwards within this time.
 const ONWARDS_NS: u64 = 5_000_000_000;
@@ -57,17 +57,22 @@ enum Far<'a> {
 
 impl Attributor {
     /// A call of a settled connection.
-    pub(super) fn call(&self, connection: &Connection, exchange: Box<Exchange>) -> Call {
+    pub(super) fn call(
+        &self,
+        connection: &Connection,
+        exchange: Box<Exchange>,
+        routes: &mut Routes,
+    ) -> Call {
         let ends = self.ends(exchange.socket, connection, exchange.side);
         let (server_address, server_port) = match &connection.authority {
             Some((_, host, port)) => (Arc::clone(host), *port),
-            None => (Arc::clone(&self.no_route), 0),
+            None => (Arc::from(""), 0),
         };
         Call {
+            route: routes.of(&ends.server.identity.name, &exchange.path),
             pair: ends.pair(&exchange),
             client: ends.client,
             server: ends.server,
-            route: Arc::clone(&self.no_route),
             server_address,
             server_port,
             peer_observed: ends.observed,
@@ -77,14 +82,11 @@ impl Attributor {
 
     /// A call of a socket that was never announced, or that is forgotten.
     #[cold]
-    pub(super) fn stranger(&self, exchange: Box<Exchange>) -> Call {
-        let (server_address, server_port) = match authority::split(exchange.authority.as_str()) {
-            Some((host, port)) => (host.into(), port),
-            None => (Arc::clone(&self.no_route), 0),
-        };
+    pub(super) fn stranger(&self, exchange: Box<Exchange>, routes: &mut Routes) -> Call {
+        let (host, server_port) = authority::split(exchange.authority.as_str()).unwrap_or_default();
         let (client, server) = (self.nobody(), self.nobody());
-        let route = Arc::clone(&self.no_route);
-        let (peer_observed, pair) = (false, 0);
+        let route = routes.of(&server.identity.name, &exchange.path);
+        let (server_address, peer_observed, pair) = (host.into(), false, 0);
         Call { exchange, client, server, route, server_address, server_port, peer_observed, pair }
     }
 
@@ -187,9 +189,17 @@ impl Attributor {
             Side::Server => connection.local(),
         };
         let (host, port) = match (authority::split(exchange.authority.as_str()), end) {
-            (Some((host, port)), _) => (Arc::from(host), port),
-            (None, Some(end)) => (Arc::from(end.ip().to_string()), end.port()),
-            (None, None) => (Arc::clone(&self.no_route), 0),
+            (Some(named), _) => named,
+            (None, Some(end)) => (end.ip().to_string(), end.port()),
+            (None, None) => (String::new(), 0),
+        };
+        let host = match self.hosts.get_key_value(host.as_str()) {
+            Some((known, ())) => Arc::clone(known),
+            None => {
+                let host = Arc::<str>::from(host);
+                self.hosts.push(Arc::clone(&host), ());
+                host
+            }
         };
         connection.authority = Some((exchange.authority.clone(), host, port));
     }

@@ -76,6 +76,15 @@ impl Stages {
         self.report(now_ns, found);
     }
 
+    /// Takes back what nobody wants any more, for its memory; `found` is empty then.
+    pub fn reuse(&mut self, found: &mut Vec<Found>) {
+        for found in found.drain(..) {
+            if let Found::Call(Call { exchange, .. }) = found {
+                self.protocols.reuse(exchange);
+            }
+        }
+    }
+
     fn report(&mut self, time_ns: u64, found: &mut Vec<Found>) {
         let reports = self.reports.drain(..);
         found.extend(reports.map(|report| Found::Connection(Box::new(report), time_ns)));
@@ -83,10 +92,9 @@ impl Stages {
 
     fn name(&mut self, found: &mut Vec<Found>) {
         for exchange in self.output.exchanges.drain(..) {
-            let Some(mut call) = self.attributor.resolve(exchange) else { continue };
-            call.route =
-                self.routes.resolve(&call.server.identity.name, call.exchange.path.as_str());
-            found.push(Found::Call(call));
+            if let Some(call) = self.attributor.resolve(exchange, &mut self.routes) {
+                found.push(Found::Call(call));
+            }
         }
         for lost in self.output.lost.drain(..) {
             if self.attributor.is_hop(lost.socket) {

@@ -172,7 +172,7 @@ impl Connection {
                 let side = asking_side(record.header.direction);
                 self.side = Some(side);
                 self.open[index].release(pass.shared);
-                self.open[index] = OpenRequest::new(record, pass.socket, side);
+                self.open[index] = OpenRequest::new(record, pass.socket, side, pass.shared);
             }
             self.open[index].piece(record, bytes, pass.shared);
             return;
@@ -193,7 +193,7 @@ impl Connection {
             // Most connections have one request at a time; the queue would begin with four.
             self.open.reserve_exact(1);
         }
-        self.open.push_back(OpenRequest::new(record, pass.socket, side));
+        self.open.push_back(OpenRequest::new(record, pass.socket, side, pass.shared));
         pass.shared.requests += 1;
         if let Some(request) = self.open.back_mut() {
             request.piece(record, bytes, pass.shared);

@@ -27,6 +27,12 @@ impl Text {
         }
     }
 
+    /// Whether both are the same text in the same place.
+    #[inline]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.as_str(), other.as_str())
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -61,8 +67,7 @@ impl From<Arc<str>> for Text {
 impl PartialEq for Text {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        let (one, other) = (self.as_str(), other.as_str());
-        std::ptr::eq(one, other) || one == other
+        self.is_same(other) || self.as_str() == other.as_str()
     }
 }
 

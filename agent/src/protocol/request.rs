@@ -33,35 +33,17 @@ pub(crate) struct OpenRequest {
 impl OpenRequest {
     /// Begins with any piece of the head; a piece other than the first tells at least
     /// that there is a request, and when it began.
-    pub(crate) fn new(record: &Head, socket: u64, side: Side) -> Self {
-        let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
+    pub(crate) fn new(record: &Head, socket: u64, side: Side, shared: &mut Shared) -> Self {
+        let exchange = match shared.spare.pop() {
+            Some(mut spare) => {
+                *spare = begin(record, socket, side);
+                spare
+            }
+            None => Box::new(begin(record, socket, side)),
+        };
         Self {
             number: record.number,
-            exchange: Box::new(Exchange {
-                socket,
-                side,
-                protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
-                method: Text::default(),
-                path: Text::default(),
-                authority: Text::default(),
-                request_id: None,
-                trace: None,
-                trace_state: None,
-                agent: super::exchange::AgentClass::None,
-                cut: false,
-                status: None,
-                error: None,
-                start_ns: record.first_ns,
-                request_end_ns: None,
-                first_byte_ns: None,
-                end_ns: 0,
-                request_bytes: 0,
-                response_bytes: 0,
-                rtt_us: None,
-                retransmits: 0,
-                sequence: record.sequence,
-                acknowledgement: record.acknowledgement,
-            }),
+            exchange,
             framing: event::FRAMING_UNKNOWN,
             doubtful: false,
             broken: None,
@@ -185,6 +167,37 @@ impl OpenRequest {
             authority: http1::text(head.authority),
             agent: head.agent,
         }
+    }
+}
+
+/// What the first piece of a request's head tells.
+#[inline(always)]
+fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
+    let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
+    Exchange {
+        socket,
+        side,
+        protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
+        method: Text::default(),
+        path: Text::default(),
+        authority: Text::default(),
+        request_id: None,
+        trace: None,
+        trace_state: None,
+        agent: super::exchange::AgentClass::None,
+        cut: false,
+        status: None,
+        error: None,
+        start_ns: record.first_ns,
+        request_end_ns: None,
+        first_byte_ns: None,
+        end_ns: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        rtt_us: None,
+        retransmits: 0,
+        sequence: record.sequence,
+        acknowledgement: record.acknowledgement,
     }
 }
 
