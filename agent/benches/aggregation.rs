@@ -55,7 +55,7 @@ fn calls(side: Side, routes: usize) -> Vec<Call> {
     let server_address: Arc<str> = "stock.internal".into();
     (0..routes)
         .map(|route| Call {
-            exchange: exchange(side),
+            exchange: Box::new(exchange(side)),
             client: client.clone(),
             server: server.clone(),
             route: format!("/orders/{{id}}/items/{route}").into(),

@@ -22,7 +22,7 @@ use crate::protocol::Side;
 use definition::MetricId;
 use labels::Words;
 use series::{SeriesTable, SlotId};
-use shortcut::{CallKey, CallSeries, EdgeKey, EdgeSeries, Shortcuts};
+use shortcut::{CallKey, CallSeries, EdgeKey, EdgeSeries, Recent, Shortcuts};
 use summary::CallFacts;
 
 pub use definition::{DEFINITIONS, Definition};
@@ -80,6 +80,7 @@ pub struct Aggregator {
     start_unix_ns: u64,
     series: SeriesTable,
     words: Words,
+    recent: Recent,
     calls: Shortcuts<CallKey, CallSeries>,
     edges: Shortcuts<EdgeKey, EdgeSeries>,
     // Socket cookie to the gauge that its connection stands in.
@@ -96,6 +97,7 @@ impl Aggregator {
             start_unix_ns,
             series: SeriesTable::new(settings.series_limit),
             words: Words::default(),
+            recent: Recent::new(),
             calls: Shortcuts::new(settings.series_limit),
             edges: Shortcuts::new(settings.series_limit),
             active: AHashMap::new(),
@@ -141,11 +143,21 @@ impl Aggregator {
     #[inline]
     fn call_series(&mut self, facts: &CallFacts<'_>, time_ns: u64) -> CallSeries {
         let key = CallKey::of(facts);
-        if let Some(known) = self.calls.get(&key) {
+        if let Some(known) = self.recent.get(&key) {
             return *known;
         }
-        let found = self.find_call_series(facts, time_ns);
-        self.calls.add_call(key, found, facts);
+        let found = match self.calls.get(&key) {
+            Some(known) => *known,
+            None => {
+                let found = self.find_call_series(facts, time_ns);
+                if self.calls.is_full() {
+                    self.recent.clear();
+                }
+                self.calls.add_call(key, found, facts);
+                found
+            }
+        };
+        self.recent.put(key, found);
         found
     }
 
@@ -212,6 +224,7 @@ impl Aggregator {
             return;
         }
         // Shortcuts to overflow series go too: there is room now.
+        self.recent.clear();
         let series = &self.series;
         self.calls.retain(|slot| series.is_own(slot));
         self.edges.retain(|slot| series.is_own(slot));

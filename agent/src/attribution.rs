@@ -49,13 +49,16 @@ use join::{OFFERS, Offer, Sequences};
 use listeners::Listeners;
 use process::Processes;
 
-use crate::protocol::{Exchange, Side};
+use crate::protocol::{Exchange, Routes, Side};
 use crate::ring_buffer::Event;
 
 /// Local addresses that accept connections, and who is behind them.
 const SERVERS: usize = 4_096;
 /// Processes whose identity is at hand; a cache of pointers, so its misses lose nothing.
 const OWNERS: usize = 1_024;
+/// Hosts that were asked for, each one allocation, so that equal ones have one address; a
+/// cache of pointers, so its misses lose nothing.
+const HOSTS: usize = 1_024;
 /// Listeners of a service manager whose holders are remembered.
 const HOLDERS: usize = 256;
 
@@ -89,6 +92,8 @@ pub struct Attributor {
     holders: LruCache<SocketAddr, (Option<u32>, u64), ahash::RandomState>,
     /// Identities by process and cgroup, where no configured name looks at the address too.
     owners: LruCache<owner::Key, (Arc<process::Facts>, Arc<Identity>), ahash::RandomState>,
+    /// Hosts of authorities and addresses, as [`Call::server_address`] has them.
+    hosts: LruCache<Arc<str>, (), ahash::RandomState>,
     /// Owners and roles of sockets that were there before the agent.
     seeds: LruCache<u64, inventory::LocalSocket, ahash::RandomState>,
     seeded_ns: u64,
@@ -98,7 +103,6 @@ pub struct Attributor {
     unreported: VecDeque<(u64, u64)>,
     /// Records about connections that were never announced, or are forgotten.
     strangers: u64,
-    no_route: Arc<str>,
 }
 
 impl fmt::Debug for Attributor {
@@ -143,12 +147,12 @@ impl Attributor {
             servers: cache(SERVERS),
             holders: cache(HOLDERS),
             owners: cache(OWNERS),
+            hosts: cache(HOSTS),
             seeds: cache(settings.connections),
             seeded_ns: 0,
             listeners: Listeners::default(),
             unreported: VecDeque::new(),
             strangers: 0,
-            no_route: Arc::from(""),
             settings,
         }
     }
@@ -198,35 +202,27 @@ impl Attributor {
         }
     }
 
-    /// Names both ends of an exchange. [`Call::route`] is left empty: routes are learnt
-    /// per service, which is known only now.
-    pub fn resolve(&mut self, exchange: Exchange) -> Call {
+    /// Names both ends of an exchange; `routes` has the route of its path, for the service
+    /// that turns out to answer. `None` for the exchange of a hop: both applications behind
+    /// it report the call.
+    pub fn resolve(&mut self, exchange: Box<Exchange>, routes: &mut Routes) -> Option<Call> {
         let cookie = exchange.socket;
-        self.refresh(cookie, exchange.end_ns);
-        if let Some(connection) = self.connections.peek_mut(cookie)
-            && connection.role != Some(exchange.side)
-        {
-            // A message's direction says more than any evidence before it.
-            connection.role = Some(exchange.side);
-            self.name_remote(cookie, exchange.end_ns);
+        self.connections.hear(cookie);
+        let Some(connection) = self.connections.get(cookie) else {
+            return Some(self.stranger(exchange, routes));
+        };
+        if connection.hop.is_some() {
+            return None;
         }
-        let (server_address, server_port) = self.server_address(&exchange);
-        let ends = self.ends(cookie, exchange.side);
-        let pair = ends.pair(&exchange);
-        Call {
-            client: ends.client,
-            server: ends.server,
-            route: Arc::clone(&self.no_route),
-            server_address,
-            server_port,
-            peer_observed: ends.observed,
-            pair,
-            exchange,
+        if self.is_settled(connection, &exchange) {
+            return Some(self.call(connection, exchange, routes));
         }
+        self.settle(&exchange);
+        let connection = self.connections.get(cookie)?;
+        Some(self.call(connection, exchange, routes))
     }
 
-    /// Whether the socket belongs to a process that only passes connections on. Its
-    /// exchanges are to be dropped: both applications behind it report them.
+    /// Whether the socket belongs to a process that only passes connections on.
     #[must_use]
     pub fn is_hop(&self, socket: u64) -> bool {
         self.connections.get(socket).is_some_and(|connection| connection.hop.is_some())
@@ -237,7 +233,7 @@ impl Attributor {
     #[must_use]
     pub fn edge(&self, socket: u64) -> Option<(Option<Side>, Party, Party)> {
         let connection = self.connections.get(socket)?;
-        let ends = self.ends(socket, self.side(connection));
+        let ends = self.ends(socket, connection, self.side(connection));
         Some((connection.role, ends.client, ends.server))
     }
 
@@ -360,21 +356,25 @@ impl Attributor {
         if is_first && connection.first_request.is_none() {
             connection.first_request = Some(record.sequence);
         }
-        if connection.hop.is_some() && connection.first_bytes.is_none() {
+        let passes = connection.hop.is_some() && connection.first_bytes.is_none();
+        if passes {
             let first = bytes.get(..edge::FIRST_BYTES).unwrap_or(bytes);
             connection.first_bytes = Some(first.into());
+        }
+        let joins = connection.peer.is_none() && connection.offered < OFFERS;
+        if joins {
+            connection.offered += 1;
+        }
+        if passes {
             self.hops.passed(header.cookie, &mut self.connections);
         }
-        self.join(record, sends);
+        if joins {
+            self.join(record, sends);
+        }
     }
 
     fn join(&mut self, record: &event::Head, sends: bool) {
         let cookie = record.header.cookie;
-        let Some(connection) = self.connections.get_mut(cookie) else { return };
-        if connection.peer.is_some() || connection.offered >= OFFERS {
-            return;
-        }
-        connection.offered += 1;
         let key = (record.sequence, record.acknowledgement);
         let offer = Offer { cookie, key, sends, time_ns: record.header.time_ns };
         let Some(other) = self.sequences.offer(offer) else { return };

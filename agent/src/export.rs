@@ -269,6 +269,12 @@ impl Exporters {
         self.tasks.lock().push(self.runtime.spawn(task));
     }
 
+    /// Whether spans or lines are to be made of calls at all.
+    #[must_use]
+    pub fn wants_calls(&self) -> bool {
+        self.traces.is_some() || self.logs.is_some() || self.lines.is_some()
+    }
+
     /// Sends the span of a call, where it is sampled and nobody else makes it.
     pub fn span(&self, call: &Call) {
         let Some(queue) = &self.traces else { return };

@@ -23,7 +23,8 @@ use pulse::Pulse;
 
 /// Where what the stages found goes.
 pub trait Sink: Send {
-    /// Takes what was found in one batch of events, in its order, and leaves `found` empty.
+    /// Takes what was found in one batch of events, in its order. What it leaves in `found`
+    /// it has no more use for: the memory goes back to the stages.
     /// `now_ns` is `CLOCK_MONOTONIC` after the batch.
     fn take(&mut self, found: &mut Vec<Found>, now_ns: u64) -> Flow;
 

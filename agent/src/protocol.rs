@@ -8,6 +8,7 @@
 pub mod agent_class;
 pub mod connection;
 pub mod exchange;
+mod heads;
 pub mod http1;
 pub mod lost;
 mod request;
@@ -16,7 +17,6 @@ pub mod trace_context;
 
 use std::num::NonZeroUsize;
 
-use bytes::BytesMut;
 use lru::LruCache;
 use meshtap_ebpf::{event, limits};
 
@@ -24,15 +24,16 @@ pub use exchange::{Cause, Exchange, Protocol, Side, Text};
 pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 
-use crate::ring_buffer::Event;
+use crate::ring_buffer::{ByCookie, Event};
 use connection::{Connection, Numbers, Pass};
+use heads::Heads;
 
-/// Bytes that texts of neighbouring requests share; one allocation serves many calls,
-/// and one call that is kept for long keeps no more than this.
-const ARENA: usize = 4096;
 /// Connections that were forgotten with open requests and of which the numbers are
 /// kept: if they are heard of again, nothing is counted twice. The oldest go first.
 const FORGOTTEN: NonZeroUsize = NonZeroUsize::new(4_096).expect("invariant: not zero");
+
+/// Exchanges that are kept for their memory: about as many as end in one batch of events.
+const SPARE: usize = 512;
 
 /// What [`Protocols`] may hold. Reaching a bound costs calls, which are counted as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,8 @@ impl Default for ProtocolSettings {
 /// Where [`Protocols`] puts what it found; kept by the caller, emptied between batches.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Calls that ended, in the order of their ends.
-    pub exchanges: Vec<Exchange>,
+    /// Calls that ended, in the order of their ends; boxed, since they move on as they are.
+    pub exchanges: Vec<Box<Exchange>>,
     /// Calls that were there and cannot be told.
     pub lost: Vec<LostCalls>,
 }
@@ -129,8 +130,11 @@ pub struct Occupancy {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: ProtocolSettings,
-    pub(crate) arena: BytesMut,
     pub(crate) scratch: Vec<u8>,
+    pub(crate) heads: Heads,
+    /// Exchanges that were done with: the next ones take their memory.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+    pub(crate) spare: Vec<Box<Exchange>>,
     pub(crate) requests: usize,
     pub(crate) head_bytes: usize,
     pub(crate) counters: Counters,
@@ -139,8 +143,8 @@ pub(crate) struct Shared {
 /// Pairs requests with answers, connection by connection.
 #[derive(Debug)]
 pub struct Protocols {
-    connections: LruCache<u64, Connection, ahash::RandomState>,
-    forgotten: LruCache<u64, Numbers, ahash::RandomState>,
+    connections: LruCache<u64, Connection, ByCookie>,
+    forgotten: LruCache<u64, Numbers, ByCookie>,
     shared: Shared,
     gone: Vec<u64>,
 }
@@ -151,12 +155,13 @@ impl Protocols {
     pub fn new(settings: ProtocolSettings) -> Self {
         Self {
             // The bound is kept by `keep_bounds`: what is evicted has calls to account for.
-            connections: LruCache::unbounded_with_hasher(ahash::RandomState::new()),
-            forgotten: LruCache::with_hasher(FORGOTTEN, ahash::RandomState::new()),
+            connections: LruCache::unbounded_with_hasher(ByCookie::default()),
+            forgotten: LruCache::with_hasher(FORGOTTEN, ByCookie::default()),
             shared: Shared {
                 settings,
-                arena: BytesMut::with_capacity(ARENA),
                 scratch: Vec::new(),
+                heads: Heads::new(),
+                spare: Vec::new(),
                 requests: 0,
                 head_bytes: 0,
                 counters: Counters::default(),
@@ -228,6 +233,13 @@ impl Protocols {
         }
     }
 
+    /// Takes back an exchange that nobody wants any more, for its memory.
+    pub fn reuse(&mut self, exchange: Box<Exchange>) {
+        if self.shared.spare.len() < SPARE {
+            self.shared.spare.push(exchange);
+        }
+    }
+
     /// How much is held, and what was dropped.
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
@@ -263,7 +275,7 @@ fn is_late(opened: &event::Header, settings: &ProtocolSettings) -> bool {
 }
 
 fn forget(
-    forgotten: &mut LruCache<u64, Numbers, ahash::RandomState>,
+    forgotten: &mut LruCache<u64, Numbers, ByCookie>,
     mut connection: Connection,
     reason: &'static str,
     pass: &mut Pass<'_>,

@@ -2,9 +2,11 @@
 //!
 //! Nothing is copied: an event borrows the ring's memory while the reader holds it.
 
+pub mod cookie;
 pub mod decode;
 pub mod reader;
 
+pub use cookie::ByCookie;
 pub use reader::Reader;
 
 use meshtap_ebpf::event;

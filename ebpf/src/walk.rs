@@ -64,6 +64,11 @@ impl<P: Port> Walk<'_, P> {
             self.flow.fresh = 1;
         }
         self.flow.trouble = 0;
+        if self.shared.settled != 0 && self.is_response() {
+            self.shared.settled = 0;
+            self.start_message();
+            self.flow.mode = mode::IDLE;
+        }
         if distance(self.flow.edge.end, self.flow.next) > 0 {
             self.settle();
             self.conclude();

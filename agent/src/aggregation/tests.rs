@@ -77,7 +77,7 @@ impl World {
 
     fn call(&self, side: Side) -> Call {
         Call {
-            exchange: exchange(side),
+            exchange: Box::new(exchange(side)),
             client: party(&self.shop),
             server: party(&self.stock),
             route: Arc::clone(&self.route),

@@ -69,7 +69,7 @@ pub struct Party {
 #[derive(Clone, Debug)]
 pub struct Call {
     /// What was seen at this end.
-    pub exchange: Exchange,
+    pub exchange: Box<Exchange>,
     /// Who asked.
     pub client: Party,
     /// Who was asked.

@@ -14,6 +14,7 @@ use meshtap_ebpf::event::{self, Endpoint, Owner};
 use super::call::Identity;
 use super::hop::Hop;
 use crate::protocol::{Side, Text};
+use crate::ring_buffer::ByCookie;
 
 /// Addresses of one end and the other, as packets or a socket carry them.
 pub type Tuple = (Endpoint, Endpoint);
@@ -35,6 +36,8 @@ pub struct Connection {
     pub tuple: Tuple,
     /// The packets' addresses where they differ.
     pub redirected: Option<Tuple>,
+    /// [`Connection::tuple`]'s own end, as everything but a join wants it.
+    local: Option<SocketAddr>,
     /// What the program asked for.
     pub asked: Endpoint,
     /// v2 cgroup of the socket.
@@ -106,6 +109,7 @@ impl Connection {
                 _ => None,
             },
             tuple: (record.local, record.remote),
+            local: socket_address(&record.local),
             redirected: None,
             asked: record.asked,
             cgroup: record.cgroup,
@@ -134,7 +138,7 @@ impl Connection {
     /// This end's address.
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
-        socket_address(&self.tuple.0)
+        self.local
     }
 
     /// Where the other end is, best known first: what was asked for, what the socket says.
@@ -163,7 +167,7 @@ pub fn socket_address(endpoint: &Endpoint) -> Option<SocketAddr> {
 /// Every connection that is remembered.
 #[derive(Debug)]
 pub struct Connections {
-    sockets: LruCache<u64, Connection, ahash::RandomState>,
+    sockets: LruCache<u64, Connection, ByCookie>,
     tuples: HashMap<Tuple, Vec<u64>, ahash::RandomState>,
     closed: VecDeque<(u64, u64)>,
     evicted: u64,
@@ -175,7 +179,7 @@ impl Connections {
     pub fn new(bound: usize) -> Self {
         let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
         Self {
-            sockets: LruCache::with_hasher(bound, ahash::RandomState::new()),
+            sockets: LruCache::with_hasher(bound, ByCookie::default()),
             tuples: HashMap::default(),
             closed: VecDeque::new(),
             evicted: 0,
@@ -202,6 +206,11 @@ impl Connections {
             self.evicted += u64::from(connection.closed_ns.is_none());
             self.unindex(old, &connection);
         }
+    }
+
+    /// A socket is no longer silent.
+    pub fn hear(&mut self, cookie: u64) {
+        self.sockets.promote(&cookie);
     }
 
     /// The connection of a socket, which thereby is no longer silent.

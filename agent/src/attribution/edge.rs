@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::authority;
 use super::connection::{Connection, Connections, socket_address};
 use super::join;
-use super::{Attributor, Identity, Party};
-use crate::protocol::{Exchange, Side};
+use super::{Attributor, Call, Identity, Party};
+use crate::protocol::{Exchange, Routes, Side};
 
 /// A hop connects onwards within this time.
 const ONWARDS_NS: u64 = 5_000_000_000;
@@ -56,12 +56,45 @@ enum Far<'a> {
 }
 
 impl Attributor {
-    pub(super) fn ends(&self, cookie: u64, side: Side) -> Ends {
-        let unknown = || Party { identity: self.identities.unknown(), endpoint: None, pid: 0 };
-        let Some(connection) = self.connections.get(cookie) else {
-            let (client, server) = (unknown(), unknown());
-            return Ends { client, server, observed: false, cookie, other: None, begins: None };
+    /// A call of a settled connection.
+    pub(super) fn call(
+        &self,
+        connection: &Connection,
+        exchange: Box<Exchange>,
+        routes: &mut Routes,
+    ) -> Call {
+        let ends = self.ends(exchange.socket, connection, exchange.side);
+        let (server_address, server_port) = match &connection.authority {
+            Some((_, host, port)) => (Arc::clone(host), *port),
+            None => (Arc::from(""), 0),
         };
+        Call {
+            route: routes.of(&ends.server.identity.name, &exchange.path),
+            pair: ends.pair(&exchange),
+            client: ends.client,
+            server: ends.server,
+            server_address,
+            server_port,
+            peer_observed: ends.observed,
+            exchange,
+        }
+    }
+
+    /// A call of a socket that was never announced, or that is forgotten.
+    #[cold]
+    pub(super) fn stranger(&self, exchange: Box<Exchange>, routes: &mut Routes) -> Call {
+        let (host, server_port) = authority::split(exchange.authority.as_str()).unwrap_or_default();
+        let (client, server) = (self.nobody(), self.nobody());
+        let route = routes.of(&server.identity.name, &exchange.path);
+        let (server_address, peer_observed, pair) = (host.into(), false, 0);
+        Call { exchange, client, server, route, server_address, server_port, peer_observed, pair }
+    }
+
+    fn nobody(&self) -> Party {
+        Party { identity: self.identities.unknown(), endpoint: None, pid: 0 }
+    }
+
+    pub(super) fn ends(&self, cookie: u64, connection: &Connection, side: Side) -> Ends {
         let far = self.far(cookie, connection, side);
         let (mut observed, mut other, mut begins) = (false, None, None);
         let peer = match far {
@@ -84,8 +117,8 @@ impl Attributor {
                     .map_or_else(|| self.identities.unknown(), Arc::clone);
                 Party { identity, endpoint: Some(target), pid: 0 }
             }
-            Far::Hidden if side == Side::Client => unknown(),
-            Far::Hidden => self.hidden(cookie, connection).unwrap_or_else(unknown),
+            Far::Hidden if side == Side::Client => self.nobody(),
+            Far::Hidden => self.hidden(cookie, connection).unwrap_or_else(|| self.nobody()),
         };
         let (client, server) = match side {
             Side::Client => (party(connection), peer),
@@ -147,31 +180,28 @@ impl Attributor {
         Some(Party { identity: Arc::clone(identity?), endpoint: None, pid: 0 })
     }
 
-    /// `server.address` and `server.port`: the authority that the client asked for, else
-    /// the address that it asked for, else the server's own.
-    pub(super) fn server_address(&mut self, exchange: &Exchange) -> (Arc<str>, u16) {
-        let Some(connection) = self.connections.get_mut(exchange.socket) else {
-            return match authority::split(exchange.authority.as_str()) {
-                Some((host, port)) => (host.into(), port),
-                None => (Arc::clone(&self.no_route), 0),
-            };
-        };
-        if let Some((text, host, port)) = &connection.authority
-            && *text == exchange.authority
-        {
-            return (Arc::clone(host), *port);
-        }
+    /// Takes down `server.address` and `server.port`: the authority that the client asked
+    /// for, else the address that it asked for, else the server's own.
+    pub(super) fn note_authority(&mut self, exchange: &Exchange) {
+        let Some(connection) = self.connections.peek_mut(exchange.socket) else { return };
         let end = match exchange.side {
             Side::Client => connection.remotes().next(),
             Side::Server => connection.local(),
         };
         let (host, port) = match (authority::split(exchange.authority.as_str()), end) {
-            (Some((host, port)), _) => (Arc::from(host), port),
-            (None, Some(end)) => (Arc::from(end.ip().to_string()), end.port()),
-            (None, None) => (Arc::clone(&self.no_route), 0),
+            (Some(named), _) => named,
+            (None, Some(end)) => (end.ip().to_string(), end.port()),
+            (None, None) => (String::new(), 0),
         };
-        connection.authority = Some((exchange.authority.clone(), Arc::clone(&host), port));
-        (host, port)
+        let host = match self.hosts.get_key_value(host.as_str()) {
+            Some((known, ())) => Arc::clone(known),
+            None => {
+                let host = Arc::<str>::from(host);
+                self.hosts.push(Arc::clone(&host), ());
+                host
+            }
+        };
+        connection.authority = Some((exchange.authority.clone(), host, port));
     }
 }
 

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::identity::Local;
 use super::process::Facts;
 use super::{Attributor, Identity, IdentityKind};
-use crate::protocol::Side;
+use crate::protocol::{Exchange, Side};
 
 /// How long an answer about a listener's holders counts.
 const ASK_AGAIN_NS: u64 = 2_000_000_000;
@@ -162,14 +162,46 @@ impl Attributor {
     /// Names anew what rests on knowledge that has changed since.
     pub(super) fn refresh(&mut self, cookie: u64, now_ns: u64) {
         let Some(connection) = self.connections.get(cookie) else { return };
-        let owner = connection.revisions.0 != self.processes.revision();
-        let remote = connection.remote.kind == IdentityKind::Address
-            && connection.revisions.1 != self.names.revision();
+        let (owner, remote) = self.outdated(connection);
         if owner {
             self.name_owner(cookie, now_ns);
         }
         if remote {
             self.name_remote(cookie, now_ns);
+        }
+    }
+
+    /// Whether the names of this end and of the other rest on knowledge that has changed.
+    fn outdated(&self, connection: &Connection) -> (bool, bool) {
+        let owner = connection.revisions.0 != self.processes.revision();
+        let remote = connection.remote.kind == IdentityKind::Address
+            && connection.revisions.1 != self.names.revision();
+        (owner, remote)
+    }
+
+    /// Whether a connection says what a call needs of it, so that [`Self::settle`] is spared.
+    pub(super) fn is_settled(&self, connection: &Connection, exchange: &Exchange) -> bool {
+        self.outdated(connection) == (false, false)
+            && connection.role == Some(exchange.side)
+            && matches!(&connection.authority, Some((text, ..)) if *text == exchange.authority)
+    }
+
+    /// Brings a connection up to what its exchange tells.
+    #[cold]
+    pub(super) fn settle(&mut self, exchange: &Exchange) {
+        let (cookie, side) = (exchange.socket, exchange.side);
+        self.refresh(cookie, exchange.end_ns);
+        let Some(connection) = self.connections.peek_mut(cookie) else { return };
+        if connection.role != Some(side) {
+            // A message's direction says more than any evidence before it.
+            connection.role = Some(side);
+            self.name_remote(cookie, exchange.end_ns);
+        }
+        let is_noted = self.connections.get(cookie).is_some_and(|connection| {
+            matches!(&connection.authority, Some((text, ..)) if *text == exchange.authority)
+        });
+        if !is_noted {
+            self.note_authority(exchange);
         }
     }
 

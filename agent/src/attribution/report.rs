@@ -94,7 +94,7 @@ impl Attributor {
             return None;
         }
         let side = self.side(connection);
-        let ends = self.ends(cookie, side);
+        let ends = self.ends(cookie, connection, side);
         Some(ConnectionReport {
             socket: cookie,
             side,

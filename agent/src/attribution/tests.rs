@@ -9,7 +9,7 @@ use super::container::ContainerName;
 use super::host::ProcessRecord;
 use super::*;
 use crate::protocol::exchange::AgentClass;
-use crate::protocol::{Protocol, Text};
+use crate::protocol::{Protocol, RouteSettings, Text};
 
 const MS: u64 = 1_000_000;
 const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -128,7 +128,7 @@ impl World {
     }
 
     fn asked(&mut self, socket: u64, side: Side, sequence: u32, authority: &str) -> Call {
-        let exchange = Exchange {
+        let exchange = Box::new(Exchange {
             socket,
             side,
             protocol: Protocol::Http11,
@@ -152,8 +152,9 @@ impl World {
             retransmits: 0,
             sequence,
             acknowledgement: !sequence,
-        };
-        self.attributor.resolve(exchange)
+        });
+        let mut routes = Routes::new(RouteSettings::default());
+        self.attributor.resolve(exchange, &mut routes).expect("no hop's socket")
     }
 
     fn sweep(&mut self) {
@@ -487,6 +488,11 @@ mod remotes {
         world.open(server(6, "10.0.0.1:80", "10.9.9.9:5000", nginx()));
         let call = world.asked(6, Side::Server, 1, "");
         assert_eq!((&*call.server_address, call.server_port), ("10.0.0.1", 80));
+        // One allocation for all who ask: it is a key to their series.
+        let again = world.asked(5, Side::Client, 2, "Shop").server_address;
+        world.open(client(7, "10.0.0.1:4001", "10.0.0.7:80", curl()));
+        let other = world.asked(7, Side::Client, 1, "shop:81").server_address;
+        assert!(Arc::ptr_eq(&again, &other));
         let stranger = world.asked(99, Side::Server, 1, "shop:81");
         assert_eq!((&*stranger.server_address, stranger.server_port), ("shop", 81));
         assert_eq!(names(&stranger), ("unknown", "unknown"));

@@ -29,7 +29,7 @@ fn party(name: &str, endpoint: &str, pid: u32) -> Party {
 /// `GET /orders/7` from web to cart, answered 200 after 3 ms; no context on the wire.
 pub(super) fn call(side: Side) -> Call {
     Call {
-        exchange: Exchange {
+        exchange: Box::new(Exchange {
             socket: 42,
             side,
             protocol: Protocol::Http11,
@@ -53,7 +53,7 @@ pub(super) fn call(side: Side) -> Call {
             retransmits: 0,
             sequence: 1,
             acknowledgement: 2,
-        },
+        }),
         client: party("web", "10.0.0.1:5000", 11),
         server: party("cart", "10.0.0.2:8080", 22),
         route: "/orders/{id}".into(),

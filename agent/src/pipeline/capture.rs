@@ -157,7 +157,7 @@ impl<S: Sink> Reading<S> {
             }
             // Also without anything found: it tells the sink the time.
             let flow = self.sink.take(&mut self.found, now_ns);
-            self.found.clear();
+            self.stages.reuse(&mut self.found);
             self.ring_used = self.ring_used.max(self.source.reader.bytes() - before);
             if now_ns >= self.next_pulse_ns {
                 self.beat(now_ns);

@@ -156,10 +156,12 @@ impl Sink for Counting {
                 }
             }
         }
-        for found in found.drain(..) {
-            if let Found::Call(call) = found {
-                self.exporters.span(&call);
-                self.exporters.log(&call);
+        if self.exporters.wants_calls() {
+            for found in found.iter() {
+                if let Found::Call(call) = found {
+                    self.exporters.span(call);
+                    self.exporters.log(call);
+                }
             }
         }
         Flow::Continue

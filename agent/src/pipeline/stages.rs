@@ -10,7 +10,7 @@ use crate::ring_buffer::Event;
 #[derive(Clone, Debug)]
 pub enum Found {
     /// One end's observation of a call.
-    Call(Box<Call>),
+    Call(Call),
     /// Calls that took place and cannot be told.
     Lost(Lost),
     /// What changed on a connection, and when (`CLOCK_MONOTONIC`, nanoseconds).
@@ -63,7 +63,9 @@ impl Stages {
         if !self.output.exchanges.is_empty() || !self.output.lost.is_empty() {
             self.name(found);
         }
-        self.report(time_ns, found);
+        if !self.reports.is_empty() {
+            self.report(time_ns, found);
+        }
     }
 
     /// Forgets what is over and reports what waited. To be called about every second.
@@ -74,6 +76,15 @@ impl Stages {
         self.report(now_ns, found);
     }
 
+    /// Takes back what nobody wants any more, for its memory; `found` is empty then.
+    pub fn reuse(&mut self, found: &mut Vec<Found>) {
+        for found in found.drain(..) {
+            if let Found::Call(Call { exchange, .. }) = found {
+                self.protocols.reuse(exchange);
+            }
+        }
+    }
+
     fn report(&mut self, time_ns: u64, found: &mut Vec<Found>) {
         let reports = self.reports.drain(..);
         found.extend(reports.map(|report| Found::Connection(Box::new(report), time_ns)));
@@ -81,14 +92,9 @@ impl Stages {
 
     fn name(&mut self, found: &mut Vec<Found>) {
         for exchange in self.output.exchanges.drain(..) {
-            // Both applications behind a hop report the call.
-            if self.attributor.is_hop(exchange.socket) {
-                continue;
+            if let Some(call) = self.attributor.resolve(exchange, &mut self.routes) {
+                found.push(Found::Call(call));
             }
-            let mut call = self.attributor.resolve(exchange);
-            call.route =
-                self.routes.resolve(&call.server.identity.name, call.exchange.path.as_str());
-            found.push(Found::Call(Box::new(call)));
         }
         for lost in self.output.lost.drain(..) {
             if self.attributor.is_hop(lost.socket) {

@@ -25,7 +25,7 @@ impl Sink for Watching {
     fn take(&mut self, found: &mut Vec<Found>, now_ns: u64) -> Flow {
         for found in found.drain(..) {
             match found {
-                Found::Call(call) => self.observer.call(*call),
+                Found::Call(call) => self.observer.call(call),
                 Found::Lost(lost) => self.observer.lost(&lost),
                 Found::Connection(..) => {}
             }

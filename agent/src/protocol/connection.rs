@@ -2,9 +2,9 @@
 //!
 //! A call ends, and becomes an exchange, at the first of:
 //! - **the end of its answer**. Interim answers (1xx but 101) answer nothing; a 101 and
-//!   an accepted CONNECT end at their head, what follows is bytes of no call. A request
-//!   that is still being sent then is not waited for: its
-//!   [`Exchange::request_end_ns`](super::Exchange::request_end_ns) stays `None`.
+//!   an accepted CONNECT end at their head, what follows is bytes of no call. Where the
+//!   request is still being sent then, the call has ended, and is told once that is over
+//!   too: how long the request became is known only then.
 //! - **a FIN of the answering end.** The FIN of the asking end ends nothing: it may
 //!   still read. A body that lasts until the close is whole then; anything else is an
 //!   error of **whoever sent the first FIN**. The answering end first: the client says
@@ -172,7 +172,7 @@ impl Connection {
                 let side = asking_side(record.header.direction);
                 self.side = Some(side);
                 self.open[index].release(pass.shared);
-                self.open[index] = OpenRequest::new(record, pass.socket, side);
+                self.open[index] = OpenRequest::new(record, pass.socket, side, pass.shared);
             }
             self.open[index].piece(record, bytes, pass.shared);
             return;
@@ -182,6 +182,8 @@ impl Connection {
             return;
         }
         self.step_over(record.number);
+        // The end of a request before was missed: it is over when the next begins.
+        self.drop_while(|request| request.answered.is_some(), pass);
         let side = asking_side(record.header.direction);
         self.side = Some(side);
         if self.open.len() >= pass.shared.settings.requests_per_connection {
@@ -193,7 +195,7 @@ impl Connection {
             // Most connections have one request at a time; the queue would begin with four.
             self.open.reserve_exact(1);
         }
-        self.open.push_back(OpenRequest::new(record, pass.socket, side));
+        self.open.push_back(OpenRequest::new(record, pass.socket, side, pass.shared));
         pass.shared.requests += 1;
         if let Some(request) = self.open.back_mut() {
             request.piece(record, bytes, pass.shared);
@@ -212,7 +214,7 @@ impl Connection {
         let belongs = exchange.status.is_none_or(|status| status == record.status)
             && (100..=999).contains(&record.status)
             && exchange.side != asking_side(record.header.direction)
-            && request.broken.is_none();
+            && request.answered.is_none();
         if !belongs {
             pass.shared.counters.strays += 1;
             return;
@@ -225,7 +227,7 @@ impl Connection {
         let becomes_tunnel =
             record.framing == event::FRAMING_TUNNEL && flags & event::HEAD_COMPLETE != 0;
         if ended || becomes_tunnel {
-            self.finish(index, pass.time_ns, None, pass);
+            self.answer_whole(index, pass);
         }
     }
 
@@ -242,11 +244,26 @@ impl Connection {
             self.step_over(record.number);
             self.lose(1, lost::RECORDS_LOST, pass);
         } else if let Some(index) = self.position(record.number) {
-            let exchange = &mut self.open[index].exchange;
-            exchange.request_bytes = record.body_bytes;
+            let request = &mut self.open[index];
+            request.sent = true;
+            request.exchange.request_bytes = record.body_bytes;
             if matches!(record.reason, event::END_COMPLETE | event::END_CLOSED) {
-                exchange.request_end_ns = Some(pass.time_ns);
+                request.exchange.request_end_ns = Some(pass.time_ns);
             }
+            if let Some((end_ns, cause)) = request.answered {
+                self.finish(index, end_ns, cause, pass);
+            }
+        }
+    }
+
+    /// The answer is whole: the call ends, but waits to be told while its request is
+    /// still being sent.
+    fn answer_whole(&mut self, index: usize, pass: &mut Pass<'_>) {
+        let request = &mut self.open[index];
+        if request.is_being_sent() {
+            request.answered = Some((pass.time_ns, None));
+        } else {
+            self.finish(index, pass.time_ns, None, pass);
         }
     }
 
@@ -263,11 +280,9 @@ impl Connection {
             return;
         }
         match record.reason {
-            event::END_COMPLETE | event::END_CLOSED => {
-                self.finish(index, pass.time_ns, None, pass);
-            }
+            event::END_COMPLETE | event::END_CLOSED => self.answer_whole(index, pass),
             event::END_RESET => {
-                request.broken = Some((pass.time_ns, reset(record.header.direction)));
+                request.answered = Some((pass.time_ns, Some(reset(record.header.direction))));
             }
             // The record of the socket's end follows, and says why.
             event::END_GONE => {}

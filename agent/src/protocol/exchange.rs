@@ -1,45 +1,93 @@
 //! [`Exchange`]: one request and its answer, seen at one socket.
 
+use std::cmp::Ordering;
 use std::fmt;
-
-use bytes::Bytes;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// Text that came over the wire: always UTF-8 (what was not was replaced), cheap to clone.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Text(Bytes);
+#[derive(Clone)]
+pub struct Text(Held);
+
+/// Where a text is: usual words are part of the program and count no holders.
+#[derive(Clone)]
+enum Held {
+    Word(&'static str),
+    Shared(Arc<str>),
+}
 
 impl Text {
-    /// Takes the bytes as they are where they are UTF-8, else with `U+FFFD` for what is not.
-    #[must_use]
-    pub fn new(bytes: Bytes) -> Self {
-        if std::str::from_utf8(&bytes).is_ok() {
-            return Self(bytes);
-        }
-        Self(Bytes::from(String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
     /// The text.
+    #[inline]
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        match &self.0 {
+            Held::Word(word) => word,
+            Held::Shared(text) => text,
+        }
+    }
+
+    /// Whether both are the same text in the same place.
+    #[inline]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.as_str(), other.as_str())
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::from("")
     }
 }
 
 impl From<&'static str> for Text {
     fn from(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
+        Self(Held::Word(text))
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(Bytes::from(text))
+        Self(Held::Shared(text.into()))
+    }
+}
+
+impl From<Arc<str>> for Text {
+    fn from(text: Arc<str>) -> Self {
+        Self(Held::Shared(text))
+    }
+}
+
+impl PartialEq for Text {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same(other) || self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Text {}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
     }
 }
 

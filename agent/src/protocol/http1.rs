@@ -6,8 +6,8 @@
 //! character**: [`text`] is the one place where bytes of the wire become [`Text`].
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
-use bytes::BytesMut;
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Request, Status};
 
 use super::agent_class;
@@ -169,7 +169,7 @@ fn authority(bytes: &[u8]) -> &[u8] {
 }
 
 /// The method as text, without memory of its own where it is a usual one.
-pub fn method(bytes: &[u8], arena: &mut BytesMut) -> Text {
+pub fn method(bytes: &[u8]) -> Text {
     let usual = match bytes {
         b"GET" => "GET",
         b"POST" => "POST",
@@ -181,7 +181,7 @@ pub fn method(bytes: &[u8], arena: &mut BytesMut) -> Text {
         b"CONNECT" => "CONNECT",
         b"TRACE" => "TRACE",
         b"" => "",
-        other => return text(other, arena),
+        other => return text(other),
     };
     Text::from(usual)
 }
@@ -189,22 +189,18 @@ pub fn method(bytes: &[u8], arena: &mut BytesMut) -> Text {
 /// Bytes of the wire as text that is safe on a terminal and in a line of a log:
 /// control characters (C0, DEL, C1), line and paragraph separators and characters
 /// that turn the direction of writing become `U+FFFD`, as does what is not UTF-8.
-///
-/// The text shares `arena`'s memory.
-pub fn text(bytes: &[u8], arena: &mut BytesMut) -> Text {
+pub fn text(bytes: &[u8]) -> Text {
     if bytes.is_empty() {
         return Text::default();
     }
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-        arena.extend_from_slice(bytes);
-    } else {
-        let mut utf8 = [0; 4];
-        for character in String::from_utf8_lossy(bytes).chars() {
-            let safe = if is_unsafe(character) { char::REPLACEMENT_CHARACTER } else { character };
-            arena.extend_from_slice(safe.encode_utf8(&mut utf8).as_bytes());
-        }
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return Text::from(Arc::<str>::from(text));
     }
-    Text::new(arena.split().freeze())
+    let safe =
+        |character| if is_unsafe(character) { char::REPLACEMENT_CHARACTER } else { character };
+    Text::from(String::from_utf8_lossy(bytes).chars().map(safe).collect::<String>())
 }
 
 fn is_unsafe(character: char) -> bool {

@@ -2,6 +2,7 @@
 
 use meshtap_ebpf::event::{self, Head};
 
+use super::heads::Facts;
 use super::{Cause, Exchange, Protocol, Shared, Side, Text, http1};
 
 /// A request without a whole answer so far.
@@ -10,17 +11,19 @@ pub(crate) struct OpenRequest {
     /// [`Head::number`].
     pub(crate) number: u32,
     /// What is known; whole only once the call has ended.
-    pub(crate) exchange: Exchange,
+    pub(crate) exchange: Box<Exchange>,
     /// `FRAMING_*` of the answer.
     pub(crate) framing: u8,
     /// Records of the connection were lost while this was open: that no answer was
     /// seen does not mean that there was none.
     pub(crate) doubtful: bool,
-    /// The answer broke off by a reset at this time; unless the reset itself is told
-    /// next, this is the cause.
-    pub(crate) broken: Option<(u64, Cause)>,
+    /// The answer was over at this time: whole, while the request is still being sent, or
+    /// broken off by a reset; unless the reset itself is told next, this is the cause.
+    pub(crate) answered: Option<(u64, Option<Cause>)>,
     /// The head's end was seen: without it this may be no request at all.
     complete: bool,
+    /// Nothing more of the request is to come.
+    pub(crate) sent: bool,
     /// [`Head::retransmits`] when the request began.
     retransmits: u32,
     /// Pieces of the head while it is not whole. Empty once it was read.
@@ -32,39 +35,22 @@ pub(crate) struct OpenRequest {
 impl OpenRequest {
     /// Begins with any piece of the head; a piece other than the first tells at least
     /// that there is a request, and when it began.
-    pub(crate) fn new(record: &Head, socket: u64, side: Side) -> Self {
-        let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
+    pub(crate) fn new(record: &Head, socket: u64, side: Side, shared: &mut Shared) -> Self {
+        let exchange = match shared.spare.pop() {
+            Some(mut spare) => {
+                *spare = begin(record, socket, side);
+                spare
+            }
+            None => Box::new(begin(record, socket, side)),
+        };
         Self {
             number: record.number,
-            exchange: Exchange {
-                socket,
-                side,
-                protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
-                method: Text::default(),
-                path: Text::default(),
-                authority: Text::default(),
-                request_id: None,
-                trace: None,
-                trace_state: None,
-                agent: super::exchange::AgentClass::None,
-                cut: false,
-                status: None,
-                error: None,
-                start_ns: record.first_ns,
-                request_end_ns: None,
-                first_byte_ns: None,
-                end_ns: 0,
-                request_bytes: 0,
-                response_bytes: 0,
-                rtt_us: None,
-                retransmits: 0,
-                sequence: record.sequence,
-                acknowledgement: record.acknowledgement,
-            },
+            exchange,
             framing: event::FRAMING_UNKNOWN,
             doubtful: false,
-            broken: None,
+            answered: None,
             complete: false,
+            sent: false,
             retransmits: record.retransmits,
             pieces: Vec::new(),
             read: false,
@@ -84,6 +70,7 @@ impl OpenRequest {
         self.exchange.request_bytes = record.body_bytes;
         if flags & event::HEAD_ENDED != 0 {
             self.exchange.request_end_ns = Some(record.header.time_ns);
+            self.sent = true;
         }
         let whole = flags & event::HEAD_COMPLETE != 0;
         self.complete |= whole;
@@ -109,6 +96,11 @@ impl OpenRequest {
     /// head and never became one are none.
     pub(crate) fn is_call(&self) -> bool {
         self.complete || self.doubtful || self.exchange.status.is_some()
+    }
+
+    /// Whether its head was whole and more of it is to come.
+    pub(crate) fn is_being_sent(&self) -> bool {
+        self.complete && !self.sent
     }
 
     /// The call has ended; its exchange is whole now.
@@ -146,14 +138,27 @@ impl OpenRequest {
 
     fn read(&mut self, bytes: &[u8], shared: &mut Shared) {
         self.read = true;
+        let print = shared.heads.print(bytes);
+        if let Some(facts) = print.and_then(|print| shared.heads.known(print)) {
+            self.exchange.say(facts.clone());
+        } else {
+            let facts = self.parse(bytes, shared);
+            let exchange = &mut self.exchange;
+            // A head with ids of its own does not come again.
+            let repeats =
+                !exchange.cut && exchange.trace.is_none() && exchange.request_id.is_none();
+            if let Some(print) = print.filter(|_| repeats) {
+                shared.heads.remember(print, facts.clone());
+            }
+            exchange.say(facts);
+        }
+        shared.counters.heads_cut += u64::from(self.exchange.cut);
+    }
+
+    fn parse(&mut self, bytes: &[u8], shared: &mut Shared) -> Facts {
         let head = http1::parse(bytes);
-        let arena = &mut shared.arena;
         let exchange = &mut self.exchange;
-        exchange.method = http1::method(head.method, arena);
-        exchange.path = http1::text(head.path, arena);
-        exchange.authority = http1::text(head.authority, arena);
-        exchange.request_id = head.request_id.map(|id| http1::text(id, arena));
-        exchange.agent = head.agent;
+        exchange.request_id = head.request_id.map(http1::text);
         exchange.cut |= head.cut;
         if let Some((context, is_w3c)) = head.carrier.context() {
             exchange.trace = Some(context);
@@ -161,10 +166,53 @@ impl OpenRequest {
                 shared.scratch.clear();
                 head.carrier.trace_state(&mut shared.scratch);
                 if !shared.scratch.is_empty() {
-                    exchange.trace_state = Some(http1::text(&shared.scratch, arena));
+                    exchange.trace_state = Some(http1::text(&shared.scratch));
                 }
             }
         }
-        shared.counters.heads_cut += u64::from(exchange.cut);
+        Facts {
+            method: http1::method(head.method),
+            path: http1::text(head.path),
+            authority: http1::text(head.authority),
+            agent: head.agent,
+        }
+    }
+}
+
+/// What the first piece of a request's head tells.
+#[inline(always)]
+fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
+    let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
+    Exchange {
+        socket,
+        side,
+        protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
+        method: Text::default(),
+        path: Text::default(),
+        authority: Text::default(),
+        request_id: None,
+        trace: None,
+        trace_state: None,
+        agent: super::exchange::AgentClass::None,
+        cut: false,
+        status: None,
+        error: None,
+        start_ns: record.first_ns,
+        request_end_ns: None,
+        first_byte_ns: None,
+        end_ns: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        rtt_us: None,
+        retransmits: 0,
+        sequence: record.sequence,
+        acknowledgement: record.acknowledgement,
+    }
+}
+
+impl Exchange {
+    fn say(&mut self, facts: Facts) {
+        let Facts { method, path, authority, agent } = facts;
+        (self.method, self.path, self.authority, self.agent) = (method, path, authority, agent);
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::Text;
 use learner::{Learner, Learnt};
 pub use pattern::{PatternError, RoutePattern};
 
@@ -30,6 +31,9 @@ pub const ASTERISK: &str = "*";
 
 /// Longest path that is remembered by its text; longer ones are learnt anew each time.
 const REMEMBERED: usize = 256;
+
+/// Pairs of texts whose route is at hand.
+const PAIRS: usize = 256;
 
 /// Patterns and bounds of [`Routes`].
 #[derive(Clone, Debug)]
@@ -90,12 +94,24 @@ struct Slot {
     route: Option<Arc<str>>,
 }
 
+/// A text of a service and one of a path that came together before, and their route. Holds
+/// both, so that neither address can come to mean another text.
+#[derive(Debug)]
+struct Pair {
+    generation: u64,
+    service: Arc<str>,
+    path: Text,
+    route: Arc<str>,
+}
+
 /// Turns paths into routes.
 #[derive(Debug)]
 pub struct Routes {
     settings: RouteSettings,
     services: LruCache<Arc<str>, Learner, ahash::RandomState>,
     slots: Vec<Slot>,
+    /// By the addresses of both texts: most come from memory themselves.
+    pairs: Vec<Option<Pair>>,
     hasher: ahash::RandomState,
     /// Grows when a route may have changed: what was remembered before does not count.
     generation: u64,
@@ -116,6 +132,7 @@ impl Routes {
             settings,
             services: LruCache::unbounded_with_hasher(ahash::RandomState::new()),
             slots: std::iter::repeat_with(Slot::default).take(slots).collect(),
+            pairs: std::iter::repeat_with(|| None).take(PAIRS).collect(),
             hasher: ahash::RandomState::new(),
             generation: 1,
             occupancy: RouteOccupancy::default(),
@@ -125,6 +142,29 @@ impl Routes {
             asterisk: Arc::from(ASTERISK),
             none: Arc::from(""),
         }
+    }
+
+    /// [`Routes::resolve`] for texts that may be the very ones of calls before.
+    pub fn of(&mut self, service: &Arc<str>, path: &Text) -> Arc<str> {
+        let addresses =
+            (Arc::as_ptr(service).cast::<u8>().addr() >> 4) ^ (path.as_str().as_ptr().addr() >> 4);
+        let index = addresses % PAIRS;
+        if let Some(Some(pair)) = self.pairs.get(index)
+            && pair.generation == self.generation
+            && Arc::ptr_eq(&pair.service, service)
+            && pair.path.is_same(path)
+        {
+            self.occupancy.remembered += 1;
+            return Arc::clone(&pair.route);
+        }
+        let route = self.resolve(service, path.as_str());
+        if path.as_str().len() <= REMEMBERED {
+            let (service, path) = (Arc::clone(service), path.clone());
+            let pair =
+                Pair { generation: self.generation, service, path, route: Arc::clone(&route) };
+            self.pairs[index] = Some(pair);
+        }
+        route
     }
 
     /// The route of `path` (without query, as in [`super::Exchange::path`]) at the

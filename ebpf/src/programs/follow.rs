@@ -18,7 +18,7 @@ use super::emit::{self, Wake};
 use super::globals;
 use super::packet::socket;
 use super::segment::{FIN, RESET, Segment};
-use super::state::{self, Connection, EGRESS_PARTS, Http, INGRESS_PARTS};
+use super::state::{self, EGRESS_PARTS, Http, INGRESS_PARTS};
 
 /// Steps that one program takes before it tail-calls its next part. Verified within
 /// the kernel's bound of a million instructions on 5.10 … 7.x.
@@ -130,7 +130,6 @@ pub unsafe fn walk<'a, const DIRECTION: usize, P: Port>(
 pub fn follow<const DIRECTION: usize>(
     ctx: &SkBuffContext,
     sk: *mut bpf_sock,
-    connection: &mut Connection,
     http: *mut Http,
     segment: &Segment,
 ) {
@@ -146,7 +145,7 @@ pub fn follow<const DIRECTION: usize>(
     let mut outlet = Outlet { skb, sk };
     // SAFETY: the flow is claimed.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    arrive::<DIRECTION>(walk.flow, walk.shared, (skb, sk), connection, segment, now_ns);
+    arrive::<DIRECTION>(walk.flow, skb, sk, segment, now_ns);
     if segment.length > 0 && walk.enter() {
         // The walk is a program of its own: here the verifier would follow it once for
         // every way that leads to this line.
@@ -221,9 +220,8 @@ pub fn steps<P: Port>(walk: &mut Walk<'_, P>) -> bool {
 #[inline(always)]
 fn arrive<const DIRECTION: usize>(
     flow: &mut Flow,
-    shared: &mut Shared,
-    (skb, sk): (*mut __sk_buff, *mut bpf_sock),
-    connection: &Connection,
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
     segment: &Segment,
     now_ns: u64,
 ) {
@@ -244,10 +242,6 @@ fn arrive<const DIRECTION: usize>(
         flow.place(known);
         // SAFETY: helper on the context of the program.
         flow.cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
-        if connection.marks & state::LATE != 0 {
-            // The first turn of an old connection may begin anywhere.
-            shared.turn = DIRECTION as u8 + 1;
-        }
     } else if DIRECTION == INGRESS as usize {
         flow.catch_up(known);
     }

@@ -126,7 +126,7 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
         }
         return None;
     }
-    follow::<DIRECTION>(ctx, sk, connection, http, segment);
+    follow::<DIRECTION>(ctx, sk, http, segment);
     Some(())
 }
 

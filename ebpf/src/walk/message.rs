@@ -53,6 +53,7 @@ impl<P: Port> Walk<'_, P> {
         self.flow.marks |= flow::MARK_VALID;
         if self.shared.requests == REQUESTS_UNKNOWN {
             self.shared.requests = self.direction + 1;
+            self.shared.settled = 1;
         }
         self.shared.verdict = VERDICT_HTTP1;
         self.shared.attempts = 0;

@@ -44,6 +44,9 @@ pub struct Shared {
     pub turn: u8,
     /// Attempts at recognition that are left, as used up.
     pub attempts: u8,
+    /// 1: the requests' direction became known, and the answers' is to begin anew: what it
+    /// carried before was taken for a request, too.
+    pub settled: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }

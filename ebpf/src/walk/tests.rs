@@ -315,6 +315,15 @@ fn huge_bodies_are_skipped_in_hops() {
 }
 
 #[test]
+fn the_rest_of_an_older_answer_spoils_no_later_one() {
+    let mut connection = Connection::new();
+    connection.send(INGRESS, b"ok");
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, OK);
+    assert_eq!(connection.lines()[1..], ["< 0 200 ended 5"]);
+}
+
+#[test]
 fn loss_inside_a_body_is_no_loss() {
     let mut connection = Connection::new();
     connection.send(EGRESS, GET);

@@ -25,7 +25,7 @@ pub fn call(side: Side) -> Call {
     let at_client = side == Side::Client;
     let start_ns = if at_client { 1_000_000 } else { 1_250_000 };
     Call {
-        exchange: Exchange {
+        exchange: Box::new(Exchange {
             socket: 7,
             side,
             protocol: Protocol::Http11,
@@ -49,7 +49,7 @@ pub fn call(side: Side) -> Call {
             retransmits: if at_client { 1 } else { 2 },
             sequence: 1,
             acknowledgement: 2,
-        },
+        }),
         client: party("curl", "", "127.0.0.1:40000", if at_client { 11 } else { 0 }),
         server: party("checkout", "shop", "127.0.0.1:8080", if at_client { 0 } else { 22 }),
         route: Arc::from("/users/{id}"),

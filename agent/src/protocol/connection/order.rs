@@ -111,7 +111,7 @@ impl Connection {
     pub(super) fn end_all(&mut self, ending: Ending, pass: &mut Pass<'_>) {
         let mut calls = 0;
         while let Some(request) = self.open.front() {
-            if request.doubtful && request.broken.is_none() {
+            if request.doubtful && request.answered.is_none() {
                 self.drop_at(0, pass);
                 calls += 1;
                 continue;
@@ -120,9 +120,9 @@ impl Connection {
                 self.drop_at(0, pass);
                 continue;
             }
-            let (end_ns, cause) = match (request.broken, ending) {
-                (Some((end_ns, _)), Ending::Reset(cause)) => (end_ns, Some(cause)),
-                (Some((end_ns, cause)), _) => (end_ns, Some(cause)),
+            let (end_ns, cause) = match (request.answered, ending) {
+                (Some((end_ns, Some(_))), Ending::Reset(cause)) => (end_ns, Some(cause)),
+                (Some((end_ns, cause)), _) => (end_ns, cause),
                 (None, Ending::InOrder(_)) if request.framing == event::FRAMING_CLOSE => {
                     (pass.time_ns, None)
                 }
@@ -136,7 +136,7 @@ impl Connection {
     }
 
     /// Drops requests from the front while `which` holds: how many calls that loses.
-    /// Those that are known to have broken off are told, not lost.
+    /// Those whose answer is over are told, not lost.
     pub(super) fn drop_while(
         &mut self,
         which: impl Fn(&OpenRequest) -> bool,
@@ -144,8 +144,8 @@ impl Connection {
     ) -> u32 {
         let mut calls = 0;
         while let Some(request) = self.open.front().filter(|request| which(request)) {
-            if let Some((time_ns, cause)) = request.broken {
-                self.finish(0, time_ns, Some(cause), pass);
+            if let Some((time_ns, cause)) = request.answered {
+                self.finish(0, time_ns, cause, pass);
             } else {
                 calls += u32::from(request.is_call());
                 self.drop_at(0, pass);

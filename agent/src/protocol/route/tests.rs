@@ -211,6 +211,22 @@ fn a_repeated_path_is_answered_from_memory() {
     assert_eq!((occupancy.resolved, occupancy.remembered), (1, 9));
 }
 
+#[test]
+fn the_very_same_texts_have_the_route_that_stands() {
+    let mut routes = routes();
+    let (service, path) = (Arc::<str>::from("wiki"), Text::from("/pages/main".to_owned()));
+    for _ in 0..2 {
+        assert_eq!(&*routes.of(&service, &path), "/pages/main");
+    }
+    assert_eq!((routes.occupancy().resolved, routes.occupancy().remembered), (1, 1));
+    for n in 0..64 {
+        routes.resolve("wiki", &format!("/pages/{}", word(n)));
+    }
+    assert_eq!(&*routes.of(&service, &path), "/pages/{param}");
+    let other = Arc::<str>::from("shop");
+    assert_eq!(&*routes.of(&other, &path), "/pages/main");
+}
+
 /// Words without digits, so that only their number gives them away.
 fn word(n: u32) -> String {
     let letters =

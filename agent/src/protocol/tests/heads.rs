@@ -1,6 +1,5 @@
 //! What is read out of request heads, and what never is.
 
-use bytes::BytesMut;
 use meshtap_ebpf::event::HEAD_CUT;
 
 use super::*;
@@ -194,8 +193,44 @@ fn very_many_headers_and_odd_ones() {
 }
 
 #[test]
+fn a_head_that_comes_again_says_the_same_and_one_with_ids_its_own() {
+    let (mut stage, mut socket) = (Stage::new(), Socket::new(Side::Client));
+    let head = |path: &str, more: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: shop\r\nUser-Agent: curl/8\r\n{more}\r\n")
+    };
+    let heads = [
+        head("/a?secret=1", ""),
+        head("/a?secret=1", ""),
+        head("/b", ""),
+        head("/a", "X-Request-Id: 1\r\n"),
+        head("/a", "X-Request-Id: 2\r\n"),
+        head("/a", "X-Request-Id: 2\r\n"),
+    ];
+    for (number, head) in (0..).zip(&heads) {
+        stage.feed(socket.piece(number, 0, head.as_bytes(), WHOLE));
+        stage.feed(socket.answer(number, 200, 0));
+        if number == 3 {
+            // What was done with gives its memory, and nothing else.
+            for exchange in std::mem::take(&mut stage.out.exchanges).into_iter().skip(3) {
+                assert_eq!(exchange.request_id.as_ref().map(Text::as_str), Some("1"));
+                stage.protocols.reuse(exchange);
+            }
+        }
+    }
+    let told = stage.out.exchanges.iter().map(|exchange| {
+        let id = exchange.request_id.as_ref().map(Text::as_str);
+        (exchange.path.as_str(), exchange.authority.as_str(), exchange.agent, id)
+    });
+    let expected = ("/a", "shop", AgentClass::Tool, Some("2"));
+    assert_eq!(told.collect::<Vec<_>>(), [expected, expected]);
+    stage.feed(socket.piece(6, 0, heads[0].as_bytes(), WHOLE)).feed(socket.answer(6, 200, 0));
+    let last = stage.out.exchanges.last().unwrap();
+    assert_eq!((last.path.as_str(), last.agent), ("/a", AgentClass::Tool));
+    assert_eq!((&last.request_id, last.cut), (&None, false));
+}
+
+#[test]
 fn nothing_that_steers_a_terminal_gets_through() {
-    let mut arena = BytesMut::new();
     for (bytes, text) in [
         (&b"/a\x1b[31m"[..], "/a\u{fffd}[31m"),
         (b"a\r\nb\tc\x7f", "a\u{fffd}\u{fffd}b\u{fffd}c\u{fffd}"),
@@ -204,7 +239,7 @@ fn nothing_that_steers_a_terminal_gets_through() {
         ("/caf\u{e9}/\u{1f980}".as_bytes(), "/caf\u{e9}/\u{1f980}"),
         (b"/\xc3", "/\u{fffd}"),
     ] {
-        assert_eq!(http1::text(bytes, &mut arena).as_str(), text);
+        assert_eq!(http1::text(bytes).as_str(), text);
     }
     let exchange = exchange("GET /\u{9b}2J HTTP/1.1\r\nHost: a\tb\r\nX-Request-Id: \u{85}\r\n\r\n");
     assert_eq!(exchange.path.as_str(), "/\u{fffd}2J");

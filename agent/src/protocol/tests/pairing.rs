@@ -128,18 +128,35 @@ fn connect_names_the_authority_and_a_refused_one_has_a_body() {
     assert_eq!(stage.out.exchanges[1].authority.as_str(), "db.example:5432");
 }
 
-#[test]
-fn an_answer_before_the_requests_end_ends_the_call() {
+/// A call that is answered with its request still under way.
+fn answered_early() -> (Stage, Socket) {
     let (mut stage, mut socket) = (Stage::new(), Socket::new(Side::Server));
     let head = b"POST /up HTTP/1.1\r\nHost: shop\r\n\r\n";
     stage.feed(socket.piece(0, 0, head, HEAD_FIRST | HEAD_COMPLETE)).feed(socket.answer(0, 413, 0));
-    assert_eq!((stage.only().status, stage.only().request_end_ns), (Some(413), None));
-    // The rest of the request, and the next one, come later.
-    stage
-        .feed(socket.request_end(0, 5_000, event::END_COMPLETE))
-        .feed(socket.request(1, "/b"))
-        .feed(socket.answer(1, 200, 0));
+    assert_eq!(stage.told(), []);
+    (stage, socket)
+}
+
+#[test]
+fn an_answer_before_the_requests_end_ends_the_call() {
+    let (mut stage, mut socket) = answered_early();
+    stage.feed(socket.request_end(0, 5_000, event::END_COMPLETE));
+    let exchange = stage.only();
+    assert_eq!((exchange.status, exchange.request_bytes), (Some(413), 5_000));
+    assert!(exchange.request_end_ns > Some(exchange.end_ns), "{exchange:?}");
+    stage.feed(socket.request(1, "/b")).feed(socket.answer(1, 200, 0));
     assert_eq!(stage.told(), [("/up", Some(413), None), ("/b", Some(200), None)]);
+    assert_eq!(stage.lost(), []);
+}
+
+#[test]
+fn a_call_that_was_answered_early_is_told_when_the_rest_of_it_is_missed() {
+    let (mut stage, mut socket) = answered_early();
+    stage.feed(socket.request(1, "/b"));
+    assert_eq!(stage.told(), [("/up", Some(413), None)]);
+    let (mut stage, mut socket) = answered_early();
+    stage.feed(socket.closed(event::CLOSE_RESET_RECEIVED));
+    assert_eq!(stage.told(), [("/up", Some(413), None)]);
     assert_eq!(stage.lost(), []);
 }
 
