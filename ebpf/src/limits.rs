@@ -1,7 +1,7 @@
 //! Every number that both halves must agree on.
 
 /// Bytes of the ring buffer unless configured: a power of two and a multiple of the page size.
-pub const RING_BYTES: u32 = 8 << 20;
+pub const RING_BYTES: u32 = 4 << 20;
 /// Bytes of a request's head that leave the kernel unless configured.
 pub const HEAD_PREFIX: u32 = 1024;
 /// The most that may be configured for [`HEAD_PREFIX`].

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -35,7 +34,7 @@ pub struct Connection {
     /// The socket's own addresses: this end, the other.
     pub tuple: Tuple,
     /// The packets' addresses where they differ.
-    pub redirected: Option<Tuple>,
+    pub redirected: Option<Box<Tuple>>,
     /// [`Connection::tuple`]'s own end, as everything but a join wants it.
     local: Option<SocketAddr>,
     /// What the program asked for.
@@ -151,7 +150,7 @@ impl Connection {
 
     /// The tuples under which the other end may know this one.
     pub fn tuples(&self) -> impl Iterator<Item = Tuple> + use<> {
-        std::iter::once(self.tuple).chain(self.redirected)
+        std::iter::once(self.tuple).chain(self.redirected.as_deref().copied())
     }
 }
 
@@ -164,12 +163,54 @@ pub fn socket_address(endpoint: &Endpoint) -> Option<SocketAddr> {
     Some(SocketAddr::new(IpAddr::from(endpoint.address).to_canonical(), endpoint.port))
 }
 
+/// One of this many connections may be an ended one. Under churn what ended makes room
+/// early, so that it neither fills the memory nor pushes out what lives.
+const LIVING_PER_ENDED: usize = 8;
+
+/// Sockets with the same tuple: nearly always one, or two in two network namespaces.
+#[derive(Debug)]
+enum Known {
+    One([u64; 1]),
+    More(Vec<u64>),
+}
+
+impl Known {
+    fn all(&self) -> &[u64] {
+        match self {
+            Self::One(one) => one,
+            Self::More(more) => more,
+        }
+    }
+
+    fn add(&mut self, cookie: u64) {
+        if self.all().contains(&cookie) {
+            return;
+        }
+        match self {
+            Self::One([one]) => *self = Self::More(vec![*one, cookie]),
+            Self::More(more) => more.push(cookie),
+        }
+    }
+
+    /// Whether any is left.
+    fn remove(&mut self, cookie: u64) -> bool {
+        match self {
+            Self::One([one]) => *one != cookie,
+            Self::More(more) => {
+                more.retain(|known| *known != cookie);
+                !more.is_empty()
+            }
+        }
+    }
+}
+
 /// Every connection that is remembered.
 #[derive(Debug)]
 pub struct Connections {
     sockets: LruCache<u64, Connection, ByCookie>,
-    tuples: HashMap<Tuple, Vec<u64>, ahash::RandomState>,
+    tuples: HashMap<Tuple, Known, ahash::RandomState>,
     closed: VecDeque<(u64, u64)>,
+    bound: usize,
     evicted: u64,
 }
 
@@ -177,9 +218,10 @@ impl Connections {
     /// At most `bound` connections.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
         Self {
-            sockets: LruCache::with_hasher(bound, ByCookie::default()),
+            // It grows as connections come; one with a bound would take all its room at once.
+            sockets: LruCache::unbounded_with_hasher(ByCookie::default()),
+            bound: bound.max(1),
             tuples: HashMap::default(),
             closed: VecDeque::new(),
             evicted: 0,
@@ -189,7 +231,7 @@ impl Connections {
     /// Whether another connection would push one out, and which.
     #[must_use]
     pub fn next_to_go(&self) -> Option<u64> {
-        (self.sockets.len() >= self.sockets.cap().get())
+        (self.sockets.len() >= self.bound)
             .then(|| self.sockets.peek_lru().map(|(cookie, _)| *cookie))
             .flatten()
     }
@@ -199,10 +241,11 @@ impl Connections {
         for tuple in connection.tuples() {
             self.index(tuple, cookie);
         }
-        if let Some((old, connection)) = self.sockets.push(cookie, connection) {
-            if old == cookie {
-                return;
-            }
+        self.sockets.put(cookie, connection);
+        if self.sockets.len() <= self.bound {
+            return;
+        }
+        if let Some((old, connection)) = self.sockets.pop_lru() {
             self.evicted += u64::from(connection.closed_ns.is_none());
             self.unindex(old, &connection);
         }
@@ -232,7 +275,7 @@ impl Connections {
     /// Packets carry `tuple`.
     pub fn redirect(&mut self, cookie: u64, tuple: Tuple) {
         let Some(connection) = self.sockets.peek_mut(&cookie) else { return };
-        let old = connection.redirected.replace(tuple);
+        let old = connection.redirected.replace(Box::new(tuple)).map(|old| *old);
         if old == Some(tuple) || connection.tuple == tuple {
             return;
         }
@@ -245,7 +288,7 @@ impl Connections {
     /// Sockets that know themselves by `tuple`.
     #[must_use]
     pub fn known_by(&self, tuple: &Tuple) -> &[u64] {
-        self.tuples.get(tuple).map_or(&[], Vec::as_slice)
+        self.tuples.get(tuple).map_or(&[], Known::all)
     }
 
     /// Marks a connection as ended; [`Connections::sweep`] forgets it.
@@ -253,13 +296,17 @@ impl Connections {
         let Some(connection) = self.sockets.peek_mut(&cookie) else { return };
         if connection.closed_ns.replace(now_ns).is_none() {
             self.closed.push_back((now_ns, cookie));
+            if self.closed.len() > self.bound / LIVING_PER_ENDED {
+                self.sweep(0);
+            }
         }
     }
 
-    /// Forgets what ended before `before_ns`.
+    /// Forgets what ended before `before_ns`, and more where too much has ended since.
     pub fn sweep(&mut self, before_ns: u64) {
         while let Some(&(closed_ns, cookie)) = self.closed.front() {
-            if closed_ns >= before_ns && self.closed.len() <= self.sockets.cap().get() {
+            let kept = self.bound / LIVING_PER_ENDED;
+            if closed_ns >= before_ns && self.closed.len() <= kept {
                 break;
             }
             self.closed.pop_front();
@@ -273,7 +320,7 @@ impl Connections {
     /// Connections held, and the bound.
     #[must_use]
     pub fn occupancy(&self) -> (usize, usize) {
-        (self.sockets.len(), self.sockets.cap().get())
+        (self.sockets.len(), self.bound)
     }
 
     /// Living connections forgotten for want of room.
@@ -283,10 +330,8 @@ impl Connections {
     }
 
     fn index(&mut self, tuple: Tuple, cookie: u64) {
-        let known = self.tuples.entry(tuple).or_default();
-        if !known.contains(&cookie) {
-            known.push(cookie);
-        }
+        let known = self.tuples.entry(tuple);
+        known.and_modify(|known| known.add(cookie)).or_insert(Known::One([cookie]));
     }
 
     fn unindex(&mut self, cookie: u64, connection: &Connection) {
@@ -296,11 +341,10 @@ impl Connections {
     }
 
     fn remove(&mut self, tuple: Tuple, cookie: u64) {
-        if let Some(known) = self.tuples.get_mut(&tuple) {
-            known.retain(|known| *known != cookie);
-            if known.is_empty() {
-                self.tuples.remove(&tuple);
-            }
+        if let Some(known) = self.tuples.get_mut(&tuple)
+            && !known.remove(cookie)
+        {
+            self.tuples.remove(&tuple);
         }
     }
 }

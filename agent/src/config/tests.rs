@@ -51,7 +51,7 @@ fn nothing_given_is_the_default() {
     assert_eq!(config("# nothing\n", &[], &[]), Config::default());
     let config = Config::default();
     assert_eq!(config.listen.to_string(), "127.0.0.1:9990");
-    assert_eq!(config.capture.ring_bytes, Size(8 << 20));
+    assert_eq!(config.capture.ring_bytes, Size(4 << 20));
     assert_eq!(config.destination(SignalKind::Traces), None);
 }
 

@@ -19,6 +19,10 @@ use crate::ring_buffer::Reader;
 
 /// Events that are handed on at once.
 const BATCH: usize = 1_024;
+/// The ring is emptied more often once this share of it was filled in one interval…
+const BUSY_SHARE: u64 = 64;
+/// …namely this much more often.
+const BUSY_PAUSES: u32 = 10;
 /// Time between two pulses.
 const PULSE_NS: u64 = 1_000_000_000;
 /// Longest time that what is left in the ring is read for at the end.
@@ -89,6 +93,7 @@ impl<S: Sink + 'static> Capture<S> {
             found: Vec::new(),
             events: [0; KINDS.len()],
             ring_used: 0,
+            last_bytes: 0,
             next_pulse_ns: 0,
             detached: None,
         };
@@ -127,6 +132,8 @@ struct Reading<S> {
     found: Vec<Found>,
     events: [u64; KINDS.len()],
     ring_used: u64,
+    /// What the last emptying read.
+    last_bytes: u64,
     next_pulse_ns: u64,
     /// What somebody detached.
     detached: Option<&'static str>,
@@ -135,7 +142,7 @@ struct Reading<S> {
 impl<S: Sink> Reading<S> {
     fn run(&mut self) {
         while !self.end.is_requested() {
-            self.source.reader.wait(self.source.interval);
+            self.source.reader.wait(self.pause());
             if self.empty(u64::MAX) == Flow::Stop || self.detached.is_some() {
                 return;
             }
@@ -144,6 +151,12 @@ impl<S: Sink> Reading<S> {
         let deadline_ns = monotonic_ns().saturating_add(LAST_DRAIN_NS);
         self.empty(deadline_ns);
         self.beat(monotonic_ns());
+    }
+
+    /// How long to wait for more: less where much came in the last interval.
+    fn pause(&self) -> Duration {
+        let Source { interval, ring_bytes, .. } = self.source;
+        if self.last_bytes > ring_bytes / BUSY_SHARE { interval / BUSY_PAUSES } else { interval }
     }
 
     /// Reads until the ring is empty, or to the end of time.
@@ -158,7 +171,8 @@ impl<S: Sink> Reading<S> {
             // Also without anything found: it tells the sink the time.
             let flow = self.sink.take(&mut self.found, now_ns);
             self.stages.reuse(&mut self.found);
-            self.ring_used = self.ring_used.max(self.source.reader.bytes() - before);
+            self.last_bytes = self.source.reader.bytes() - before;
+            self.ring_used = self.ring_used.max(self.last_bytes);
             if now_ns >= self.next_pulse_ns {
                 self.beat(now_ns);
             }
