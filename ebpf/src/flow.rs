@@ -214,9 +214,11 @@ impl Flow {
     }
 
     /// Moves the edge to what TCP itself has received in order: what lies before was
-    /// seen, or will never be.
+    /// seen, or will never be. TCP counts a FIN that it has received as one byte more.
     #[inline(always)]
     pub fn catch_up(&mut self, received: u32) {
+        let beyond = self.fin != FIN_NONE && distance(received, self.fin_at) > 0;
+        let received = if beyond { self.fin_at } else { received };
         if distance(received, self.edge.end) > 0 {
             self.edge.advance(received);
         }

@@ -439,9 +439,15 @@ impl<P: Port> Walk<'_, P> {
         self.break_off(reason);
     }
 
-    /// Ends the message whose body is under way, if there is one.
+    /// Ends the message whose body is under way, if there is one that TCP has not
+    /// received whole.
     #[inline(always)]
     pub fn break_off(&mut self, reason: u8) {
+        self.flow.trouble = 0;
+        if distance(self.flow.edge.end, self.flow.next) >= 0 {
+            self.settle();
+            self.conclude();
+        }
         let open = matches!(self.flow.mode, mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE);
         if !open {
             return;

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
-use meshtap_tests::gap;
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
@@ -115,7 +114,6 @@ fn a_hundred_thousand_that_end_cleanly() {
 /// | nothing: never read | an error without a status | an error without a status |
 #[test]
 fn a_hundred_thousand_by_wrk_at_full_speed() {
-    gap!("losses at saturation are not all declared");
     require!("nginx", "wrk", "ss");
     const CONNECTIONS: u32 = 32;
     let shop = Shop::open(Place::HERE);
@@ -203,13 +201,13 @@ fn impaired(observer: Observer, nginx: &Nginx) {
     assert_eq!(invented, 0, "calls that were never made: {lines:#?}");
     let missing = log.excess(&ledger).0;
     let declared = calls.declared_lost();
-    assert_eq!(2 * missing + one_end, declared, "ends missing against ends declared lost");
+    let alone: Vec<_> = seen.iter().filter(|call| !call.both_ends()).collect();
+    assert_eq!(2 * missing + one_end, declared, "ends missing, ends declared lost: {alone:#?}");
     assert!(declared * 100 <= log.total(), "{declared} of {} lost", log.total());
 }
 
 #[test]
 fn packet_loss() {
-    gap!("an answer over a lossy link may be seen as broken off");
     require!("nginx", "h2load", "iptables", "ip", "ss");
     let (client, server) = Netns::pair().expect("a pair");
     for netns in [&client, &server] {
@@ -231,7 +229,6 @@ fn packet_loss() {
 
 #[test]
 fn reordering_and_duplication() {
-    gap!("an answer over a lossy link may be seen as broken off");
     require!("nginx", "h2load", "ip", "python3", "/dev/net/tun", "ss");
     let (client, server) = (Netns::create().expect("made"), Netns::create().expect("made"));
     let impairment = Impairment {

@@ -12,7 +12,7 @@ use meshtap_tests::process::{Running, fixture, free_port, output, run};
 use meshtap_tests::requirement::program;
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Apache, Keeper, Language, Nginx, Server, curl, load};
-use meshtap_tests::{gap, require, skip};
+use meshtap_tests::{require, skip};
 
 /// The only call for `path`, wherever it went.
 fn only<'a>(calls: &'a Calls, path: &str) -> &'a CallLine {
@@ -175,7 +175,6 @@ fn units_and_containers() {
 /// Client, server and their connection are older than the agent.
 #[test]
 fn older_than_the_agent() {
-    gap!("the first call of a connection older than the agent is not told");
     require!("python3", "ss");
     let server = Server::start(Language::Python, Place::HERE).expect("starts");
     let mut keeper = Keeper::start(Place::HERE, "127.0.0.1", server.port(), None).expect("starts");

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
-use meshtap_tests::gap;
 use meshtap_tests::netns::{Netns, Place, SERVER};
 use meshtap_tests::process::free_port;
 use meshtap_tests::require;
@@ -69,7 +68,6 @@ impl Bank {
 /// A connection that speaks nothing known is an edge with its figures, while it lives and after.
 #[test]
 fn an_unknown_protocol() {
-    gap!("a protocol that resembles HTTP may be counted once");
     require!("ss");
     // The port is known before the listener is there.
     let port = free_port();

@@ -104,7 +104,7 @@ impl Agent {
             None => Command::new(binary),
         };
         // The agent takes every variable of this prefix for a key of its own.
-        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL").env_remove("MESHTAP_GAPS");
+        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL");
         command.arg("run").arg("--config").arg(file.path());
         let running = Running::start(&mut command)?;
         let mut agent = Self { running, address, _config: file, _turn: None };
@@ -217,7 +217,6 @@ impl Observer {
         let mut child = Command::new(binary()?)
             .env_remove("MESHTAP_BIN")
             .env_remove("MESHTAP_FULL")
-            .env_remove("MESHTAP_GAPS")
             .args(["observe", "--json"])
             .args(arguments)
             .stdin(Stdio::null())

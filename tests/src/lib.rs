@@ -31,17 +31,6 @@ macro_rules! skip {
     }};
 }
 
-/// Ends a test of something that is not right yet: a counted skip that names the gap.
-/// `MESHTAP_GAPS=1` runs it all the same.
-#[macro_export]
-macro_rules! gap {
-    ($reason:expr) => {
-        if std::env::var_os("MESHTAP_GAPS").is_none() {
-            $crate::skip!(format!("not right yet: {}", $reason));
-        }
-    };
-}
-
 /// Ends a test by [`skip!`] unless it runs as root and every program named is installed.
 #[macro_export]
 macro_rules! require {

@@ -8,6 +8,8 @@ use crate::protocol::Side;
 
 /// How long a connection's beginning waits, so that the other end is known when it is reported.
 const SETTLE_NS: u64 = 300_000_000;
+/// Room that is kept for beginnings to come.
+const UNREPORTED_KEPT: usize = 1_024;
 
 impl Attributor {
     pub(super) fn statistics(
@@ -53,6 +55,10 @@ impl Attributor {
             if waits {
                 out.extend(self.report(cookie, None, now_ns));
             }
+        }
+        if self.unreported.is_empty() {
+            // A burst of connections is no measure of what comes next.
+            self.unreported.shrink_to(UNREPORTED_KEPT);
         }
     }
 

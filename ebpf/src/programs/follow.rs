@@ -301,6 +301,11 @@ fn end_flow<const DIRECTION: usize>(http: *mut Http, outlet: &mut Outlet, now_ns
     // SAFETY: the flow is claimed.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, outlet) };
     walk.flow.now_ns = now_ns;
+    // SAFETY: a socket, by the contract of `end`.
+    let tcp = unsafe { emit::tcp(walk.port.sk) };
+    if let Some(tcp) = tcp.filter(|_| DIRECTION == INGRESS as usize && walk.flow.placed != 0) {
+        walk.flow.catch_up(tcp.rcv_nxt);
+    }
     walk.break_off(reason);
     release::<DIRECTION>(http);
 }

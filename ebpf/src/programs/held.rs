@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{Endpoint, Head, INGRESS, Loss};
-use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque, read_word, write_word};
+use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, mode, opaque, read_word, write_word};
 use meshtap_ebpf::http1::is_token;
 use meshtap_ebpf::walk::{Port, Shared};
 
@@ -19,8 +19,9 @@ use super::packet::socket;
 use super::segment::{self, Segment};
 use super::state::{self, EGRESS_PARTS, HELD, Http};
 
-/// Bytes of a request that wait; more of it cannot be looked at and is declared lost.
-pub const HELD_BYTES: usize = 400;
+/// Bytes of a request that wait, more than a packet of most networks holds; more of it
+/// cannot be looked at and is declared lost.
+pub const HELD_BYTES: usize = 2048;
 
 /// The addresses in the packet.
 #[repr(C)]
@@ -180,13 +181,17 @@ fn replay(ctx: &SkBuffContext) -> Option<()> {
 unsafe fn arrive(flow: &mut Flow, skb: *mut __sk_buff, held: *const Held) {
     // SAFETY: by the contract; a helper on the context of the program.
     unsafe {
+        let end = (*held).sequence.wrapping_add((*held).length);
         if flow.placed == 0 {
-            flow.place((*held).sequence);
             flow.cookie = bpf_get_socket_cookie(skb.cast());
+        }
+        // A packet that came twice may have placed the flow behind what waits.
+        if flow.placed == 0 || (flow.mode == mode::IDLE && flow.edge.end == end) {
+            flow.place((*held).sequence);
         }
         flow.now_ns = (*held).time_ns;
         flow.segment_start = (*held).sequence;
-        flow.segment_end = (*held).sequence.wrapping_add((*held).length);
+        flow.segment_end = end;
         flow.segment_ack = (*held).acknowledgement;
     }
     flow.payload = 0;

@@ -104,12 +104,10 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     }
     if connection.marks & state::COMPARED == 0 {
         compare(skb, sk, connection, segment.header, DIRECTION as u8);
-        let answers_first =
-            DIRECTION == EGRESS as usize && connection.role == ROLE_SERVER && segment.length > 0;
-        if answers_first {
-            // SAFETY: the context of the program. It comes back to `egress`.
-            unsafe { EGRESS_PARTS.tail_call(ctx, 1) };
-        }
+    }
+    if DIRECTION == EGRESS as usize && segment.length > 0 && answers_first(connection) {
+        // SAFETY: the context of the program. It comes back to `egress`.
+        unsafe { EGRESS_PARTS.tail_call(ctx, 1) };
     }
     report(skb, sk, connection);
     if segment.flags & (FIN | RESET) != 0 {
@@ -128,6 +126,16 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     }
     follow::<DIRECTION>(ctx, sk, http, segment);
     Some(())
+}
+
+/// Whether this is a server's first answer: what it answers may have come to the listener.
+#[inline(always)]
+fn answers_first(connection: &mut Connection) -> bool {
+    if connection.role != ROLE_SERVER || connection.marks & state::ANSWERED != 0 {
+        return false;
+    }
+    connection.marks |= state::ANSWERED;
+    true
 }
 
 /// A socket that no `sock_ops` callback announced is older than the agent.

@@ -354,6 +354,26 @@ fn a_fin_ahead_of_a_hole_waits() {
 }
 
 #[test]
+fn a_body_that_came_around_holes_is_whole_at_the_fin() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n");
+    let start = connection.sequence[0];
+    let at = |offset: u32| start.wrapping_add(offset);
+    // Two holes: how far TCP has come once they are filled is not known from packets.
+    for offset in [10, 30, 0, 20] {
+        connection.segment(INGRESS, at(offset), &[b'x'; 10]);
+    }
+    connection.flows[0].segment_end = at(40);
+    connection.flows[0].catch_up(at(40));
+    assert!(connection.reaches_fin(INGRESS, true));
+    // Later TCP counts the FIN.
+    connection.flows[0].catch_up(at(41));
+    connection.shut(INGRESS, false);
+    assert_eq!(connection.lines()[1..], ["< 0 200", "< 0 end 40 (0)"]);
+}
+
+#[test]
 fn retransmissions_and_overlaps_change_nothing() {
     let mut connection = Connection::new();
     let place = connection.sequence[1];
