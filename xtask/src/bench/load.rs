@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::workspace::{read, target};
 
 /// Ticks of a second in `/proc` (`USER_HZ`, fixed by the kernel's interface).
-pub const TICKS: f64 = 100.0;
+const TICKS: f64 = 100.0;
 /// Connections of a round.
 const CONNECTIONS: &str = "32";
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::load::{TICKS, free_port};
+use super::load::free_port;
 use crate::workspace::target;
 
 /// Makes the kernel measure every run of every eBPF program, which costs time itself.
@@ -74,13 +74,18 @@ impl Observed {
         Path::new("/proc").join(self.child.id().to_string()).join(file)
     }
 
-    /// Seconds of processor time so far, user and kernel.
+    /// Seconds of processor time of its threads so far, user and kernel. In nanoseconds as
+    /// the scheduler counts: what wakes with the clock's tick is not sampled by that tick.
     pub fn processor_time(&self) -> Result<f64> {
-        let text = fs::read_to_string(self.process("stat"))?;
-        // Behind the name, which may hold spaces and brackets.
-        let fields = text.rsplit_once(") ").context("/proc/PID/stat is cut")?.1;
-        let ticks = fields.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok());
-        Ok(ticks.sum::<f64>() / TICKS)
+        let mut nanoseconds = 0.0;
+        for thread in fs::read_dir(self.process("task"))? {
+            // A thread may end meanwhile.
+            let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+            let first = text.split_whitespace().next();
+            nanoseconds += first.and_then(|word| word.parse::<f64>().ok()).unwrap_or_default();
+        }
+        ensure!(nanoseconds > 0.0, "the kernel does not tell the agent's processor time");
+        Ok(nanoseconds / 1e9)
     }
 
     /// Resident bytes.
