@@ -318,7 +318,7 @@ const fn hexadecimal(word: u64) -> (u64, u32) {
     }
     let is_letter = ((no_letter ^ HIGHS) >> 7).wrapping_mul(0xff);
     let values =
-        ((digits & !is_letter) | ((letters & is_letter) + (ONES * 9 & is_letter))) & (ONES * 15);
+        ((digits & !is_letter) | ((letters & is_letter) + ((ONES * 9) & is_letter))) & (ONES * 15);
     let aligned = values << (64 - count * 8);
     let pairs = ((aligned << 4) | (aligned >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = ((pairs << 8) | (pairs >> 16)) & 0x0000_ffff_0000_ffff;

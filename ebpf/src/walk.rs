@@ -6,18 +6,19 @@
 //! either in step with its stream or says so**: what does not parse ends in
 //! [`event::Desynchronised`], never in a guess.
 
+mod ending;
 mod message;
 mod port;
 mod record;
 mod shared;
+mod window;
 
 pub use port::Port;
 pub use shared::{REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_OPAQUE, VERDICT_OPEN};
 
 use crate::event;
-use crate::flow::{self, BLOCK, CARRY, Flow, WINDOW, WINDOW_START, mode};
+use crate::flow::{self, BLOCK, Flow, mode};
 use crate::http1;
-use crate::limits::SNIFF_BUDGET;
 use crate::sequence::{Arrival, distance};
 
 /// What a step decided. The slow parts are done in one place, behind the decision:
@@ -213,20 +214,6 @@ impl<P: Port> Walk<'_, P> {
         }
     }
 
-    /// Sends what of the window belongs to a head, keeps the beginning of a line that goes on.
-    #[inline(always)]
-    fn leave_window(&mut self, piece: bool) {
-        let carry = self.carry(WINDOW_START.wrapping_add(self.flow.fill as usize));
-        if piece {
-            self.send_piece();
-        }
-        if self.flow.line != 0 {
-            self.restore(carry);
-        }
-        self.flow.fill = 0;
-        self.flow.newlines = 0;
-    }
-
     #[inline(always)]
     fn advance(&mut self) -> u32 {
         if self.flow.fill == 0 {
@@ -247,18 +234,6 @@ impl<P: Port> Walk<'_, P> {
         self.end_line()
     }
 
-    /// Searches the next block of the window for newlines.
-    #[inline(always)]
-    fn scan(&mut self) {
-        let from = self.flow.scanned;
-        let found = self.flow.newlines_from(WINDOW_START.wrapping_add(from as usize));
-        let left = self.flow.fill.wrapping_sub(from);
-        let within =
-            if left < BLOCK as u32 { (1u64 << (left & 63)).wrapping_sub(1) } else { u64::MAX };
-        self.flow.newlines = found & within;
-        self.flow.scanned = from + BLOCK as u32;
-    }
-
     /// Notes why boundaries are lost; [`Walk::leave`] tells it.
     #[inline(always)]
     pub(super) fn fail(&mut self, trouble: u8) -> u32 {
@@ -266,55 +241,9 @@ impl<P: Port> Walk<'_, P> {
         0
     }
 
-    /// Loads the next bytes that need a look, if this packet holds any.
-    #[inline(always)]
-    fn open_window(&mut self) -> u32 {
-        let left = distance(self.flow.segment_end, self.flow.next);
-        if left >= 0 && self.flow.skip > 0 {
-            self.hop();
-            return MORE;
-        }
-        if left <= 0 {
-            return 0;
-        }
-        if !self.flow.reads_lines() {
-            if self.flow.mode == mode::BODY {
-                self.flow.body = self.flow.length;
-                return END | NEXT | MORE;
-            }
-            if self.flow.mode == mode::CLOSE {
-                self.flow.body += left as u64;
-            }
-            self.flow.next = self.flow.segment_end;
-            return 0;
-        }
-        if self.flow.mode == mode::START && self.flow.head == 0 && !self.begin_message() {
-            return self.fail(event::LOST_UNEXPECTED);
-        }
-        let length = if left > WINDOW as i32 { WINDOW as u32 } else { left as u32 };
-        let offset = self.flow.payload + distance(self.flow.next, self.flow.segment_start) as u32;
-        if !self.port.load(self.flow, offset, length) {
-            return self.fail(event::LOST_GAP);
-        }
-        self.flow.fill = length;
-        self.flow.at = 0;
-        self.flow.scanned = 0;
-        self.scan();
-        MORE
-    }
-
-    /// Moves over bytes that need no look; far jumps take several hops, since sequence numbers wrap.
-    #[inline(always)]
-    fn hop(&mut self) {
-        const FARTHEST: u64 = 1 << 30;
-        let hop = if self.flow.skip > FARTHEST { FARTHEST } else { self.flow.skip };
-        self.flow.next = self.flow.next.wrapping_add(hop as u32);
-        self.flow.skip -= hop;
-    }
-
     /// Notes where a message begins; false: none may begin here.
     #[inline(always)]
-    fn begin_message(&mut self) -> bool {
+    pub(super) fn begin_message(&mut self) -> bool {
         if self.is_response() {
             if self.flow.epoch != self.shared.epoch
                 || self.shared.requests_epoch != self.flow.epoch
@@ -330,134 +259,6 @@ impl<P: Port> Walk<'_, P> {
         self.flow.acknowledgement = self.flow.segment_ack;
         self.flow.first_ns = self.flow.now_ns;
         true
-    }
-
-    /// The window is used up inside a line: judge a long line's beginning, send the
-    /// piece of the head; the line's last bytes are kept for the next window.
-    #[inline(always)]
-    fn close_window(&mut self) -> u32 {
-        let fill = self.flow.fill;
-        self.flow.line += fill.wrapping_sub(self.flow.at);
-        if self.flow.line > CARRY as u32 && !self.flow.marked(flow::MARK_LONG) {
-            self.flow.marks |= flow::MARK_LONG;
-            let start = (WINDOW_START as u32 + fill).wrapping_sub(self.flow.line);
-            let response = self.is_response();
-            if http1::begin_line(self.flow, start as usize, response) != http1::LINE_FINE {
-                return self.fail(event::LOST_SYNTAX);
-            }
-            self.note_begun();
-        } else if self.begins_badly() {
-            return self.fail(event::LOST_SYNTAX);
-        }
-        self.flow.next = self.flow.next.wrapping_add(fill);
-        if !matches!(self.flow.mode, mode::START | mode::HEADERS) {
-            return action::WINDOW | MORE;
-        }
-        self.flow.head += fill;
-        self.flow.piece = fill;
-        self.flow.piece_flags = 0;
-        if self.is_response() { action::WINDOW | MORE } else { action::WINDOW | PIECE | MORE }
-    }
-
-    /// Tells lost boundaries, or leaves alone what never was HTTP.
-    #[inline(always)]
-    fn conclude(&mut self) {
-        if self.flow.trouble == 0 {
-            return;
-        }
-        if self.shared.verdict == VERDICT_HTTP1 {
-            self.lose();
-        } else {
-            self.give_up();
-        }
-        self.flow.trouble = 0;
-    }
-
-    /// Leaves the flow until the next turn, or for ever once the attempts are used up.
-    #[inline(always)]
-    fn give_up(&mut self) {
-        self.start_message();
-        self.flow.mode = mode::IDLE;
-        self.shared.attempts += 1;
-        if self.shared.attempts >= SNIFF_BUDGET {
-            self.shared.verdict = VERDICT_OPAQUE;
-        }
-    }
-
-    /// After the last step: moves the edge, tells what went wrong.
-    #[inline(always)]
-    pub fn leave(&mut self) {
-        let end = self.flow.segment_end;
-        self.flow.edge.advance(end);
-        if self.flow.trouble == 0 {
-            self.settle();
-        }
-        self.conclude();
-        if self.flow.mode == mode::IDLE {
-            self.flow.next = self.flow.edge.end;
-        }
-    }
-
-    /// Ends a body that the edge has passed, gives up bytes that it has passed unseen.
-    #[inline(always)]
-    fn settle(&mut self) {
-        let beyond = distance(self.flow.edge.end, self.flow.next);
-        if self.flow.mode == mode::BODY && self.flow.skip == 0 && beyond >= 0 {
-            self.flow.body = self.flow.length;
-            self.send_end(event::END_COMPLETE);
-            self.next_message(false);
-        }
-        if beyond <= 0 {
-            return;
-        }
-        // What came ahead of a hole is gone: harmless where it needed no look.
-        self.flow.next = self.flow.edge.end;
-        if self.flow.mode == mode::CLOSE {
-            self.flow.body += beyond as u64;
-        } else if self.flow.reads_lines() || self.flow.mode == mode::BODY {
-            self.flow.trouble = event::LOST_GAP;
-        }
-    }
-
-    /// The packet holds more than the programs walk.
-    #[inline(always)]
-    pub fn exhaust(&mut self) {
-        self.flow.trouble = event::LOST_BUDGET;
-        self.leave();
-    }
-
-    /// FIN or RST passed: ends what is open.
-    #[inline(always)]
-    pub fn shut(&mut self, reset: bool) {
-        let reason = if reset {
-            event::END_RESET
-        } else if self.flow.mode == mode::CLOSE {
-            event::END_CLOSED
-        } else {
-            event::END_TRUNCATED
-        };
-        self.break_off(reason);
-    }
-
-    /// Ends the message whose body is under way, if there is one that TCP has not
-    /// received whole.
-    #[inline(always)]
-    pub fn break_off(&mut self, reason: u8) {
-        self.flow.trouble = 0;
-        if distance(self.flow.edge.end, self.flow.next) >= 0 {
-            self.settle();
-            self.conclude();
-        }
-        let open = matches!(self.flow.mode, mode::BODY | mode::CHUNK | mode::TRAILER | mode::CLOSE);
-        if !open {
-            return;
-        }
-        self.settle_body();
-        self.send_end(reason);
-        self.flow.number += 1;
-        self.show_answered();
-        self.start_message();
-        self.flow.mode = mode::IDLE;
     }
 }
 

@@ -12,6 +12,7 @@ use zerocopy::FromBytes;
 
 use super::*;
 use crate::event::{Desynchronised, EGRESS, End, Head, Header, INGRESS, Kind};
+use crate::flow::WINDOW_START;
 
 /// What a walk sent, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
