@@ -35,8 +35,6 @@ pub struct Connection {
     pub tuple: Tuple,
     /// The packets' addresses where they differ.
     pub redirected: Option<Box<Tuple>>,
-    /// [`Connection::tuple`]'s own end, as everything but a join wants it.
-    local: Option<SocketAddr>,
     /// What the program asked for.
     pub asked: Endpoint,
     /// v2 cgroup of the socket.
@@ -58,7 +56,7 @@ pub struct Connection {
     /// Who the hop's target is, where this socket is a hop's accepted one.
     pub beyond: Option<Arc<Identity>>,
     /// The owner only passes the connection on.
-    pub hop: Option<Hop>,
+    pub hop: Option<Box<Hop>>,
     /// The hop's other socket.
     pub partner: Option<u64>,
     /// The first bytes of the first request that a hop passed on.
@@ -108,7 +106,6 @@ impl Connection {
                 _ => None,
             },
             tuple: (record.local, record.remote),
-            local: socket_address(&record.local),
             redirected: None,
             asked: record.asked,
             cgroup: record.cgroup,
@@ -137,7 +134,7 @@ impl Connection {
     /// This end's address.
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
-        self.local
+        socket_address(&self.tuple.0)
     }
 
     /// Where the other end is, best known first: what was asked for, what the socket says.

@@ -131,7 +131,7 @@ impl Attributor {
         let Some((peer, seen)) = self.peer(cookie, connection) else {
             return Far::Remote(connection);
         };
-        let Some(hop) = seen.hop else {
+        let Some(hop) = seen.hop.as_deref() else {
             return Far::Socket { cookie: peer, connection: seen, through: false };
         };
         let partner =
@@ -227,7 +227,7 @@ impl Hops {
     /// A connection was opened; if a hop's, its other half is joined where only one can be it.
     pub fn opened(&mut self, cookie: u64, connections: &mut Connections) {
         let Some(connection) = connections.get(cookie) else { return };
-        let (Some(_), Some(role)) = (connection.hop, connection.role) else { return };
+        let (Some(_), Some(role)) = (connection.hop.as_ref(), connection.role) else { return };
         if self.waiting >= HOPS {
             self.evicted += 1;
             return;
@@ -331,7 +331,7 @@ fn may_lead(accepted: &Connection, dialled: &Connection) -> bool {
         (None, Some(_)) => false,
         _ => true,
     };
-    let target = accepted.hop.and_then(|hop| hop.target);
+    let target = accepted.hop.as_ref().and_then(|hop| hop.target);
     let leads = target.is_none_or(|target| socket_address(&dialled.tuple.1) == Some(target));
     onwards && bytes && leads
 }

@@ -64,7 +64,7 @@ impl Attributor {
         }
         if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.identity = identity;
-            connection.hop = facts.hop;
+            connection.hop = facts.hop.map(Box::new);
             connection.beyond = beyond;
             connection.revisions.0 = revision;
         }

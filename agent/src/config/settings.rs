@@ -145,8 +145,9 @@ section! {
         /// seen, and the call is marked as cut.
         head_prefix: Size = Size(limits::HEAD_PREFIX as u64),
             Bounds::between(Size(256), Size(limits::HEAD_PREFIX_MAX as u64));
-        /// How often the buffer is emptied. Shorter shows calls sooner, longer costs less.
-        drain_interval: Duration = milliseconds(50), Bounds::between(milliseconds(1), seconds(1));
+        /// How often the buffer is emptied while records come. Shorter shows calls sooner,
+        /// longer costs less. Without records nothing is done.
+        drain_interval: Duration = milliseconds(5), Bounds::between(milliseconds(1), seconds(1));
         /// How often the figures of a connection that goes on (bytes, retransmissions, round-trip
         /// time) are reported, with the next packet that is due. Shorter shows them sooner, longer
         /// costs less; what is left over is reported when the connection ends.

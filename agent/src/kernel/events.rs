@@ -1,4 +1,4 @@
-//! [`Events`]: the tracepoints that the programs read, where their fields stand on this
+//! `Events`: the tracepoints that the programs read, where their fields stand on this
 //! kernel, and what is missing of them.
 
 use std::sync::Arc;

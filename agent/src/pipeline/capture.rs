@@ -19,10 +19,8 @@ use crate::ring_buffer::Reader;
 
 /// Events that are handed on at once.
 const BATCH: usize = 1_024;
-/// The ring is emptied more often once this share of it was filled in one interval…
-const BUSY_SHARE: u64 = 64;
-/// …namely this much more often.
-const BUSY_PAUSES: u32 = 10;
+/// Longest wait for a record. Whoever watches is told the time as often.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// Time between two pulses.
 const PULSE_NS: u64 = 1_000_000_000;
 /// Longest time that what is left in the ring is read for at the end.
@@ -73,7 +71,7 @@ pub struct Source {
     pub reader: Reader,
     /// Size of the ring.
     pub ring_bytes: u64,
-    /// Time between two emptyings of the ring.
+    /// Pause after an emptying of the ring that found something.
     pub interval: Duration,
 }
 
@@ -142,21 +140,19 @@ struct Reading<S> {
 impl<S: Sink> Reading<S> {
     fn run(&mut self) {
         while !self.end.is_requested() {
-            self.source.reader.wait(self.pause());
+            self.source.reader.wait(LONGEST_WAIT);
             if self.empty(u64::MAX) == Flow::Stop || self.detached.is_some() {
                 return;
+            }
+            if self.last_bytes > 0 {
+                // What comes meanwhile is read at once.
+                std::thread::sleep(self.source.interval);
             }
         }
         // What was in the ring when the end was asked for still counts.
         let deadline_ns = monotonic_ns().saturating_add(LAST_DRAIN_NS);
         self.empty(deadline_ns);
         self.beat(monotonic_ns());
-    }
-
-    /// How long to wait for more: less where much came in the last interval.
-    fn pause(&self) -> Duration {
-        let Source { interval, ring_bytes, .. } = self.source;
-        if self.last_bytes > ring_bytes / BUSY_SHARE { interval / BUSY_PAUSES } else { interval }
     }
 
     /// Reads until the ring is empty, or to the end of time.

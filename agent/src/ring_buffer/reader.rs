@@ -1,4 +1,4 @@
-//! Drains the ring: bounded batches, woken by a timer or by records that cannot wait.
+//! Drains the ring: bounded batches, woken by the first record that came since.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
@@ -30,8 +30,8 @@ impl Reader {
         Self { ring, undecodable: 0, bytes: 0, wakes }
     }
 
-    /// Waits until a record asks for attention, at most `patience`. Records that ask for
-    /// none end no wait, so that they are read many at once.
+    /// Waits until a record comes, at most `patience`. The kernel wakes once for all records
+    /// that come until the ring is empty again.
     pub fn wait(&self, patience: Duration) {
         let Some(wakes) = &self.wakes else { return std::thread::sleep(patience) };
         let patience = Timespec {

@@ -37,7 +37,7 @@ pub fn destroy_socket(ctx: *mut c_void) -> u32 {
         kind: Kind::Closed as u8,
         ..Header::default()
     };
-    emit::send::<Statistics>(Wake::Timer, |place| {
+    emit::send::<Statistics>(Wake::Behind, |place| {
         let record = Statistics { header, reason: CLOSE_UNKNOWN, ..Statistics::default() };
         // SAFETY: the place of a record.
         unsafe { place.write(record) };
@@ -60,7 +60,7 @@ pub fn process_exit(_: *mut c_void) -> u32 {
         kind: Kind::Exit as u8,
         ..Header::default()
     };
-    emit::send::<Exit>(Wake::Timer, |place| {
+    emit::send::<Exit>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
         unsafe { place.write(Exit { header, pid: process, pad: 0 }) };
     });

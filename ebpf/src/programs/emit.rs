@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::mem::size_of;
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, bpf_sock, bpf_tcp_sock};
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, bpf_sock, bpf_tcp_sock};
 use aya_ebpf::helpers::generated::{
     bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_tcp_sock,
 };
@@ -15,8 +15,9 @@ use super::state::{self, Connection, RING};
 #[derive(Clone, Copy)]
 #[repr(u64)]
 pub enum Wake {
-    /// It drains on a timer: a wake-up per record would cost more than the record.
-    Timer = BPF_RB_NO_WAKEUP as u64,
+    /// If it has read all before this record. It pauses after each emptying: of the records
+    /// that come meanwhile one wakes it, since a wake-up costs more than a record.
+    Behind = 0,
     /// At once: what the record speaks of may vanish.
     Now = BPF_RB_FORCE_WAKEUP as u64,
 }
@@ -98,7 +99,7 @@ pub unsafe fn send_statistics(
     };
     // SAFETY: by the contract.
     let tcp = unsafe { tcp(sk) };
-    let sent = send::<Statistics>(Wake::Timer, |place| {
+    let sent = send::<Statistics>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
         unsafe { place.write(Statistics { header, reason, ..Statistics::default() }) };
         let Some(tcp) = tcp else { return };

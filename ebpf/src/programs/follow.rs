@@ -325,7 +325,7 @@ fn send_shut<const DIRECTION: usize>(walk: &mut Walk<'_, Outlet>, flags: u8) {
         lost: walk.shared.lost,
         length: 0,
     };
-    let sent = emit::send::<Shut>(Wake::Timer, |place| {
+    let sent = emit::send::<Shut>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
         unsafe { place.write(Shut { header }) };
     });
@@ -370,14 +370,14 @@ impl Port for Outlet {
         // SAFETY: the buffer has `length` bytes, as just checked.
         let sent = unsafe {
             let record: *const c_void = flow.buffer.as_ptr().cast();
-            emit::send_bytes(record, length as u64, Wake::Timer)
+            emit::send_bytes(record, length as u64, Wake::Behind)
         };
         note(shared, sent);
     }
 
     #[inline(always)]
     fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T)) {
-        note(shared, emit::send(Wake::Timer, fill));
+        note(shared, emit::send(Wake::Behind, fill));
     }
 
     #[inline(always)]

@@ -51,7 +51,7 @@ pub fn send_opened(
 ) -> bool {
     // SAFETY: a socket that the hook was given; null is excluded.
     let holder = unsafe { state::holder(sk.cast(), false).as_ref() };
-    emit::send::<Opened>(Wake::Timer, |place| {
+    emit::send::<Opened>(Wake::Behind, |place| {
         // SAFETY: the place of a record; written whole, then corrected in place.
         let record = unsafe {
             place.write(Opened { header, cgroup, netns, connect_ns, ..Opened::default() });
@@ -156,7 +156,7 @@ pub fn compare(
         lost: connection.lost,
         ..Header::default()
     };
-    let sent = emit::send::<Redirected>(Wake::Timer, |place| {
+    let sent = emit::send::<Redirected>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
         unsafe { place.write(Redirected { header, local, remote }) };
     });

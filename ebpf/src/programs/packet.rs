@@ -223,6 +223,6 @@ fn name_answer(skb: *mut __sk_buff, payload: u32) {
             },
             cgroup: bpf_skb_cgroup_id(skb),
         });
-        bpf_ringbuf_submit(place, Wake::Timer as u64);
+        bpf_ringbuf_submit(place, Wake::Behind as u64);
     }
 }

@@ -187,7 +187,7 @@ fn accepted(ctx: *mut bpf_sock_addr) {
         lost: connection.lost,
         ..Header::default()
     };
-    let sent = emit::send::<OwnerChanged>(Wake::Timer, |place| {
+    let sent = emit::send::<OwnerChanged>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
         unsafe { place.write(OwnerChanged { header, owner: current() }) };
     });

@@ -15,7 +15,7 @@
 //! Refuses to guess: contexts without a request that reached the process (a job, a load
 //! generator), or with one that cannot be read (TLS, queues), prove nothing, and one proof
 //! against outweighs all others. **Bounded**: [`PROCESSES`] processes, the one not seen
-//! for longest goes and is counted; [`TRACES`] traces, a newer takes an older one's place.
+//! for longest goes and is counted; `TRACES` traces, a newer takes an older one's place.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
