@@ -295,6 +295,32 @@ fn redirected() {
     }
 }
 
+/// docker's userland proxy between a published port and the container: one call, between
+/// the two programs behind it.
+#[test]
+fn through_dockers_userland_proxy() {
+    require!("curl", "nginx", "docker-proxy", "ss");
+    let nginx = Nginx::start().expect("starts");
+    let port = free_port();
+    // It reports on the descriptor that docker gives it.
+    let line = format!(
+        "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port {port} \
+         -container-ip 127.0.0.1 -container-port {} 3>/dev/null",
+        nginx.port()
+    );
+    let mut proxy = Running::start(Command::new("/bin/sh").arg("-c").arg(line)).expect("starts");
+    proxy.wait_for_listener(&Place::HERE, port).expect("listens");
+    let observer = Observer::start().expect("observes");
+    for path in ["/ok", "/teapot"] {
+        curl(&[&format!("http://127.0.0.1:{port}{path}")]).expect("answers");
+    }
+    let calls = observer.finish().expect("ends well");
+    for (path, status) in [("/ok", 200), ("/teapot", 418)] {
+        let call = only(&calls, path);
+        assert_eq!((edge(call), call.status), (("curl", "nginx"), Some(status)), "{call:?}");
+    }
+}
+
 /// A listener, or an accepted connection, handed to another process: that one serves.
 #[test]
 fn passed_descriptors() {

@@ -142,7 +142,8 @@ fn round(server: &Server, effort: Effort, agent: Option<&Observed>) -> Result<Ro
 /// What needs one agent for longer: time in the kernel, memory, rest.
 fn alone(server: &Server, agent: &Path, effort: Effort, results: &mut Results) -> Result<()> {
     let agent = Observed::start(agent)?;
-    sleep(Duration::from_secs(2));
+    // Threads that only started it end after ten seconds, and take their time with them.
+    sleep(Duration::from_secs(12));
     let before = agent.processor_time()?;
     sleep(Duration::from_secs(effort.idle.into()));
     results.idle = (agent.processor_time()? - before) / f64::from(effort.idle);

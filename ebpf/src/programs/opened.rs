@@ -18,9 +18,11 @@ use super::{globals, segment};
 #[inline(never)]
 pub fn open(skb: *mut __sk_buff, sk: *mut bpf_sock, connection: &mut Connection) {
     connection.marks |= state::OPENED;
+    let established_ns = core::mem::replace(&mut connection.due, 0);
     // SAFETY: helpers on the context of the program.
-    let (time_ns, cookie, cgroup) =
+    let (now_ns, cookie, cgroup) =
         unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(skb.cast()), bpf_skb_cgroup_id(skb)) };
+    let time_ns = if established_ns == 0 { now_ns } else { established_ns };
     let netns = if globals::packet_netns() == 1 {
         // SAFETY: the loader found the helper.
         unsafe { bpf_get_netns_cookie(skb.cast()) }

@@ -255,6 +255,7 @@ fn open(
     let held = unsafe { !state::holder(sk.cast(), false).is_null() };
     if !held && flags == 0 && connect_ns == 0 {
         // The first packet with payload tells the cgroup: it sends the record.
+        connection.due = time_ns;
         return;
     }
     connection.marks |= state::OPENED;

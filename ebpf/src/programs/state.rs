@@ -40,8 +40,9 @@ pub const ANSWERED: u16 = 256;
 /// What is kept for every TCP socket: 40 bytes.
 #[repr(C)]
 pub struct Connection {
-    /// While connecting: when `connect()` sent its SYN, in nanoseconds. After: when the
-    /// next statistics record is due, in jiffies; 0: none was due yet.
+    /// While connecting: when `connect()` sent its SYN, in nanoseconds. Until an accepted
+    /// socket is announced: when it was established, in nanoseconds. After: when the next
+    /// statistics record is due, in jiffies; 0: none was due yet.
     pub due: u64,
     /// What the program asked `connect()` for.
     pub asked: Endpoint,
