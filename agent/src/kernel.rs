@@ -11,3 +11,4 @@ pub mod host;
 pub mod load;
 pub mod mount;
 pub mod privilege;
+pub mod tables;

@@ -407,6 +407,11 @@ fn metrics_in_both_formats() {
     {
         assert!(scrape.select(own, &[]).next().is_some(), "no {own}");
     }
+    // Tables of the kernel half stand beside those of the agent.
+    for (table, bound) in [("held_requests", 256), ("older_connections", 65_536)] {
+        let capacity = scrape.count("meshtap_table_capacity", &[("table", table)]);
+        assert_eq!(capacity, bound, "{table}");
+    }
     let open = http::get_with(
         agent.address(),
         "/metrics",

@@ -17,6 +17,7 @@ use super::events::Events;
 use super::features::{Features, Switches};
 use super::host::{HostFigures, Legend};
 use super::privilege::{Need, Privileges};
+use super::tables::{Filled, Tables};
 
 /// The object as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/meshtap.bpf.o"));
@@ -72,6 +73,7 @@ pub struct Kernel {
     lost: PerCpuArray<MapData, u64>,
     host: PerCpuArray<MapData, [u64; FIGURES]>,
     legend: Legend,
+    tables: Tables,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
     watch: attach::Watch,
@@ -112,6 +114,7 @@ impl Kernel {
             lost,
             host,
             legend,
+            tables: Tables::take(&mut programs),
             watch: attach::Watch::new(&programs, root),
             _tracepoints: tracepoints,
             log,
@@ -123,6 +126,11 @@ impl Kernel {
     /// The ring buffer, for the reader; once.
     pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
         self.ring.take()
+    }
+
+    /// How full the kernel half's own tables are; to be asked once a pulse.
+    pub fn tables(&mut self) -> Vec<Filled> {
+        self.tables.filled()
     }
 
     /// A program without which nothing is seen and that somebody else detached, if any.

@@ -197,6 +197,7 @@ impl<S: Sink> Reading<S> {
             events: &self.events,
             losses: &losses,
             host: &self.source.kernel.host(),
+            tables: &self.source.kernel.tables(),
             undecodable: self.source.reader.undecodable(),
             ring_used: std::mem::take(&mut self.ring_used).min(self.source.ring_bytes),
             ring_bytes: self.source.ring_bytes,

@@ -7,6 +7,7 @@ use meshtap_ebpf::event::Loss;
 
 use super::stages::Stages;
 use crate::kernel::host::HostFigures;
+use crate::kernel::tables::Filled;
 use crate::ring_buffer::Event;
 use crate::telemetry::{AgentTelemetry, Figure};
 
@@ -74,6 +75,8 @@ pub struct Pulse<'a> {
     pub ring_used: u64,
     /// Size of the ring in bytes.
     pub ring_bytes: u64,
+    /// How full the kernel half's own tables are.
+    pub tables: &'a [Filled],
     /// The stages.
     pub stages: &'a Stages,
 }
@@ -111,6 +114,10 @@ impl Figures {
         }
         self.telemetry.ring(pulse.ring_used, pulse.ring_bytes);
         self.host(pulse.host);
+        for &(name, used, bound) in pulse.tables {
+            // What they drop is counted among the losses.
+            self.telemetry.table(name).set(used as u64, bound as u64, 0);
+        }
         self.stages(pulse.stages);
     }
 

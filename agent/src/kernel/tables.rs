@@ -1,0 +1,56 @@
+//! How full the kernel half's own tables are. The kernel keeps no count, so their keys are
+//! counted: the small table with every pulse, the large one about once a minute.
+//! A table that cannot be read has no figure.
+
+use aya::Ebpf;
+use aya::maps::{HashMap, MapData};
+use meshtap_ebpf::flow::WINDOW;
+
+/// Requests that may wait at listeners (`HELD` of the programs).
+const HELD: usize = 256;
+/// Key and value of that table.
+type HeldKey = [u8; 40];
+/// Time, three numbers, kept bytes and the window that is read behind them.
+type HeldValue = [u8; 24 + 2048 + WINDOW];
+/// Connections older than the agent (`LATE_CONNECTIONS` of the programs).
+const LATE: usize = 65_536;
+/// Pulses between two counts of the large table.
+const PULSES: u32 = 60;
+
+/// A table, the entries in it, and how many it may hold.
+pub type Filled = (&'static str, usize, usize);
+
+/// The tables that are counted.
+pub struct Tables {
+    held: Option<HashMap<MapData, HeldKey, HeldValue>>,
+    late: Option<HashMap<MapData, u64, u64>>,
+    late_used: usize,
+    pulse: u32,
+}
+
+impl Tables {
+    /// Takes the tables out of the loaded object.
+    pub fn take(programs: &mut Ebpf) -> Self {
+        let held = programs.take_map("HELD").and_then(|map| HashMap::try_from(map).ok());
+        let late =
+            programs.take_map("LATE_CONNECTIONS").and_then(|map| HashMap::try_from(map).ok());
+        Self { held, late, late_used: 0, pulse: 0 }
+    }
+
+    /// How full they are; to be asked once a pulse.
+    pub fn filled(&mut self) -> Vec<Filled> {
+        let mut filled = Vec::new();
+        if let Some(held) = &self.held {
+            // Keys that come and go may begin the walk anew: it ends at the bound.
+            filled.push(("held_requests", held.keys().take(HELD).count(), HELD));
+        }
+        if let Some(late) = &self.late {
+            if self.pulse == 0 {
+                self.late_used = late.keys().take(LATE).count();
+            }
+            self.pulse = (self.pulse + 1) % PULSES;
+            filled.push(("older_connections", self.late_used, LATE));
+        }
+        filled
+    }
+}
