@@ -46,6 +46,7 @@ fn exchange(side: Side) -> Exchange {
         retransmits: 0,
         sequence: 0,
         acknowledgement: 0,
+        rpc: None,
     }
 }
 

@@ -198,7 +198,7 @@ impl Attributor {
             Event::NameAnswer(record, message) => {
                 self.names.hear(message, record.cgroup, record.header.time_ns);
             }
-            Event::End(_) | Event::Shut(_) | Event::Desynchronised(_) => {}
+            Event::End(_) | Event::Shut(_) | Event::Desynchronised(_) | Event::Frames(..) => {}
         }
     }
 

@@ -20,7 +20,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use meshtap_ebpf::{event, limits};
 
-pub use exchange::{Cause, Exchange, Protocol, Side, Text};
+pub use exchange::{Cause, Exchange, Protocol, Rpc, RpcSystem, Side, StreamError, Text};
 pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 
@@ -178,7 +178,7 @@ impl Protocols {
         }
         let begins = match event {
             Event::Exec(..) | Event::Exit(_) | Event::NameAnswer(..) => return,
-            Event::Head(..) | Event::End(_) | Event::Desynchronised(_) => true,
+            Event::Head(..) | Event::End(_) | Event::Desynchronised(_) | Event::Frames(..) => true,
             // Where the messages of a connection older than the agent begin is a guess until
             // a request and its answer were both seen: what comes next must know that.
             Event::Opened(_) if is_late(header, &self.shared.settings) => true,

@@ -38,6 +38,8 @@ pub enum Event<'a> {
     Exit(&'a event::Exit),
     /// See [`event::NameAnswer`], and the DNS message.
     NameAnswer(&'a event::NameAnswer, &'a [u8]),
+    /// See [`event::Frames`], and its items.
+    Frames(&'a event::Frames, &'a [u8]),
 }
 
 impl<'a> Event<'a> {
@@ -56,6 +58,7 @@ impl<'a> Event<'a> {
             Self::Exec(record, _) => &record.header,
             Self::Exit(record) => &record.header,
             Self::NameAnswer(record, _) => &record.header,
+            Self::Frames(record, _) => &record.header,
         }
     }
 }

@@ -8,8 +8,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+mod frames;
 mod message;
 
+pub use frames::*;
 pub use message::*;
 
 /// What a record is; the values are part of the contract between both halves.
@@ -40,6 +42,8 @@ pub enum Kind {
     Exit = 11,
     /// [`NameAnswer`]: the loose bytes are a DNS message that a local socket received.
     NameAnswer = 12,
+    /// [`Frames`]: frames of HTTP/2.
+    Frames = 13,
 }
 
 impl Kind {
@@ -59,6 +63,7 @@ impl Kind {
             10 => Self::Exec,
             11 => Self::Exit,
             12 => Self::NameAnswer,
+            13 => Self::Frames,
             _ => return None,
         })
     }
@@ -81,7 +86,7 @@ pub struct Header {
     pub kind: u8,
     /// [`INGRESS`] or [`EGRESS`], where the record concerns packets.
     pub direction: u8,
-    /// `HEAD_*` for [`Head`], `SHUT_*` for [`Shut`], `OPENED_*` for [`Opened`].
+    /// `HEAD_*` for [`Head`], `FRAMES_*` for [`Frames`], `SHUT_*` for [`Shut`], `OPENED_*` for [`Opened`].
     pub flags: u16,
     /// Records of this connection that found no room in the ring since its last one.
     pub lost: u16,

@@ -10,7 +10,7 @@ use ahash::AHashMap;
 use super::series::SlotId;
 use super::summary::CallFacts;
 use crate::attribution::{ConnectionReport, Identity};
-use crate::protocol::Side;
+use crate::protocol::{Cause, Side};
 
 /// What tells the label sets of calls apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ impl CallKey {
         // The server side has no label of them: one shortcut whatever the client asked for.
         let (address, port) =
             if is_client { (place(facts.server_address), facts.server_port) } else { (0, 0) };
-        let error = facts.error.map_or(0, |cause| cause as u64 + 1);
+        let error = u64::from(facts.error.map_or(0, Cause::number));
         let rest = u64::from(port)
             | u64::from(facts.status.unwrap_or(0)) << 16
             | (facts.method as u64) << 32

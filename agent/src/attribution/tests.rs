@@ -152,6 +152,7 @@ impl World {
             retransmits: 0,
             sequence,
             acknowledgement: !sequence,
+            rpc: None,
         });
         let mut routes = Routes::new(RouteSettings::default());
         self.attributor.resolve(exchange, &mut routes).expect("no hop's socket")

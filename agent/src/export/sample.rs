@@ -53,6 +53,7 @@ pub(super) fn call(side: Side) -> Call {
             retransmits: 0,
             sequence: 1,
             acknowledgement: 2,
+            rpc: None,
         }),
         client: party("web", "10.0.0.1:5000", 11),
         server: party("cart", "10.0.0.2:8080", 22),

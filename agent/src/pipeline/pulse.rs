@@ -12,7 +12,7 @@ use crate::ring_buffer::Event;
 use crate::telemetry::{AgentTelemetry, Figure};
 
 /// Kinds of records, as in `meshtap_events_total{kind}`.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 13] = [
     "opened",
     "redirected",
     "owner_changed",
@@ -25,6 +25,7 @@ pub const KINDS: [&str; 12] = [
     "exec",
     "exit",
     "name_answer",
+    "frames",
 ];
 
 /// The place of an event's kind in [`KINDS`].
@@ -43,6 +44,7 @@ pub fn kind(event: &Event<'_>) -> usize {
         Event::Exec(..) => 9,
         Event::Exit(_) => 10,
         Event::NameAnswer(..) => 11,
+        Event::Frames(..) => 12,
     }
 }
 

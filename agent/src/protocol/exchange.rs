@@ -119,6 +119,8 @@ pub enum Protocol {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 impl Protocol {
@@ -128,6 +130,7 @@ impl Protocol {
         match self {
             Self::Http10 => "http/1.0",
             Self::Http11 => "http/1.1",
+            Self::Http2 => "http/2",
         }
     }
 
@@ -137,9 +140,54 @@ impl Protocol {
         match self {
             Self::Http10 => "1.0",
             Self::Http11 => "1.1",
+            Self::Http2 => "2",
         }
     }
 }
+
+/// The remote procedure call that an HTTP exchange carried; its method is the path:
+/// `/package.Service/Method`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rpc {
+    /// Which kind.
+    pub system: RpcSystem,
+    /// gRPC's status code as it stood in a trailer or in the only head of an answer.
+    /// `None`: none was seen.
+    pub status: Option<u32>,
+    /// Messages that the client sent. `None`: they could not be counted.
+    pub request_messages: Option<u64>,
+    /// Messages that the server sent, likewise.
+    pub response_messages: Option<u64>,
+    /// `grpc-timeout`: how long the client waits from the start of the call on.
+    pub timeout_ns: Option<u64>,
+}
+
+/// A way of calling procedures over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RpcSystem {
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// gRPC-Web: the trailers stand in the body.
+    GrpcWeb,
+    /// Connect, told apart by its headers.
+    Connect,
+}
+
+impl RpcSystem {
+    /// As in `observe --json`.
+    #[must_use]
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::GrpcWeb => "grpc-web",
+            Self::Connect => "connect",
+        }
+    }
+}
+
+/// What [`Exchange::path`] and [`Exchange::method`] are where the request named them by
+/// something that went by before the agent came, or that was lost.
+pub const UNKNOWN: &str = "<unknown>";
 
 /// Why a call has no whole answer. A cause is never a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,9 +204,58 @@ pub enum Cause {
     Timeout,
     /// The connection vanished; how is not known.
     Vanished,
+    /// The client gave up the stream (HTTP/2).
+    Cancelled,
+    /// It did so once the time was over that it had announced (`grpc-timeout`).
+    DeadlineExceeded,
+    /// The server refused the stream unprocessed: `REFUSED_STREAM`, or a stream beyond the
+    /// last one of its GOAWAY.
+    Refused,
+    /// A stream was reset with another of HTTP/2's error codes.
+    StreamReset(StreamError),
+}
+
+/// HTTP/2's error codes (RFC 9113, section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "they are the names of the standard")]
+pub enum StreamError {
+    NoError,
+    ProtocolError,
+    InternalError,
+    FlowControlError,
+    SettingsTimeout,
+    StreamClosed,
+    FrameSizeError,
+    RefusedStream,
+    Cancel,
+    CompressionError,
+    ConnectError,
+    EnhanceYourCalm,
+    InadequateSecurity,
+    Http11Required,
+    /// A code that the standard does not know.
+    Other,
 }
 
 impl Cause {
+    /// A number of its own, above zero: a part of keys.
+    #[inline]
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Closed => 1,
+            Self::Abandoned => 2,
+            Self::ResetReceived => 3,
+            Self::ResetSent => 4,
+            Self::Timeout => 5,
+            Self::Vanished => 6,
+            Self::Cancelled => 7,
+            Self::DeadlineExceeded => 8,
+            Self::Refused => 9,
+            Self::StreamReset(error) => 10 + error as u8,
+        }
+    }
+
     /// The value of `error.type` and of `error` in `observe --json`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -169,6 +266,54 @@ impl Cause {
             Self::ResetSent => "reset_sent",
             Self::Timeout => "timeout",
             Self::Vanished => "vanished",
+            Self::Cancelled => "cancelled",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Refused => "refused_stream",
+            Self::StreamReset(error) => error.cause(),
+        }
+    }
+}
+
+impl StreamError {
+    /// The error of a code on the wire.
+    #[must_use]
+    pub fn of(code: u32) -> Self {
+        match code {
+            0 => Self::NoError,
+            1 => Self::ProtocolError,
+            2 => Self::InternalError,
+            3 => Self::FlowControlError,
+            4 => Self::SettingsTimeout,
+            5 => Self::StreamClosed,
+            6 => Self::FrameSizeError,
+            7 => Self::RefusedStream,
+            8 => Self::Cancel,
+            9 => Self::CompressionError,
+            10 => Self::ConnectError,
+            11 => Self::EnhanceYourCalm,
+            12 => Self::InadequateSecurity,
+            13 => Self::Http11Required,
+            _ => Self::Other,
+        }
+    }
+
+    fn cause(self) -> &'static str {
+        match self {
+            Self::NoError => "stream_no_error",
+            Self::ProtocolError => "stream_protocol_error",
+            Self::InternalError => "stream_internal_error",
+            Self::FlowControlError => "stream_flow_control_error",
+            Self::SettingsTimeout => "stream_settings_timeout",
+            Self::StreamClosed => "stream_closed",
+            Self::FrameSizeError => "stream_frame_size_error",
+            Self::RefusedStream => "refused_stream",
+            Self::Cancel => "cancelled",
+            Self::CompressionError => "stream_compression_error",
+            Self::ConnectError => "stream_connect_error",
+            Self::EnhanceYourCalm => "stream_enhance_your_calm",
+            Self::InadequateSecurity => "stream_inadequate_security",
+            Self::Http11Required => "stream_http_1_1_required",
+            Self::Other => "stream_error",
         }
     }
 }
@@ -254,6 +399,8 @@ pub struct Exchange {
     pub sequence: u32,
     /// Acknowledgement number beside it.
     pub acknowledgement: u32,
+    /// What it was beyond HTTP.
+    pub rpc: Option<Box<Rpc>>,
 }
 
 impl Exchange {

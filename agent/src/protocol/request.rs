@@ -207,6 +207,7 @@ fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
         retransmits: 0,
         sequence: record.sequence,
         acknowledgement: record.acknowledgement,
+        rpc: None,
     }
 }
 

@@ -45,6 +45,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             let (record, rest) = fixed::<event::NameAnswer>(bytes)?;
             Event::NameAnswer(record, loose(&record.header, rest)?)
         }
+        Kind::Frames => {
+            let (record, rest) = fixed::<event::Frames>(bytes)?;
+            Event::Frames(record, loose(&record.header, rest)?)
+        }
     })
 }
 
