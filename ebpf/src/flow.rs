@@ -41,6 +41,8 @@ pub mod mode {
     pub const CLOSE: u8 = 6;
     /// After a CONNECT request: what follows depends on the answer.
     pub const WAIT: u8 = 7;
+    /// Frames of HTTP/2: what follows is told by [`crate::frames`] alone.
+    pub const FRAMES: u8 = 8;
 }
 
 /// [`Flow::marks`]: the start line was recognised whole.
@@ -59,6 +61,13 @@ pub const MARK_CUT: u8 = 32;
 pub const MARK_HTTP10: u8 = 64;
 /// The head contradicts itself or holds a header line that cannot be read.
 pub const MARK_INVALID: u8 = 128;
+
+/// [`Flow::placed`]: its first packet is yet to come.
+pub const PLACED_NOT: u8 = 0;
+/// Its first packet is being looked at.
+pub const PLACED_FIRST: u8 = 1;
+/// It has had its first packet.
+pub const PLACED: u8 = 2;
 
 /// [`Flow::fin`]: no FIN was seen.
 pub const FIN_NONE: u8 = 0;
@@ -140,7 +149,7 @@ pub struct Flow {
     pub class: u8,
     /// `FRAMING_*` of the current message.
     pub framing: u8,
-    /// 1: the flow's place in the stream is known.
+    /// `PLACED_*`: whether the flow's place in the stream is known.
     pub placed: u8,
     /// 1: the next byte in order is the first since the other direction spoke.
     pub fresh: u8,
@@ -210,7 +219,7 @@ impl Flow {
     pub fn place(&mut self, sequence: u32) {
         self.edge.end = sequence;
         self.next = sequence;
-        self.placed = 1;
+        self.placed = PLACED_FIRST;
     }
 
     /// Moves the edge to what TCP itself has received in order: what lies before was
@@ -222,6 +231,28 @@ impl Flow {
         if distance(received, self.edge.end) > 0 {
             self.edge.advance(received);
         }
+    }
+
+    /// Whether the segment has any payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn holds_payload(&self) -> bool {
+        self.segment_start != self.segment_end
+    }
+
+    /// Whether the stream ends with this packet: a FIN ends nothing before every byte in
+    /// front of it has passed, and it does so once.
+    #[inline(always)]
+    pub fn reaches_fin(&mut self, fin: bool) -> bool {
+        if fin && self.fin == FIN_NONE {
+            self.fin = FIN_SEEN;
+            self.fin_at = self.segment_end;
+        }
+        if self.fin != FIN_SEEN || distance(self.edge.end, self.fin_at) < 0 {
+            return false;
+        }
+        self.fin = FIN_REACHED;
+        true
     }
 
     /// Whether a mark is set.

@@ -9,6 +9,7 @@
 
 pub mod event;
 pub mod flow;
+pub mod frames;
 pub mod host;
 pub mod http1;
 pub mod limits;

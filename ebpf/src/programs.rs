@@ -1,12 +1,15 @@
 //! The programs, one file per family of hooks.
 
 pub mod cause;
+pub mod claim;
 pub mod emit;
 pub mod follow;
+pub mod frames;
 pub mod globals;
 pub mod held;
 pub mod host;
 pub mod opened;
+pub mod outlet;
 pub mod packet;
 pub mod segment;
 pub mod socket;

@@ -14,7 +14,10 @@ mod shared;
 mod window;
 
 pub use port::Port;
-pub use shared::{REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_OPAQUE, VERDICT_OPEN};
+pub use shared::{
+    REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_OPEN,
+    VERDICT_UPGRADED,
+};
 
 use crate::event;
 use crate::flow::{self, BLOCK, Flow, mode};

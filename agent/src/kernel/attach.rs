@@ -91,8 +91,18 @@ const NECESSARY: [(&str, AttachType); 3] = [
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
     const PARTS: [(&str, &[&str]); 2] = [
-        ("INGRESS_PARTS", &["ingress_part"]),
-        ("EGRESS_PARTS", &["egress_part", "egress_held", "egress", "egress_held_part"]),
+        ("INGRESS_PARTS", &["ingress_part", "ingress_frames", "ingress_join"]),
+        (
+            "EGRESS_PARTS",
+            &[
+                "egress_part",
+                "egress_held",
+                "egress",
+                "egress_held_part",
+                "egress_frames",
+                "egress_join",
+            ],
+        ),
     ];
     for (map, names) in PARTS {
         let mut parts = load::parts(programs, map)?;

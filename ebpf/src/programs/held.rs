@@ -13,8 +13,10 @@ use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, mode, opaque, read_word, wr
 use meshtap_ebpf::http1::is_token;
 use meshtap_ebpf::walk::{Port, Shared};
 
-use super::follow::{Outlet, again, claim, release, steps, walk};
+use super::claim::{claim, release};
+use super::follow::{again, steps, walk};
 use super::opened::addresses;
+use super::outlet::Outlet;
 use super::packet::socket;
 use super::segment::{self, Segment};
 use super::state::{self, EGRESS_PARTS, HELD, Http};

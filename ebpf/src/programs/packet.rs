@@ -24,7 +24,7 @@ use super::follow::{follow, part};
 use super::opened::{compare, open};
 use super::segment::{self, FIN, Packet, RESET, Segment};
 use super::state::{self, Connection, EGRESS_PARTS, RING};
-use super::{globals, held};
+use super::{frames, globals, held};
 
 const TCP_LISTEN: u32 = 10;
 const SOCK_STREAM: u32 = 1;
@@ -50,6 +50,30 @@ pub fn ingress_part(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(egress)]
 pub fn egress_part(ctx: SkBuffContext) -> i32 {
     part::<{ EGRESS as usize }>(&ctx);
+    1
+}
+
+#[cgroup_skb(ingress)]
+pub fn ingress_frames(ctx: SkBuffContext) -> i32 {
+    frames::part::<{ INGRESS as usize }>(&ctx);
+    1
+}
+
+#[cgroup_skb(egress)]
+pub fn egress_frames(ctx: SkBuffContext) -> i32 {
+    frames::part::<{ EGRESS as usize }>(&ctx);
+    1
+}
+
+#[cgroup_skb(ingress)]
+pub fn ingress_join(ctx: SkBuffContext) -> i32 {
+    frames::join::<{ INGRESS as usize }>(&ctx);
+    1
+}
+
+#[cgroup_skb(egress)]
+pub fn egress_join(ctx: SkBuffContext) -> i32 {
+    frames::join::<{ EGRESS as usize }>(&ctx);
     1
 }
 

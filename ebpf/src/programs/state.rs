@@ -135,15 +135,32 @@ pub static HOST: PerCpuArray<[u64; FIGURES], 1> = PerCpuArray::new();
 #[btf_map]
 pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 
-/// The part that walks on in a long packet that arrived. One map per direction: the
-/// kernel binds such a map to one type of attachment.
+/// For packets that arrive: 0 the part that walks on, 1 the one that walks over frames, 2
+/// the one that sees whether there are any. One map per direction: the kernel binds such a
+/// map to one type of attachment.
 #[btf_map]
-pub static INGRESS_PARTS: ProgramArray<1> = ProgramArray::new();
+pub static INGRESS_PARTS: ProgramArray<3> = ProgramArray::new();
 
 /// For packets that leave: 0 the part that walks on, 1 what waited at the listener,
-/// 2 the program itself, 3 the walk through what waited.
+/// 2 the program itself, 3 the walk through what waited, 4 the walk over
+/// frames, 5 what sees whether there are any.
 #[btf_map]
-pub static EGRESS_PARTS: ProgramArray<4> = ProgramArray::new();
+pub static EGRESS_PARTS: ProgramArray<6> = ProgramArray::new();
+
+/// A stream of a connection, in one direction.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StreamKey {
+    /// Of the socket.
+    pub cookie: u64,
+    /// The stream, and above it the direction.
+    pub stream: u64,
+}
+
+/// Places in messages that go on in a later DATA frame, of streams that others have
+/// interrupted: 8,192 entries of 24 bytes, 700 KB in all.
+#[btf_map]
+pub static PLACES: LruHashMap<StreamKey, u32, 8_192> = LruHashMap::new();
 
 /// First requests that came to a listener: 256 entries of about 2.3 KB, 600 KB in all.
 #[btf_map]

@@ -3,7 +3,7 @@
 use super::port::Port;
 use super::{VERDICT_HTTP1, VERDICT_OPAQUE, Walk};
 use crate::event;
-use crate::flow::mode;
+use crate::flow::{PLACED, mode};
 use crate::limits::SNIFF_BUDGET;
 use crate::sequence::distance;
 
@@ -38,6 +38,7 @@ impl<P: Port> Walk<'_, P> {
     pub fn leave(&mut self) {
         let end = self.flow.segment_end;
         self.flow.edge.advance(end);
+        self.flow.placed = PLACED;
         if self.flow.trouble == 0 {
             self.settle();
         }

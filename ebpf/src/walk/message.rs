@@ -3,7 +3,7 @@
 
 use super::action::{self, END, MORE, NEXT, PIECE, SAME};
 use super::port::Port;
-use super::{REQUESTS_UNKNOWN, VERDICT_HTTP1, VERDICT_OPAQUE, Walk};
+use super::{REQUESTS_UNKNOWN, VERDICT_HTTP1, VERDICT_OPAQUE, VERDICT_UPGRADED, Walk};
 use crate::event;
 use crate::flow::{self, WINDOW_START, mode};
 use crate::http1;
@@ -133,7 +133,8 @@ impl<P: Port> Walk<'_, P> {
         }
         if framing == event::FRAMING_TUNNEL {
             self.flow.piece_flags |= event::HEAD_ENDED;
-            self.shared.verdict = VERDICT_OPAQUE;
+            let upgraded = response && self.flow.status == 101;
+            self.shared.verdict = if upgraded { VERDICT_UPGRADED } else { VERDICT_OPAQUE };
             return action::WINDOW | PIECE;
         }
         self.begin_body();
@@ -250,20 +251,5 @@ impl<P: Port> Walk<'_, P> {
             // The line end behind a chunk is skipped with it and is no data.
             self.flow.body = self.flow.body.saturating_sub(missing.saturating_sub(2));
         }
-    }
-
-    /// Whether the stream ends with this packet: a FIN ends nothing before every byte in
-    /// front of it has passed, and it does so once.
-    #[inline(always)]
-    pub fn reaches_fin(&mut self, fin: bool) -> bool {
-        if fin && self.flow.fin == flow::FIN_NONE {
-            self.flow.fin = flow::FIN_SEEN;
-            self.flow.fin_at = self.flow.segment_end;
-        }
-        if self.flow.fin != flow::FIN_SEEN || distance(self.flow.edge.end, self.flow.fin_at) < 0 {
-            return false;
-        }
-        self.flow.fin = flow::FIN_REACHED;
-        true
     }
 }

@@ -6,6 +6,10 @@ pub const VERDICT_OPEN: u8 = 0;
 pub const VERDICT_HTTP1: u8 = 1;
 /// Speaks something else, or became a tunnel: never looked at again.
 pub const VERDICT_OPAQUE: u8 = 2;
+/// Speaks HTTP/2.
+pub const VERDICT_HTTP2: u8 = 3;
+/// Left HTTP/1 by a 101: HTTP/2 if it begins like it at once, else opaque.
+pub const VERDICT_UPGRADED: u8 = 4;
 
 /// [`Shared::requests`]: it is not known yet which direction carries the requests.
 pub const REQUESTS_UNKNOWN: u8 = 0;

@@ -166,7 +166,7 @@ impl Connection {
     fn reaches_fin(&mut self, direction: u8, fin: bool) -> bool {
         let mine = usize::from(direction);
         let flow = &mut self.flows[mine];
-        Walk { flow, shared: &mut self.shared, port: &mut self.port, direction }.reaches_fin(fin)
+        flow.reaches_fin(fin)
     }
 
     /// What was sent, as lines: `> 0 GET /… [body]`, `< 0 200 [body]`, `lost n`.

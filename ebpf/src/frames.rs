@@ -1,0 +1,304 @@
+//! The walk through a packet that carries frames of HTTP/2.
+//!
+//! One [`FrameWalk::step`] takes one decision: a frame's header, a piece of a payload that
+//! is sent, a message of DATA. The programs repeat it and go on in a tail call. **DATA is
+//! counted and never copied**; what it says of messages is a hint that user space checks
+//! (see [`event::Data`]). Which direction asks, and what header blocks mean, user space
+//! finds out: here both directions are alike.
+
+mod data;
+mod header;
+mod join;
+mod outbox;
+mod port;
+mod state;
+
+pub use port::FramePort;
+pub use state::{ITEMS, ITEMS_AT, PIECE};
+
+use header::{FrameHeader, HEADER_BYTES};
+use state::{DATA, ENDING, HEADER, HEADER_AT, PADDING, PAYLOAD};
+
+use crate::event;
+use crate::flow::{Flow, PLACED, mode};
+use crate::sequence::{Arrival, distance};
+use crate::walk::{Shared, VERDICT_HTTP2, VERDICT_UPGRADED};
+
+/// Bytes of GOAWAY that are sent: what follows is text for people.
+const GOAWAY_BYTES: u32 = 8;
+/// Bytes of SETTINGS that are sent: more than there are settings.
+const SETTINGS_BYTES: u32 = 240;
+
+/// Whether a flow is walked frame by frame, or may be.
+#[inline(always)]
+#[must_use]
+pub const fn carries_frames(flow: &Flow, shared: &Shared) -> bool {
+    shared.verdict == VERDICT_HTTP2
+        || shared.verdict == VERDICT_UPGRADED
+        || flow.mode == mode::FRAMES
+}
+
+/// One direction of one packet, while it is walked.
+pub struct FrameWalk<'a, P> {
+    /// The direction's state.
+    pub flow: &'a mut Flow,
+    /// What both share.
+    pub shared: &'a mut Shared,
+    /// Where bytes come from and findings go.
+    pub port: &'a mut P,
+    /// [`event::INGRESS`] or [`event::EGRESS`].
+    pub direction: u8,
+}
+
+impl<P: FramePort> FrameWalk<'_, P> {
+    /// Takes in a segment: returns whether to [`FrameWalk::step`].
+    #[inline(always)]
+    pub fn enter(&mut self) -> bool {
+        self.flow.trouble = 0;
+        self.settle();
+        self.conclude();
+        let (start, end) = (self.flow.segment_start, self.flow.segment_end);
+        match self.flow.edge.arrival(start, end) {
+            Arrival::Again => return false,
+            Arrival::Ahead => {
+                self.flow.edge.note_ahead(start, end);
+                return false;
+            }
+            Arrival::InOrder => {}
+        }
+        if self.flow.mode == mode::FRAMES {
+            return true;
+        }
+        self.flow.next = self.flow.edge.end;
+        self.arrive()
+    }
+
+    /// Looks for frames where a message of HTTP/1 has left off, or a packet begins.
+    #[inline(always)]
+    pub fn arrive(&mut self) -> bool {
+        let found = self.look();
+        if !found {
+            self.miss();
+            self.leave();
+        }
+        found
+    }
+
+    /// Takes the next decision; false: the packet is done.
+    ///
+    /// One decision and nothing behind it: the verifier follows every way through a step,
+    /// and two decisions in a row would multiply them.
+    #[inline(always)]
+    pub fn step(&mut self) -> bool {
+        self.forget();
+        if self.is_full() {
+            self.flush();
+            return true;
+        }
+        let left = distance(self.flow.segment_end, self.flow.next);
+        if left < 0 {
+            return false;
+        }
+        let state = self.flow.frames();
+        let (phase, whole) = (state.phase, state.left == 0);
+        if phase == ENDING {
+            return self.end_data();
+        }
+        if phase == PAYLOAD && (whole || left > 0) {
+            return self.send_piece(left as u32);
+        }
+        if left == 0 {
+            return false;
+        }
+        match phase {
+            HEADER => self.header(left as u32),
+            PADDING => self.padding(),
+            _ => self.data(),
+        }
+    }
+
+    /// See the walk through HTTP/1: state in memory is what the verifier forgets.
+    #[inline(always)]
+    fn forget(&mut self) {
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: the registers are assigned to themselves, the references made anew.
+        unsafe {
+            let (mut flow, mut shared): (*mut Flow, *mut Shared) = (self.flow, self.shared);
+            core::arch::asm!(
+                "{0} = {0}",
+                "{1} = {1}",
+                inout(reg) flow,
+                inout(reg) shared,
+                options(nostack),
+            );
+            self.flow = &mut *flow;
+            self.shared = &mut *shared;
+        }
+    }
+
+    /// Where [`Flow::next`] stands in the packet.
+    #[inline(always)]
+    fn offset(&self) -> u32 {
+        self.flow.payload.wrapping_add(distance(self.flow.next, self.flow.segment_start) as u32)
+    }
+
+    /// Gathers a frame's header, which may come in several packets.
+    #[inline(always)]
+    fn header(&mut self, left: u32) -> bool {
+        let offset = self.offset();
+        let next = self.flow.next;
+        let state = self.flow.frames();
+        if state.have == 0 {
+            state.start = next;
+        }
+        let have = state.have;
+        let missing = HEADER_BYTES.wrapping_sub(have);
+        let count = if left < missing { left } else { missing };
+        if !self.port.load_at(self.flow, HEADER_AT as u32 + have, offset, count) {
+            return self.fail(event::LOST_GAP);
+        }
+        self.flow.next = next.wrapping_add(count);
+        if count < missing {
+            self.flow.frames().have = have + count;
+            return false;
+        }
+        self.begin_frame()
+    }
+
+    /// A frame's header is whole.
+    #[inline(always)]
+    fn begin_frame(&mut self) -> bool {
+        let (first, last) = self.flow.header_words();
+        let header = FrameHeader::read(first, last);
+        let state = self.flow.frames();
+        state.have = 0;
+        if !header.is_legal() || (state.tentative != 0 && !header.is_first()) {
+            return self.fail(event::LOST_SYNTAX);
+        }
+        if state.tentative != 0 {
+            state.tentative = 0;
+            self.shared.verdict = VERDICT_HTTP2;
+        }
+        let state = self.flow.frames();
+        let FrameHeader { length, kind, flags, stream } = header;
+        (state.kind, state.flags, state.stream) = (kind, flags, stream);
+        let sent = match kind {
+            event::FRAME_DATA | event::FRAME_HEADERS | event::FRAME_CONTINUATION => length,
+            event::FRAME_PUSH_PROMISE | event::FRAME_RST_STREAM => length,
+            event::FRAME_SETTINGS if length > SETTINGS_BYTES => SETTINGS_BYTES,
+            event::FRAME_SETTINGS => length,
+            event::FRAME_GOAWAY => GOAWAY_BYTES,
+            _ => {
+                self.flow.next = self.flow.next.wrapping_add(length);
+                return true;
+            }
+        };
+        (state.length, state.left, state.rest) = (sent, sent, length - sent);
+        if kind == event::FRAME_DATA {
+            return self.begin_data();
+        }
+        state.phase = PAYLOAD;
+        true
+    }
+
+    /// Puts the next piece of a payload into an item, and goes on behind it.
+    #[inline(always)]
+    fn send_piece(&mut self, left: u32) -> bool {
+        let state = self.flow.frames();
+        let room = (PIECE as u32).wrapping_sub(state.fill);
+        let mut count = state.left;
+        if count > left {
+            count = left;
+        }
+        if count > room {
+            count = room;
+        }
+        if !self.append(count, false) {
+            return self.fail(event::LOST_GAP);
+        }
+        let state = self.flow.frames();
+        state.left -= count;
+        let mut passed = count;
+        if state.left == 0 {
+            state.phase = HEADER;
+            passed += state.rest;
+        }
+        self.flow.next = self.flow.next.wrapping_add(passed);
+        true
+    }
+
+    /// Notes why boundaries are lost; [`FrameWalk::leave`] tells it.
+    #[inline(always)]
+    fn fail(&mut self, trouble: u8) -> bool {
+        self.flow.trouble = trouble;
+        false
+    }
+
+    /// After the last step: moves the edge, sends what waits, tells what went wrong.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        let end = self.flow.segment_end;
+        self.flow.edge.advance(end);
+        self.flow.placed = PLACED;
+        if self.flow.trouble == 0 {
+            self.settle();
+        }
+        self.conclude();
+        if self.flow.mode == mode::FRAMES {
+            self.flush();
+        } else {
+            self.flow.next = self.flow.edge.end;
+        }
+    }
+
+    /// The packet holds more than the programs walk.
+    #[inline(always)]
+    pub fn exhaust(&mut self) {
+        self.flow.trouble = event::LOST_BUDGET;
+        self.leave();
+    }
+
+    /// Takes account of bytes that passed unseen: harmless where they needed no look.
+    #[inline(always)]
+    fn settle(&mut self) {
+        if self.flow.mode != mode::FRAMES {
+            return;
+        }
+        let edge = self.flow.edge.end;
+        if self.flow.frames().phase == DATA && distance(edge, self.flow.next) > 0 {
+            let state = self.flow.frames();
+            state.place = event::MESSAGE_UNKNOWN;
+            state.phase = ENDING;
+            let unseen = state.left.wrapping_add(state.rest);
+            state.left = 0;
+            self.flow.next = self.flow.next.wrapping_add(unseen);
+        }
+        let beyond = distance(edge, self.flow.next);
+        if self.flow.frames().phase == ENDING && beyond >= 0 {
+            if self.is_full() {
+                self.flush();
+            }
+            self.end_data();
+        }
+        if beyond > 0 {
+            self.flow.trouble = event::LOST_GAP;
+        }
+    }
+
+    /// Tells lost boundaries; what only looked like frames is left to the other walk.
+    #[inline(always)]
+    fn conclude(&mut self) {
+        if self.flow.trouble == 0 || self.flow.mode != mode::FRAMES {
+            return;
+        }
+        if self.flow.frames().tentative != 0 {
+            return self.miss();
+        }
+        self.flush();
+        self.lose();
+        self.flow.trouble = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

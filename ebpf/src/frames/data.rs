@@ -1,0 +1,152 @@
+//! DATA frames: how far their bytes are, and how many length-prefixed messages they hold.
+
+use super::FrameWalk;
+use super::port::FramePort;
+use super::state::{self, PREFIX_AT};
+use crate::event::{self, FLAG_PADDED, MESSAGE_BOUNDARY, MESSAGE_PREFIX, MESSAGE_UNKNOWN};
+use crate::sequence::distance;
+
+/// Bytes of a message's prefix: a flag and the length.
+const PREFIX_BYTES: u32 = 5;
+
+impl<P: FramePort> FrameWalk<'_, P> {
+    /// The header of a DATA frame is there.
+    #[inline(always)]
+    pub(super) fn begin_data(&mut self) -> bool {
+        let stream = self.flow.frames().stream;
+        if self.flow.frames().place_stream != stream {
+            self.change_stream(stream);
+        }
+        let state = self.flow.frames();
+        state.before = state.place;
+        state.messages = 0;
+        state.phase = if state.flags & FLAG_PADDED != 0 {
+            state::PADDING
+        } else if state.left == 0 {
+            state::ENDING
+        } else {
+            state::DATA
+        };
+        true
+    }
+
+    /// Puts the place of one stream away for that of another.
+    #[inline(always)]
+    fn change_stream(&mut self, stream: u32) {
+        let (cookie, direction) = (self.flow.cookie, u64::from(self.direction) << 32);
+        let state = self.flow.frames();
+        let (place, of) = (state.place, state.place_stream);
+        // A prefix cut in two is given up, and so is what holds no messages: the next
+        // frame's `before` tells.
+        if place != MESSAGE_BOUNDARY && place < MESSAGE_PREFIX {
+            state.kept = state.kept.saturating_add(1);
+            self.port.keep(direction | u64::from(of), cookie, place);
+        }
+        let state = self.flow.frames();
+        state.place_stream = stream;
+        state.place = MESSAGE_BOUNDARY;
+        if state.kept > 0
+            && let Some(place) = self.port.take(direction | u64::from(stream), cookie)
+        {
+            let state = self.flow.frames();
+            state.place = place;
+            state.kept = state.kept.saturating_sub(1);
+        }
+    }
+
+    /// The byte that tells how long the padding is.
+    #[inline(always)]
+    pub(super) fn padding(&mut self) -> bool {
+        let offset = self.offset();
+        if self.flow.frames().left == 0 {
+            return self.fail(event::LOST_SYNTAX);
+        }
+        if !self.port.load_at(self.flow, PREFIX_AT as u32 + 7, offset, 1) {
+            return self.fail(event::LOST_GAP);
+        }
+        self.flow.next = self.flow.next.wrapping_add(1);
+        let state = self.flow.frames();
+        let padding = u32::from(state.prefix[7]);
+        state.left -= 1;
+        if padding > state.left {
+            return self.fail(event::LOST_SYNTAX);
+        }
+        state.left -= padding;
+        state.length = state.left;
+        state.rest = padding;
+        state.phase = state::DATA;
+        if state.left == 0 {
+            self.end_bytes();
+        }
+        true
+    }
+
+    /// Bytes of DATA: to the end of the message, the frame, or the packet's.
+    #[inline(always)]
+    pub(super) fn data(&mut self) -> bool {
+        let place = self.flow.frames().place;
+        let in_prefix = place & MESSAGE_PREFIX != 0 && place != MESSAGE_UNKNOWN;
+        if (place == MESSAGE_BOUNDARY || in_prefix) && !self.read_prefix(place & 7) {
+            return self.fail(event::LOST_GAP);
+        }
+        let state = self.flow.frames();
+        let mut count = state.left;
+        if state.place & MESSAGE_PREFIX == 0 {
+            if state.place < count {
+                count = state.place;
+            }
+            state.place -= count;
+        } else if state.place != MESSAGE_UNKNOWN {
+            // The rest of the prefix is in another frame or packet.
+            count = 0;
+        }
+        state.left -= count;
+        self.flow.next = self.flow.next.wrapping_add(count);
+        if self.flow.frames().left == 0 {
+            self.end_bytes();
+        }
+        true
+    }
+
+    /// What follows the last byte of data: padding that needs no look, and the end.
+    #[inline(always)]
+    fn end_bytes(&mut self) {
+        let state = self.flow.frames();
+        let rest = state.rest;
+        state.phase = state::ENDING;
+        self.flow.next = self.flow.next.wrapping_add(rest);
+    }
+
+    /// Reads what is here of a message's prefix, of which `have` bytes have come.
+    #[inline(always)]
+    fn read_prefix(&mut self, have: u32) -> bool {
+        let left = distance(self.flow.segment_end, self.flow.next) as u32;
+        let frame = self.flow.frames().left;
+        let left = if frame < left { frame } else { left };
+        let missing = PREFIX_BYTES.wrapping_sub(have);
+        let count = if missing < left { missing } else { left };
+        let offset = self.offset();
+        if !self.port.load_at(self.flow, PREFIX_AT as u32 + have, offset, count) {
+            return false;
+        }
+        self.flow.next = self.flow.next.wrapping_add(count);
+        let prefix = self.flow.word(PREFIX_AT);
+        let state = self.flow.frames();
+        state.left -= count;
+        let have = have + count;
+        if have < PREFIX_BYTES {
+            state.place = MESSAGE_PREFIX | have;
+            return true;
+        }
+        let length = ((prefix >> 8) as u32).swap_bytes();
+        // Compressed or not; with the highest bit set these are the trailers of gRPC-Web.
+        let flag = prefix as u8;
+        if flag & 0x7e != 0 || length & MESSAGE_PREFIX != 0 {
+            state.place = MESSAGE_UNKNOWN;
+        } else {
+            state.place = length;
+            state.messages += u32::from(flag & 0x80 == 0);
+        }
+        true
+    }
+}

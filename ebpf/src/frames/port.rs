@@ -1,0 +1,18 @@
+//! What surrounds a walk over frames.
+
+use crate::flow::Flow;
+use crate::walk::{Port, Shared};
+
+/// What the walk needs beside what a walk over lines needs.
+pub trait FramePort: Port {
+    /// Copies `length` bytes of the packet from `offset` on to the place `at` of the
+    /// flow's buffer.
+    fn load_at(&mut self, flow: &mut Flow, at: u32, offset: u32, length: u32) -> bool;
+    /// Sends the first `length` bytes of the flow's buffer, an [`crate::event::Frames`]
+    /// and its items, once TCP's figures are in it; false: it found no room.
+    fn send_frames(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32) -> bool;
+    /// Keeps a stream's place in a message.
+    fn keep(&mut self, stream: u64, cookie: u64, place: u32);
+    /// Takes it back, if it was kept.
+    fn take(&mut self, stream: u64, cookie: u64) -> Option<u32>;
+}

@@ -1,0 +1,160 @@
+//! Follows the frames of a connection that speaks HTTP/2.
+
+use aya_ebpf::programs::SkBuffContext;
+use aya_log_ebpf::debug;
+use meshtap_ebpf::event::{INGRESS, Loss};
+use meshtap_ebpf::frames::{FramePort, FrameWalk};
+use meshtap_ebpf::walk::{VERDICT_OPAQUE, Walk};
+
+use super::claim::release;
+use super::follow::{finish, leave_alone, send_shut, walk};
+use super::outlet::Outlet;
+use super::packet::socket;
+use super::segment::{FIN, RESET};
+use super::state::{self, EGRESS_PARTS, Http, INGRESS_PARTS};
+
+/// Steps that one program takes before it tail-calls its next part: with all 33 parts enough
+/// for a packet of 64 KiB that is nothing but the smallest frames.
+const STEPS: u32 = 224;
+
+/// Tail-calls the part that follows frames; returns if the kernel's bound on tail calls is
+/// reached.
+#[inline(always)]
+pub fn go_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    // SAFETY: the context of the program.
+    unsafe {
+        if DIRECTION == INGRESS as usize {
+            INGRESS_PARTS.tail_call(ctx, 1);
+        } else {
+            EGRESS_PARTS.tail_call(ctx, 4);
+        }
+    }
+}
+
+/// Tail-calls the part that sees whether what is no HTTP/1 is HTTP/2; returns likewise.
+#[inline(always)]
+pub fn recognise<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    // SAFETY: the context of the program.
+    unsafe {
+        if DIRECTION == INGRESS as usize {
+            INGRESS_PARTS.tail_call(ctx, 2);
+        } else {
+            EGRESS_PARTS.tail_call(ctx, 5);
+        }
+    }
+}
+
+/// The same direction of the same packet, frame by frame.
+#[inline(always)]
+pub fn of<'b, P: FramePort>(walk: &'b mut Walk<'_, P>) -> FrameWalk<'b, P> {
+    FrameWalk {
+        flow: &mut *walk.flow,
+        shared: &mut *walk.shared,
+        port: &mut *walk.port,
+        direction: walk.direction,
+    }
+}
+
+/// Takes in a segment of a connection that carries frames, and walks it.
+#[inline(always)]
+pub fn follow<const DIRECTION: usize>(
+    ctx: &SkBuffContext,
+    mut lines: Walk<'_, Outlet>,
+    http: *mut Http,
+) {
+    let mut frames = of(&mut lines);
+    if frames.flow.holds_payload() && frames.enter() {
+        go_on::<DIRECTION>(ctx);
+        state::count(Loss::TailCall);
+        frames.exhaust();
+    }
+    end::<DIRECTION>(ctx, frames, http);
+}
+
+/// Walks a packet, or the next part of a long one.
+#[inline(always)]
+pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let skb = ctx.skb.skb;
+    let sk = socket(skb);
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: a socket.
+    let http = unsafe { state::http(sk.cast(), false) };
+    if http.is_null() {
+        return;
+    }
+    let mut outlet = Outlet { skb, sk };
+    // SAFETY: the flow was claimed by the first program.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    let mut frames = of(&mut lines);
+    if steps(&mut frames) {
+        frames.leave();
+    } else {
+        go_on::<DIRECTION>(ctx);
+        frames.exhaust();
+    }
+    end::<DIRECTION>(ctx, frames, http);
+}
+
+/// Looks for frames where the walk through lines has left off.
+#[inline(always)]
+pub fn join<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let skb = ctx.skb.skb;
+    let sk = socket(skb);
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: a socket.
+    let http = unsafe { state::http(sk.cast(), false) };
+    if http.is_null() {
+        return;
+    }
+    let mut outlet = Outlet { skb, sk };
+    // SAFETY: the flow was claimed by the first program.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    if of(&mut lines).recognise() {
+        debug!(ctx, "HTTP/2 on port {}", unsafe { (*sk).src_port });
+        go_on::<DIRECTION>(ctx);
+        of(&mut lines).exhaust();
+        let frames = of(&mut lines);
+        return end::<DIRECTION>(ctx, frames, http);
+    }
+    lines.leave();
+    let flags = lines.flow.flags;
+    finish::<DIRECTION>(ctx, lines, http, flags);
+}
+
+/// Walks at most [`STEPS`] steps; true: the packet is done.
+#[inline(always)]
+fn steps<P: FramePort>(frames: &mut FrameWalk<'_, P>) -> bool {
+    let mut steps = 0;
+    while steps < STEPS {
+        if !frames.step() {
+            return true;
+        }
+        steps += 1;
+    }
+    false
+}
+
+/// After the walk: the end of the connection, the verdict, the claim.
+#[inline(always)]
+fn end<const DIRECTION: usize>(
+    ctx: &SkBuffContext,
+    mut frames: FrameWalk<'_, Outlet>,
+    http: *mut Http,
+) {
+    let flags = frames.flow.flags;
+    let reset = flags & RESET != 0;
+    if frames.flow.reaches_fin(flags & FIN != 0) || reset {
+        frames.break_off();
+        send_shut::<DIRECTION>(frames.flow, frames.shared, flags);
+    }
+    let opaque = frames.shared.verdict == VERDICT_OPAQUE;
+    let sk = frames.port.sk;
+    release::<DIRECTION>(http);
+    if opaque {
+        leave_alone(ctx, sk);
+    }
+}
