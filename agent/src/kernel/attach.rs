@@ -101,6 +101,7 @@ pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
                 "egress_held_part",
                 "egress_frames",
                 "egress_join",
+                "egress_held_frames",
             ],
         ),
     ];

@@ -131,7 +131,7 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
 /// Whether the packet is to be looked at for frames: what is no HTTP/1 may be HTTP/2, and
 /// what was upgraded may go on as that.
 #[inline(always)]
-fn may_be_frames(flow: &Flow, shared: &Shared) -> bool {
+pub fn may_be_frames(flow: &Flow, shared: &Shared) -> bool {
     match shared.verdict {
         VERDICT_OPEN => flow.trouble == event::LOST_SYNTAX,
         VERDICT_UPGRADED => distance(flow.segment_end, flow.next) > 0,

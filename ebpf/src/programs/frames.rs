@@ -88,7 +88,7 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let mut frames = of(&mut lines);
-    if steps(&mut frames) {
+    if steps::<STEPS>(&mut frames) {
         frames.leave();
     } else {
         go_on::<DIRECTION>(ctx);
@@ -125,9 +125,9 @@ pub fn join<const DIRECTION: usize>(ctx: &SkBuffContext) {
     finish::<DIRECTION>(ctx, lines, http, flags);
 }
 
-/// Walks at most [`STEPS`] steps; true: the packet is done.
+/// Walks at most `STEPS` steps; true: the packet is done.
 #[inline(always)]
-fn steps<P: FramePort>(frames: &mut FrameWalk<'_, P>) -> bool {
+pub fn steps<const STEPS: u32>(frames: &mut FrameWalk<'_, impl FramePort>) -> bool {
     let mut steps = 0;
     while steps < STEPS {
         if !frames.step() {

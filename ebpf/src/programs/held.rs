@@ -10,13 +10,15 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{Endpoint, Head, INGRESS, Loss};
 use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, mode, opaque, read_word, write_word};
+use meshtap_ebpf::frames::{FramePort, PIECE};
 use meshtap_ebpf::http1::is_token;
 use meshtap_ebpf::walk::{Port, Shared};
 
 use super::claim::{claim, release};
-use super::follow::{again, steps, walk};
+use super::follow::{again, may_be_frames, steps, walk};
+use super::frames;
 use super::opened::addresses;
-use super::outlet::Outlet;
+use super::outlet::{LAST_PLACE, Outlet};
 use super::packet::socket;
 use super::segment::{self, Segment};
 use super::state::{self, EGRESS_PARTS, HELD, Http};
@@ -24,6 +26,9 @@ use super::state::{self, EGRESS_PARTS, HELD, Http};
 /// Bytes of a request that wait, more than a packet of most networks holds; more of it
 /// cannot be looked at and is declared lost.
 pub const HELD_BYTES: usize = 2048;
+
+/// Steps through frames that waited: the first ones of a connection are few.
+const STEPS: u32 = 64;
 
 /// The addresses in the packet.
 #[repr(C)]
@@ -114,6 +119,14 @@ pub fn egress_held_part(ctx: SkBuffContext) -> i32 {
     1
 }
 
+/// The same where it turned out to be frames of HTTP/2.
+#[cgroup_skb(egress)]
+pub fn egress_held_frames(ctx: SkBuffContext) -> i32 {
+    let _ = replay_frames(&ctx);
+    again(&ctx);
+    1
+}
+
 /// What waits for the socket of the packet, and where the socket's state is.
 struct Place {
     outlet: Outlet,
@@ -165,10 +178,33 @@ fn replay(ctx: &SkBuffContext) -> Option<()> {
     let mut waiting = Waiting { inner: outlet, held };
     // SAFETY: the flow was claimed by `egress_held`.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
-    if steps(&mut walk) {
+    if !steps(&mut walk) {
+        walk.exhaust();
+    } else if may_be_frames(walk.flow, walk.shared) {
+        // SAFETY: the context of the program.
+        unsafe { EGRESS_PARTS.tail_call(ctx, 6) };
         walk.leave();
     } else {
-        walk.exhaust();
+        walk.leave();
+    }
+    release::<{ INGRESS as usize }>(http);
+    let _ = HELD.remove(&key);
+    Some(())
+}
+
+#[inline(always)]
+fn replay_frames(ctx: &SkBuffContext) -> Option<()> {
+    let Place { outlet, http, held, key } = find(ctx.skb.skb)?;
+    let mut waiting = Waiting { inner: outlet, held };
+    // SAFETY: the flow was claimed by `egress_held`.
+    let mut lines = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
+    let mut frames = frames::of(&mut lines);
+    if !frames.recognise() {
+        lines.leave();
+    } else if frames::steps::<STEPS>(&mut frames) {
+        frames.leave();
+    } else {
+        frames.exhaust();
     }
     release::<{ INGRESS as usize }>(http);
     let _ = HELD.remove(&key);
@@ -205,25 +241,27 @@ pub struct Waiting {
     held: *const Held,
 }
 
-impl Port for Waiting {
+impl Waiting {
+    /// Where the bytes from `offset` on are kept; `None`: not all of them are.
     #[inline(always)]
-    fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool {
+    fn place(&self, offset: u32, length: u32) -> Option<*const u8> {
         // SAFETY: a value of the map.
         let stored = unsafe { (*self.held).stored };
         let from = opaque(offset as usize);
         if from >= HELD_BYTES || offset.wrapping_add(length) > stored {
-            return false;
+            return None;
         }
-        let mut index = 0;
-        while index < WINDOW {
-            // SAFETY: a window from any kept byte lies within the value, and in the flow's buffer.
-            unsafe {
-                let source = (&raw const (*self.held).bytes).cast::<u8>().add(from + index);
-                let target = flow.buffer.as_mut_ptr().add(WINDOW_START + index);
-                write_word(target, read_word(source));
-            }
-            index += 8;
-        }
+        // SAFETY: a value of the map; the place lies within its bytes.
+        Some(unsafe { (&raw const (*self.held).bytes).cast::<u8>().add(from) })
+    }
+}
+
+impl Port for Waiting {
+    #[inline(always)]
+    fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool {
+        let Some(from) = self.place(offset, length) else { return false };
+        // SAFETY: a window lies behind any kept byte, and in the flow's buffer.
+        unsafe { copy::<WINDOW>(from, flow.buffer.as_mut_ptr().add(WINDOW_START)) };
         true
     }
 
@@ -245,5 +283,92 @@ impl Port for Waiting {
     #[inline(always)]
     fn prefix(&self) -> u32 {
         self.inner.prefix()
+    }
+}
+
+impl FramePort for Waiting {
+    #[inline(always)]
+    fn load_at(&mut self, flow: &mut Flow, at: u32, offset: u32, length: u32) -> bool {
+        let Some(from) = self.place(offset, length) else { return false };
+        let at = opaque(at as usize);
+        if at > LAST_PLACE || length as usize > PIECE {
+            return false;
+        }
+        // SAFETY: a piece lies behind any kept byte; with what fills it up, it ends within
+        // the buffer.
+        unsafe {
+            let to = flow.buffer.as_mut_ptr().add(at);
+            if length as usize <= SHORT {
+                copy_bytes(from, to, length as usize);
+            } else {
+                copy_words(from, to, (length as usize).div_ceil(8));
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn send_frames(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32) -> bool {
+        self.inner.send_frames(flow, shared, length)
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, stream: u64, cookie: u64, place: u32) {
+        self.inner.keep(stream, cookie, place);
+    }
+
+    #[inline(always)]
+    fn take(&mut self, stream: u64, cookie: u64) -> Option<u32> {
+        self.inner.take(stream, cookie)
+    }
+}
+
+/// Copies `N` bytes, a multiple of eight.
+///
+/// # Safety
+/// They must be readable and writable.
+#[inline(always)]
+unsafe fn copy<const N: usize>(from: *const u8, to: *mut u8) {
+    let mut index = 0;
+    while index < N {
+        // SAFETY: by the contract.
+        unsafe { write_word(to.add(index), read_word(from.add(index))) };
+        index += 8;
+    }
+}
+
+/// Longest thing that is loaded to where nothing fills it up to a multiple of eight: the
+/// header of a frame.
+const SHORT: usize = 9;
+
+/// Copies at most [`SHORT`] bytes.
+///
+/// # Safety
+/// They must be readable and writable.
+#[inline(always)]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
+    let mut index = 0;
+    while index < SHORT {
+        if index < opaque(count) {
+            // SAFETY: by the contract.
+            unsafe { *to.add(index) = *from.add(index) };
+        }
+        index += 1;
+    }
+}
+
+/// Copies words, at most those of a piece.
+///
+/// # Safety
+/// They must be readable and writable.
+#[inline(always)]
+unsafe fn copy_words(from: *const u8, to: *mut u8, count: usize) {
+    let mut index = 0;
+    while index < PIECE / 8 {
+        if index < opaque(count) {
+            // SAFETY: by the contract.
+            unsafe { write_word(to.add(index * 8), read_word(from.add(index * 8))) };
+        }
+        index += 1;
     }
 }

@@ -134,4 +134,4 @@ impl FramePort for Outlet {
 }
 
 /// Where the last thing in the buffer begins that is loaded.
-const LAST_PLACE: usize = BUFFER - 8;
+pub const LAST_PLACE: usize = BUFFER - 8;

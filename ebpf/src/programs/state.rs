@@ -143,9 +143,9 @@ pub static INGRESS_PARTS: ProgramArray<3> = ProgramArray::new();
 
 /// For packets that leave: 0 the part that walks on, 1 what waited at the listener,
 /// 2 the program itself, 3 the walk through what waited, 4 the walk over
-/// frames, 5 what sees whether there are any.
+/// frames, 5 what sees whether there are any, 6 the walk over frames that waited.
 #[btf_map]
-pub static EGRESS_PARTS: ProgramArray<6> = ProgramArray::new();
+pub static EGRESS_PARTS: ProgramArray<7> = ProgramArray::new();
 
 /// A stream of a connection, in one direction.
 #[repr(C)]
