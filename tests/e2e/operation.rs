@@ -408,7 +408,9 @@ fn metrics_in_both_formats() {
         assert!(scrape.select(own, &[]).next().is_some(), "no {own}");
     }
     // Tables of the kernel half stand beside those of the agent.
-    for (table, bound) in [("held_requests", 256), ("older_connections", 65_536)] {
+    for (table, bound) in
+        [("held_requests", 256), ("broken_off_messages", 8_192), ("older_connections", 65_536)]
+    {
         let capacity = scrape.count("meshtap_table_capacity", &[("table", table)]);
         assert_eq!(capacity, bound, "{table}");
     }

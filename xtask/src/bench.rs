@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what the agent costs, measured beside the same load without it.
 //!
-//! nginx (one worker, first processor) and wrk (second processor) saturate two cores;
+//! nginx (one worker, first processor) and wrk or h2load (second processor) saturate two cores;
 //! rounds with and without the agent alternate in one run and are compared in pairs, so
 //! that what drifts on the machine cancels. **It reports and never gates.**
 
@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 
 use crate::agent;
 use crate::workspace::{has, is_root, privileged, run};
-use load::{Server, busy};
+use load::{Kind, Server, busy};
 use observed::Observed;
 
 /// Says where the agent is when this program starts itself as root.
@@ -65,8 +65,10 @@ pub struct Pair {
 /// Everything that was measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
-    /// In the order of measuring.
+    /// Of HTTP/1, in the order of measuring.
     pub pairs: Vec<Pair>,
+    /// Of HTTP/2, likewise.
+    pub multiplexed: Vec<Pair>,
     /// Nanoseconds per run of a `cgroup_skb` program, and of programs per request.
     pub kernel: Option<(f64, f64)>,
     /// Resident bytes at rest, with 10,000 connections, after churn.
@@ -77,7 +79,7 @@ pub struct Results {
 
 /// Measures, prints, and writes `docs/performance.md` unless the effort was small.
 pub fn measure(effort: Effort) -> Result<()> {
-    for program in ["nginx", "wrk", "taskset"] {
+    for program in ["nginx", "wrk", "h2load", "taskset"] {
         ensure!(has(program), "{program} is not installed; `cargo xtask test` installs it");
     }
     let agent = match std::env::var_os(AGENT) {
@@ -95,12 +97,19 @@ pub fn measure(effort: Effort) -> Result<()> {
     }
     let server = Server::start()?;
     let mut results = Results::default();
-    server.load(1, &[])?;
+    server.load(1, Kind::Http1)?;
     for number in 1..=effort.rounds {
-        let pair = pair(&server, &agent, effort, number % 2 == 0)?;
-        let ratio = report::rate(pair.observed) / report::rate(pair.bare);
-        println!("round {number}: {ratio:.3} of {:.0} requests/s", report::rate(pair.bare));
-        results.pairs.push(pair);
+        for kind in [Kind::Http1, Kind::Http2] {
+            let pair = pair(&server, &agent, effort, kind, number % 2 == 0)?;
+            let ratio = report::rate(pair.observed) / report::rate(pair.bare);
+            let bare = report::rate(pair.bare);
+            println!("round {number}, {kind:?}: {ratio:.3} of {bare:.0} requests/s");
+            let pairs = match kind {
+                Kind::Http2 => &mut results.multiplexed,
+                _ => &mut results.pairs,
+            };
+            pairs.push(pair);
+        }
     }
     alone(&server, &agent, effort, &mut results)?;
     let text = report::text(&results, effort);
@@ -111,14 +120,20 @@ pub fn measure(effort: Effort) -> Result<()> {
     Ok(())
 }
 
-fn pair(server: &Server, agent: &Path, effort: Effort, agent_first: bool) -> Result<Pair> {
+fn pair(
+    server: &Server,
+    agent: &Path,
+    effort: Effort,
+    kind: Kind,
+    agent_first: bool,
+) -> Result<Pair> {
     let bare = |pair: &mut Pair| -> Result<()> {
-        pair.bare = round(server, effort, None)?;
+        pair.bare = round(server, effort, kind, None)?;
         Ok(())
     };
     let observed = |pair: &mut Pair| -> Result<()> {
         let agent = Observed::start(agent)?;
-        pair.observed = round(server, effort, Some(&agent))?;
+        pair.observed = round(server, effort, kind, Some(&agent))?;
         agent.stop()
     };
     let mut pair = Pair::default();
@@ -132,10 +147,10 @@ fn pair(server: &Server, agent: &Path, effort: Effort, agent_first: bool) -> Res
     Ok(pair)
 }
 
-fn round(server: &Server, effort: Effort, agent: Option<&Observed>) -> Result<Round> {
+fn round(server: &Server, effort: Effort, kind: Kind, agent: Option<&Observed>) -> Result<Round> {
     let own = |agent: Option<&Observed>| agent.map_or(Ok(0.0), Observed::processor_time);
     let (before, own_before) = (busy()?, own(agent)?);
-    let (requests, seconds) = server.load(effort.seconds, &[])?;
+    let (requests, seconds) = server.load(effort.seconds, kind)?;
     Ok(Round { requests, seconds, busy: busy()? - before, agent: own(agent)? - own_before })
 }
 
@@ -148,9 +163,9 @@ fn alone(server: &Server, agent: &Path, effort: Effort, results: &mut Results) -
     sleep(Duration::from_secs(effort.idle.into()));
     results.idle = (agent.processor_time()? - before) / f64::from(effort.idle);
     results.memory[0] = agent.resident()?;
-    results.kernel = agent.kernel_time(|| server.load(effort.seconds, &[]))?;
+    results.kernel = agent.kernel_time(|| server.load(effort.seconds, Kind::Http1))?;
     results.memory[1] = server.with_connections(10_000, || agent.resident())?;
-    server.load(effort.seconds * 3, &["-H", "Connection: close"])?;
+    server.load(effort.seconds * 3, Kind::Churn)?;
     results.memory[2] = agent.resident()?;
     agent.stop()
 }

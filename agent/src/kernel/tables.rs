@@ -1,5 +1,5 @@
 //! How full the kernel half's own tables are. The kernel keeps no count, so their keys are
-//! counted: the small table with every pulse, the large one about once a minute.
+//! counted: the smaller tables with every pulse, the large one about once a minute.
 //! A table that cannot be read has no figure.
 
 use aya::Ebpf;
@@ -14,6 +14,8 @@ type HeldKey = [u8; 40];
 type HeldValue = [u8; 24 + 2048 + WINDOW];
 /// Connections older than the agent (`LATE_CONNECTIONS` of the programs).
 const LATE: usize = 65_536;
+/// Streams whose message goes on in a later frame (`PLACES` of the programs).
+const PLACES: usize = 8_192;
 /// Pulses between two counts of the large table.
 const PULSES: u32 = 60;
 
@@ -24,6 +26,7 @@ pub type Filled = (&'static str, usize, usize);
 pub struct Tables {
     held: Option<HashMap<MapData, HeldKey, HeldValue>>,
     late: Option<HashMap<MapData, u64, u64>>,
+    places: Option<HashMap<MapData, [u64; 2], u32>>,
     late_used: usize,
     pulse: u32,
 }
@@ -34,7 +37,8 @@ impl Tables {
         let held = programs.take_map("HELD").and_then(|map| HashMap::try_from(map).ok());
         let late =
             programs.take_map("LATE_CONNECTIONS").and_then(|map| HashMap::try_from(map).ok());
-        Self { held, late, late_used: 0, pulse: 0 }
+        let places = programs.take_map("PLACES").and_then(|map| HashMap::try_from(map).ok());
+        Self { held, late, places, late_used: 0, pulse: 0 }
     }
 
     /// How full they are; to be asked once a pulse.
@@ -43,6 +47,9 @@ impl Tables {
         if let Some(held) = &self.held {
             // Keys that come and go may begin the walk anew: it ends at the bound.
             filled.push(("held_requests", held.keys().take(HELD).count(), HELD));
+        }
+        if let Some(places) = &self.places {
+            filled.push(("broken_off_messages", places.keys().take(PLACES).count(), PLACES));
         }
         if let Some(late) = &self.late {
             if self.pulse == 0 {

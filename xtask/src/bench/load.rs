@@ -1,4 +1,4 @@
-//! The load: nginx on the first processor, wrk on the second.
+//! The load: nginx on the first processor, its client on the second.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -15,23 +15,38 @@ use crate::workspace::{read, target};
 const TICKS: f64 = 100.0;
 /// Connections of a round.
 const CONNECTIONS: &str = "32";
+/// Connections and streams of each, over HTTP/2.
+const MULTIPLEXED: [&str; 2] = ["4", "32"];
+
+/// What is asked for, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// wrk, 32 connections that are kept.
+    Http1,
+    /// wrk, a connection for each request.
+    Churn,
+    /// h2load, 4 connections with 32 streams each.
+    Http2,
+}
 
 /// nginx with one worker; ends with this value.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
     port: u16,
+    /// Speaks HTTP/2.
+    multiplexed: u16,
     folder: PathBuf,
 }
 
 impl Server {
     /// Starts it and waits until it answers.
     pub fn start() -> Result<Self> {
-        let port = free_port()?;
+        let (port, multiplexed) = (free_port()?, free_port()?);
         let folder = target().join("bench");
         fs::create_dir_all(&folder)?;
         let configuration = folder.join("nginx.conf");
-        fs::write(&configuration, text(port))?;
+        fs::write(&configuration, text(port, multiplexed))?;
         let child = Command::new("taskset")
             .args(["-c", "0", "nginx", "-p"])
             .arg(&folder)
@@ -41,19 +56,37 @@ impl Server {
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start nginx")?;
-        let server = Self { child, port, folder };
+        let server = Self { child, port, multiplexed, folder };
         wait_for(port)
             .with_context(|| format!("see {}", server.folder.join("nginx.log").display()))?;
         Ok(server)
     }
 
-    /// One run of wrk: requests and seconds.
-    pub fn load(&self, seconds: u32, more: &[&str]) -> Result<(f64, f64)> {
+    /// One run of the client: requests and seconds.
+    pub fn load(&self, seconds: u32, kind: Kind) -> Result<(f64, f64)> {
+        if kind == Kind::Http2 {
+            return self.load_multiplexed(seconds);
+        }
         let mut wrk = Command::new("taskset");
         wrk.args(["-c", "1", "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);
-        wrk.args(more).arg(format!("http://127.0.0.1:{}/ok", self.port));
+        if kind == Kind::Churn {
+            wrk.args(["-H", "Connection: close"]);
+        }
+        wrk.arg(format!("http://127.0.0.1:{}/ok", self.port));
         let text = read(&mut wrk)?;
         counts(&text).with_context(|| format!("wrk printed no count:\n{text}"))
+    }
+
+    fn load_multiplexed(&self, seconds: u32) -> Result<(f64, f64)> {
+        let [connections, streams] = MULTIPLEXED;
+        let mut client = Command::new("taskset");
+        client.args(["-c", "1", "h2load", "-t1", "-c", connections, "-m", streams]);
+        client.args(["-D", &seconds.to_string()]);
+        client.arg(format!("http://127.0.0.1:{}/ok", self.multiplexed));
+        let text = read(&mut client)?;
+        let requests = counts_of_h2load(&text)
+            .with_context(|| format!("h2load printed no count, or failed requests:\n{text}"))?;
+        Ok((requests, f64::from(seconds)))
     }
 
     /// Holds `number` connections open while `then` runs.
@@ -84,12 +117,13 @@ impl Drop for Server {
     }
 }
 
-fn text(port: u16) -> String {
+fn text(port: u16, multiplexed: u16) -> String {
     format!(
         "daemon off;\nmaster_process off;\nworker_rlimit_nofile 30000;\npid nginx.pid;\n\
          events {{ worker_connections 20000; }}\n\
          http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  \
-         server {{ listen 127.0.0.1:{port} backlog=16384; location / {{ return 200 \"ok\"; }} }}\n}}\n"
+         server {{ listen 127.0.0.1:{port} backlog=16384; listen 127.0.0.1:{multiplexed} http2; \
+         location / {{ return 200 \"ok\"; }} }}\n}}\n"
     )
 }
 
@@ -106,6 +140,17 @@ fn counts(text: &str) -> Option<(f64, f64)> {
         _ => return None,
     };
     Some((requests.parse().ok()?, number.parse::<f64>().ok()? * scale))
+}
+
+/// Requests in what h2load printed, where all succeeded: `requests: 9 total, 9 started, 9
+/// done, 9 succeeded, 0 failed, …`.
+fn counts_of_h2load(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("requests: "))?;
+    let figure = |name: &str| -> Option<f64> {
+        let part = line.split(", ").find_map(|part| part.strip_suffix(name))?;
+        part.trim().parse().ok()
+    };
+    (figure(" failed")? == 0.0).then(|| figure(" succeeded"))?
 }
 
 /// Seconds in which processors were not idle, over all of them, since boot.
@@ -137,7 +182,15 @@ fn wait_for(port: u16) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::counts;
+    use super::{counts, counts_of_h2load};
+
+    #[test]
+    fn counts_of_h2load_are_read() {
+        let line =
+            "requests: 90 total, 92 started, 90 done, 90 succeeded, 0 failed, 0 errored, 0 timeout";
+        assert_eq!(counts_of_h2load(&format!("finished in 2s\n{line}\nstatus")), Some(90.0));
+        assert_eq!(counts_of_h2load(&line.replace("0 failed", "1 failed")), None);
+    }
 
     #[test]
     fn counts_of_wrk_are_read() {

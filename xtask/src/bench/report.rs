@@ -43,7 +43,36 @@ fn median(values: &[f64]) -> f64 {
 /// The figures as a table.
 #[must_use]
 pub fn text(results: &Results, effort: Effort) -> String {
-    let pairs = &results.pairs;
+    let mut rows = compared(&results.pairs);
+    let mut single = |what: &str, value: String| rows.push(format!("| {what} | {value} | |"));
+    if let Some((per_packet, per_request)) = results.kernel {
+        single(
+            "kernel time per packet, ns (an empty program shows about 70)",
+            format!("{per_packet:.0}"),
+        );
+        single("kernel time per request, both ends, ns", format!("{per_request:.0}"));
+    }
+    let [rest, connections, churn] = results.memory.map(|bytes| bytes as f64 / 1e6);
+    single("resident memory at rest, MB", format!("{rest:.1}"));
+    single("resident memory with 10,000 connections, MB", format!("{connections:.1}"));
+    single("resident memory after churn, MB", format!("{churn:.1}"));
+    single("processor time without load, % of one core", format!("{:.3}", results.idle * 100.0));
+    let (cpus, model, kernel) = machine();
+    let Effort { rounds, seconds, .. } = effort;
+    format!(
+        "`cargo xtask bench`: nginx (one worker) and wrk (32 connections) on a core each, both ends \
+         of every call observed by the same two cores; {rounds} pairs of alternating rounds of \
+         {seconds} s, figures compared within each pair. Linux {kernel}, {cpus} × {model}.\n\n\
+         | | median | range |\n|---|---|---|\n{}\n\n\
+         The same with HTTP/2, in turn with those rounds: h2load, 4 connections of 32 streams.\n\n\
+         | | median | range |\n|---|---|---|\n{}\n",
+        rows.join("\n"),
+        compared(&results.multiplexed).join("\n")
+    )
+}
+
+/// What rounds with and without the agent tell.
+fn compared(pairs: &[Pair]) -> Vec<String> {
     let mut rows = Vec::new();
     let mut row = |what: &str, (median, low, high): (f64, f64, f64), digits: usize| {
         rows.push(format!("| {what} | {median:.digits$} | {low:.digits$} to {high:.digits$} |"));
@@ -64,28 +93,7 @@ pub fn text(results: &Results, effort: Effort) -> String {
         over(pairs, |pair| pair.observed.agent / pair.observed.requests * 1e6 / 2.0),
         2,
     );
-    let mut single = |what: &str, value: String| rows.push(format!("| {what} | {value} | |"));
-    if let Some((per_packet, per_request)) = results.kernel {
-        single(
-            "kernel time per packet, ns (an empty program shows about 70)",
-            format!("{per_packet:.0}"),
-        );
-        single("kernel time per request, both ends, ns", format!("{per_request:.0}"));
-    }
-    let [rest, connections, churn] = results.memory.map(|bytes| bytes as f64 / 1e6);
-    single("resident memory at rest, MB", format!("{rest:.1}"));
-    single("resident memory with 10,000 connections, MB", format!("{connections:.1}"));
-    single("resident memory after churn, MB", format!("{churn:.1}"));
-    single("processor time without load, % of one core", format!("{:.3}", results.idle * 100.0));
-    let (cpus, model, kernel) = machine();
-    let Effort { rounds, seconds, .. } = effort;
-    format!(
-        "`cargo xtask bench`: nginx (one worker) and wrk (32 connections) on a core each, both ends \
-         of every call observed by the same two cores; {rounds} pairs of alternating rounds of \
-         {seconds} s, figures compared within each pair. Linux {kernel}, {cpus} × {model}.\n\n\
-         | | median | range |\n|---|---|---|\n{}\n",
-        rows.join("\n")
-    )
+    rows
 }
 
 fn machine() -> (usize, String, String) {
