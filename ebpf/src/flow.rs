@@ -159,8 +159,10 @@ pub struct Flow {
     pub trouble: u8,
     /// `FIN_*`: how far the end of the stream has come.
     pub fin: u8,
+    /// Segments that came ahead of a hole and were set aside, at most.
+    pub aside: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Where the stream ends, once a FIN was seen.
     pub fin_at: u32,
     /// Zero: whole cache lines, so that the two directions share none.

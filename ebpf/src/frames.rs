@@ -61,7 +61,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
         match self.flow.edge.arrival(start, end) {
             Arrival::Again => return false,
             Arrival::Ahead => {
-                self.flow.edge.note_ahead(start, end);
+                self.flow.note_ahead(self.port);
                 return false;
             }
             Arrival::InOrder => {}
@@ -237,8 +237,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
     /// After the last step: moves the edge, sends what waits, tells what went wrong.
     #[inline(always)]
     pub fn leave(&mut self) {
-        let end = self.flow.segment_end;
-        self.flow.edge.advance(end);
+        self.flow.pass();
         self.flow.placed = PLACED;
         if self.flow.trouble == 0 {
             self.settle();

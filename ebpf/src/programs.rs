@@ -1,5 +1,6 @@
 //! The programs, one file per family of hooks.
 
+pub mod aside;
 pub mod cause;
 pub mod claim;
 pub mod emit;
@@ -14,3 +15,4 @@ pub mod packet;
 pub mod segment;
 pub mod socket;
 pub mod state;
+pub mod waiting;

@@ -81,7 +81,7 @@ impl<P: Port> Walk<'_, P> {
         match self.flow.edge.arrival(start, end) {
             Arrival::Again => return false,
             Arrival::Ahead => {
-                self.flow.edge.note_ahead(start, end);
+                self.flow.note_ahead(self.port);
                 return false;
             }
             Arrival::InOrder => {}

@@ -91,7 +91,16 @@ const NECESSARY: [(&str, AttachType); 3] = [
 /// Puts the parts that walk long packets into their tail-call map.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
     const PARTS: [(&str, &[&str]); 2] = [
-        ("INGRESS_PARTS", &["ingress_part", "ingress_frames", "ingress_join"]),
+        (
+            "INGRESS_PARTS",
+            &[
+                "ingress_part",
+                "ingress_frames",
+                "ingress_join",
+                "ingress_aside",
+                "ingress_aside_frames",
+            ],
+        ),
         (
             "EGRESS_PARTS",
             &[

@@ -36,6 +36,7 @@ struct Told {
 #[derive(Default)]
 struct Recorder {
     packet: Vec<u8>,
+    aside: HashMap<u32, Vec<u8>>,
     told: Vec<Told>,
     places: HashMap<(u64, u64), u32>,
     after: HashMap<u32, u32>,
@@ -97,6 +98,11 @@ impl Port for Recorder {
         self.open = None;
     }
     fn measure(&mut self, _: &mut Head) {}
+    fn set_aside(&mut self, flow: &mut Flow) -> bool {
+        self.aside.insert(flow.segment_start, self.packet.clone());
+        true
+    }
+
     fn prefix(&self) -> u32 {
         self.prefix
     }
@@ -180,6 +186,14 @@ impl Direction {
             return;
         }
         self.steps();
+        if self.flow.aside > 0 {
+            let sequence = self.flow.edge.end;
+            let Some(bytes) = self.port.aside.remove(&sequence) else {
+                return self.flow.pass_unseen();
+            };
+            self.flow.take_aside();
+            self.send_at(sequence, &bytes);
+        }
     }
 
     fn steps(&mut self) {

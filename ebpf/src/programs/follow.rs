@@ -14,6 +14,7 @@ use meshtap_ebpf::walk::{
     Walk,
 };
 
+use super::aside;
 use super::claim::{claim, release};
 use super::emit::{self, Wake};
 use super::frames;
@@ -114,7 +115,7 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let mut outlet = Outlet { skb, sk };
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    let done = steps(&mut walk);
+    let done = steps::<STEPS>(&mut walk);
     if done && may_be_frames(walk.flow, walk.shared) {
         frames::recognise::<DIRECTION>(ctx);
     }
@@ -123,6 +124,9 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
         walk.exhaust();
     } else {
         walk.leave();
+    }
+    if DIRECTION == INGRESS as usize && walk.flow.aside > 0 {
+        aside::go_on(ctx, walk.flow);
     }
     let flags = walk.flow.flags;
     finish::<DIRECTION>(ctx, walk, http, flags);
@@ -139,9 +143,9 @@ pub fn may_be_frames(flow: &Flow, shared: &Shared) -> bool {
     }
 }
 
-/// Walks at most [`STEPS`] steps; true: the packet is done.
+/// Walks at most `STEPS` steps; true: the packet is done.
 #[inline(always)]
-pub fn steps<P: Port>(walk: &mut Walk<'_, P>) -> bool {
+pub fn steps<const STEPS: u32>(walk: &mut Walk<'_, impl Port>) -> bool {
     let mut steps = 0;
     while steps < STEPS {
         if !walk.step() {

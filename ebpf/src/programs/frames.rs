@@ -6,6 +6,7 @@ use meshtap_ebpf::event::{INGRESS, Loss};
 use meshtap_ebpf::frames::{FramePort, FrameWalk};
 use meshtap_ebpf::walk::{VERDICT_OPAQUE, Walk};
 
+use super::aside;
 use super::claim::release;
 use super::follow::{finish, leave_alone, send_shut, walk};
 use super::outlet::Outlet;
@@ -94,6 +95,9 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
         go_on::<DIRECTION>(ctx);
         frames.exhaust();
     }
+    if DIRECTION == INGRESS as usize && frames.flow.aside > 0 {
+        aside::go_on(ctx, frames.flow);
+    }
     end::<DIRECTION>(ctx, frames, http);
 }
 
@@ -140,7 +144,7 @@ pub fn steps<const STEPS: u32>(frames: &mut FrameWalk<'_, impl FramePort>) -> bo
 
 /// After the walk: the end of the connection, the verdict, the claim.
 #[inline(always)]
-fn end<const DIRECTION: usize>(
+pub fn end<const DIRECTION: usize>(
     ctx: &SkBuffContext,
     mut frames: FrameWalk<'_, Outlet>,
     http: *mut Http,

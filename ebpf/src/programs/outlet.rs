@@ -9,6 +9,7 @@ use meshtap_ebpf::flow::{BUFFER, Flow, WINDOW, WINDOW_START, opaque};
 use meshtap_ebpf::frames::{FramePort, ITEMS, ITEMS_AT, PIECE};
 use meshtap_ebpf::walk::{Port, Shared};
 
+use super::aside;
 use super::emit::{self, Wake};
 use super::globals;
 use super::state::{self, StreamKey};
@@ -71,6 +72,11 @@ impl Port for Outlet {
             record.srtt_us = emit::smoothed(tcp);
             record.retransmits = tcp.total_retrans;
         }
+    }
+
+    #[inline(always)]
+    fn set_aside(&mut self, flow: &mut Flow) -> bool {
+        aside::keep(self.skb, flow) != 0
     }
 
     #[inline(always)]

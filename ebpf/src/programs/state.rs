@@ -7,7 +7,9 @@ use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::{addr_of, null, null_mut};
 
-use super::held::{Held, Tuple};
+use super::held::Tuple;
+use super::waiting::Held;
+
 use aya_ebpf::bindings::bpf_spin_lock;
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
@@ -136,10 +138,11 @@ pub static HOST: PerCpuArray<[u64; FIGURES], 1> = PerCpuArray::new();
 pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 
 /// For packets that arrive: 0 the part that walks on, 1 the one that walks over frames, 2
-/// the one that sees whether there are any. One map per direction: the kernel binds such a
+/// the one that sees whether there are any, 3 and 4 those that walk lines and frames of a
+/// segment that was set aside. One map per direction: the kernel binds such a
 /// map to one type of attachment.
 #[btf_map]
-pub static INGRESS_PARTS: ProgramArray<3> = ProgramArray::new();
+pub static INGRESS_PARTS: ProgramArray<5> = ProgramArray::new();
 
 /// For packets that leave: 0 the part that walks on, 1 what waited at the listener,
 /// 2 the program itself, 3 the walk through what waited, 4 the walk over
@@ -165,6 +168,20 @@ pub static PLACES: LruHashMap<StreamKey, u32, 8_192> = LruHashMap::new();
 /// First requests that came to a listener: 256 entries of about 2.3 KB, 600 KB in all.
 #[btf_map]
 pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
+
+/// Where a segment that was set aside belongs.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AsideKey {
+    /// Of the socket.
+    pub cookie: u64,
+    /// Sequence number of its first byte.
+    pub sequence: u64,
+}
+
+/// Segments that arrived ahead of a hole: 1,024 entries of about 2.3 KB, 2.4 MB in all.
+#[btf_map]
+pub static ASIDE: LruHashMap<AsideKey, Held, 1_024> = LruHashMap::new();
 
 /// The socket's connection, made if `create`.
 ///

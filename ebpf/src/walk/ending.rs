@@ -36,8 +36,7 @@ impl<P: Port> Walk<'_, P> {
     /// After the last step: moves the edge, tells what went wrong.
     #[inline(always)]
     pub fn leave(&mut self) {
-        let end = self.flow.segment_end;
-        self.flow.edge.advance(end);
+        self.flow.pass();
         self.flow.placed = PLACED;
         if self.flow.trouble == 0 {
             self.settle();

@@ -2,7 +2,49 @@
 
 use crate::event::Head;
 use crate::flow::Flow;
+use crate::limits::ASIDE;
+use crate::sequence::distance;
 use crate::walk::Shared;
+
+impl Flow {
+    /// Takes note of a segment that came ahead of a hole.
+    #[inline(always)]
+    pub fn note_ahead(&mut self, port: &mut impl Port) {
+        let (start, end) = (self.segment_start, self.segment_end);
+        self.edge.note_ahead(start, end);
+        if self.aside < ASIDE && port.set_aside(self) {
+            self.aside += 1;
+        }
+    }
+
+    /// Moves the edge behind the segment, and over what came ahead of the hole that it
+    /// closed; what was set aside is to be walked first, if it follows.
+    #[inline(always)]
+    pub fn pass(&mut self) {
+        let end = self.segment_end;
+        if self.aside == 0 {
+            self.edge.advance(end);
+        } else if distance(end, self.edge.end) > 0 {
+            self.edge.end = end;
+        }
+    }
+
+    /// A segment that was set aside is walked next.
+    #[inline(always)]
+    pub fn take_aside(&mut self) {
+        self.aside -= 1;
+    }
+
+    /// None that was set aside follows: what passed beyond the hole was not seen.
+    #[inline(always)]
+    pub fn pass_unseen(&mut self) {
+        let end = self.edge.end;
+        self.edge.advance(end);
+        if self.edge.ahead == 0 {
+            self.aside = 0;
+        }
+    }
+}
 
 /// What the walk needs from its surroundings.
 pub trait Port {
@@ -14,6 +56,8 @@ pub trait Port {
     fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T));
     /// Fills in what TCP knows at this moment.
     fn measure(&mut self, record: &mut Head);
+    /// Keeps the flow's segment, which came ahead of a hole; false: it could not.
+    fn set_aside(&mut self, flow: &mut Flow) -> bool;
     /// Bytes of a request's head that may be sent.
     fn prefix(&self) -> u32;
 }

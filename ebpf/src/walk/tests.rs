@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use std::collections::HashMap;
 use std::format;
 use std::string::String;
 use std::vec;
@@ -39,8 +40,12 @@ enum Sent {
     },
 }
 
+#[derive(Default)]
 struct Recorder {
     packet: Vec<u8>,
+    aside: HashMap<u32, Vec<u8>>,
+    /// Nothing can be set aside.
+    full: bool,
     sent: Vec<Sent>,
     prefix: u32,
 }
@@ -88,6 +93,13 @@ impl Port for Recorder {
 
     fn measure(&mut self, _: &mut Head) {}
 
+    fn set_aside(&mut self, flow: &mut Flow) -> bool {
+        if !self.full {
+            self.aside.insert(flow.segment_start, self.packet.clone());
+        }
+        !self.full
+    }
+
     fn prefix(&self) -> u32 {
         self.prefix
     }
@@ -118,7 +130,7 @@ impl Connection {
             flows,
             sequence,
             shared: Shared::default(),
-            port: Recorder { packet: Vec::new(), sent: Vec::new(), prefix: 4096 },
+            port: Recorder { prefix: 4096, ..Recorder::default() },
         }
     }
 
@@ -142,7 +154,20 @@ impl Connection {
                 assert!(steps < 1_000_000, "the walk does not end");
             }
             walk.leave();
+            self.go_on(direction);
         }
+    }
+
+    /// Walks what was set aside, once the hole in front of it is closed.
+    fn go_on(&mut self, direction: u8) {
+        let flow = &mut self.flows[usize::from(direction)];
+        if flow.aside == 0 {
+            return;
+        }
+        let sequence = flow.edge.end;
+        let Some(bytes) = self.port.aside.remove(&sequence) else { return flow.pass_unseen() };
+        flow.take_aside();
+        self.segment(direction, sequence, &bytes);
     }
 
     fn send(&mut self, direction: u8, bytes: &[u8]) {
@@ -389,8 +414,20 @@ fn retransmissions_and_overlaps_change_nothing() {
 }
 
 #[test]
+fn what_comes_ahead_of_a_hole_waits_for_it() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, GET);
+    let place = connection.sequence[0];
+    for (from, to) in [(20, 30), (30, OK.len()), (10, 20), (0, 10)] {
+        connection.segment(INGRESS, place.wrapping_add(from as u32), &OK[from..to]);
+    }
+    assert_eq!(connection.lines(), ["> 0 GET /a ended 0", "< 0 200 ended 5"]);
+}
+
+#[test]
 fn a_lost_head_is_declared_and_the_next_call_is_seen() {
     let mut connection = Connection::new();
+    connection.port.full = true;
     connection.send(EGRESS, GET);
     let place = connection.sequence[0];
     // The answer's first half comes after its second.

@@ -1,0 +1,164 @@
+//! Segments that arrive ahead of a hole: they pass the hook once, so their bytes are set
+//! aside until TCP has closed the hole in front of them.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use meshtap_ebpf::event::INGRESS;
+use meshtap_ebpf::flow::{Flow, mode};
+
+use super::follow::{finish, steps, walk};
+use super::frames;
+use super::outlet::Outlet;
+use super::packet::socket;
+use super::state::{self, ASIDE, AsideKey, Http, INGRESS_PARTS};
+use super::waiting::{self, EMPTY, HELD_BYTES, Held, Waiting};
+
+const DIRECTION: usize = INGRESS as usize;
+/// Steps through one segment.
+const STEPS: u32 = 48;
+
+/// Keeps the flow's segment; 0: it is too long to be kept whole, or there is no room.
+#[inline(never)]
+pub fn keep(skb: *mut __sk_buff, flow: &Flow) -> u32 {
+    let length = flow.segment_end.wrapping_sub(flow.segment_start);
+    if length as usize > HELD_BYTES {
+        return 0;
+    }
+    let key = AsideKey { cookie: flow.cookie, sequence: flow.segment_start.into() };
+    let _ = ASIDE.insert(&key, &EMPTY, u64::from(BPF_ANY));
+    let Some(held) = ASIDE.get_ptr_mut(&key) else { return 0 };
+    // SAFETY: a value of the map.
+    unsafe {
+        (*held).sequence = flow.segment_start;
+        (*held).acknowledgement = flow.segment_ack;
+        (*held).length = length;
+        waiting::store(held, skb, flow.payload);
+    }
+    1
+}
+
+/// The segment of a connection that was set aside and begins at `sequence`.
+#[inline(always)]
+pub fn find(cookie: u64, sequence: u32) -> Option<*mut Held> {
+    ASIDE.get_ptr_mut(&AsideKey { cookie, sequence: sequence.into() })
+}
+
+/// Tail-calls the part that walks what was set aside; returns if the kernel's bound on tail
+/// calls is reached.
+#[inline(always)]
+pub fn go_on(ctx: &SkBuffContext, flow: &Flow) {
+    // SAFETY: the context of the program.
+    unsafe {
+        if flow.mode == mode::FRAMES {
+            INGRESS_PARTS.tail_call(ctx, 4);
+        } else {
+            INGRESS_PARTS.tail_call(ctx, 3);
+        }
+    }
+}
+
+/// Walks a segment that was set aside.
+#[cgroup_skb(ingress)]
+pub fn ingress_aside(ctx: SkBuffContext) -> i32 {
+    lines(&ctx);
+    1
+}
+
+/// The same where it holds frames of HTTP/2.
+#[cgroup_skb(ingress)]
+pub fn ingress_aside_frames(ctx: SkBuffContext) -> i32 {
+    walk_frames(&ctx);
+    1
+}
+
+/// The claimed flow of the packet's socket, and the segment that follows.
+#[inline(always)]
+fn place(skb: *mut __sk_buff) -> Option<(Outlet, *mut Http)> {
+    let sk = socket(skb);
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: a socket.
+    let http = unsafe { state::http(sk.cast(), false) };
+    if http.is_null() {
+        return None;
+    }
+    Some((Outlet { skb, sk }, http))
+}
+
+/// Tells the flow of the segment that was set aside and follows; `None`: none does.
+#[inline(always)]
+fn arrive(flow: &mut Flow) -> Option<*mut Held> {
+    let Some(held) = find(flow.cookie, flow.edge.end) else {
+        flow.pass_unseen();
+        return None;
+    };
+    flow.take_aside();
+    // SAFETY: a value of the map.
+    unsafe {
+        flow.segment_start = (*held).sequence;
+        flow.segment_end = (*held).sequence.wrapping_add((*held).length);
+        flow.segment_ack = (*held).acknowledgement;
+    }
+    flow.payload = 0;
+    Some(held)
+}
+
+#[inline(always)]
+fn forget(flow: &Flow) {
+    let key = AsideKey { cookie: flow.cookie, sequence: flow.segment_start.into() };
+    let _ = ASIDE.remove(&key);
+}
+
+#[inline(always)]
+fn lines(ctx: &SkBuffContext) {
+    let Some((mut outlet, http)) = place(ctx.skb.skb) else { return };
+    // SAFETY: the flow was claimed by the first program.
+    let flow = unsafe { &mut (*http).flows[DIRECTION] };
+    if let Some(held) = arrive(flow) {
+        let Outlet { skb, sk } = outlet;
+        let mut waiting = Waiting { inner: Outlet { skb, sk }, held };
+        // SAFETY: as above.
+        let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
+        if steps::<STEPS>(&mut lines) {
+            lines.leave();
+        } else {
+            lines.exhaust();
+        }
+        forget(lines.flow);
+        if lines.flow.aside > 0 {
+            go_on(ctx, lines.flow);
+        }
+    }
+    // SAFETY: as above.
+    let lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    let flags = lines.flow.flags;
+    finish::<DIRECTION>(ctx, lines, http, flags);
+}
+
+#[inline(always)]
+fn walk_frames(ctx: &SkBuffContext) {
+    let Some((mut outlet, http)) = place(ctx.skb.skb) else { return };
+    // SAFETY: the flow was claimed by the first program.
+    let flow = unsafe { &mut (*http).flows[DIRECTION] };
+    if let Some(held) = arrive(flow) {
+        let Outlet { skb, sk } = outlet;
+        let mut waiting = Waiting { inner: Outlet { skb, sk }, held };
+        // SAFETY: as above.
+        let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
+        let mut walked = frames::of(&mut lines);
+        if frames::steps::<STEPS>(&mut walked) {
+            walked.leave();
+        } else {
+            walked.exhaust();
+        }
+        forget(lines.flow);
+        if lines.flow.aside > 0 {
+            go_on(ctx, lines.flow);
+        }
+    }
+    // SAFETY: as above.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    frames::end::<DIRECTION>(ctx, frames::of(&mut lines), http);
+}
