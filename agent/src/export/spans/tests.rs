@@ -77,7 +77,8 @@ fn the_sampled_bit_is_honoured_both_ways() {
     assert!(spans(1.0).span(&carrying(Side::Server, decided(false)), CLOCK).is_none());
     assert!(spans(0.0).span(&carrying(Side::Server, decided(true)), CLOCK).is_some());
     let ignoring = |ratio| {
-        let settings = SpanSettings { parent: ParentDecision::Ignore, ratio };
+        let settings =
+            SpanSettings { parent: ParentDecision::Ignore, ratio, ..SpanSettings::default() };
         Spans::new(settings, Secret::draw())
     };
     assert!(ignoring(1.0).span(&carrying(Side::Server, decided(false)), CLOCK).is_some());
