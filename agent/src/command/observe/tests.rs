@@ -88,9 +88,10 @@ fn a_call_seen_at_both_ends_is_exactly_this_line_of_json() {
         r#""client":{"name":"curl","namespace":null,"kind":"process","address":"127.0.0.1","port":40000,"pid":11},"#,
         r#""server":{"name":"checkout","namespace":"shop","kind":"process","address":"127.0.0.1","port":8080,"pid":22},"#,
         r#""protocol":"http/1.1","method":"GET","path":"/users/42","route":"/users/{id}","#,
-        r#""server_address":"shop.example","server_port":8080,"status":200,"error":null,"#,
+        r#""server_address":"shop.example","server_port":8080,"status":200,"http_status":200,"error":null,"#,
         r#""client_error":null,"server_error":null,"client_duration_us":1500,"server_duration_us":1000,"#,
-        r#""first_byte_us":700,"request_bytes":0,"response_bytes":1234,"rtt_us":42,"retransmits":3,"#,
+        r#""first_byte_us":700,"request_bytes":0,"response_bytes":1234,"#,
+        r#""request_messages":null,"response_messages":null,"rtt_us":42,"retransmits":3,"#,
         r#""trace_id":"00000000000000000000000000000abc","cut":false,"late_half":false}"#,
         "\n"
     );
