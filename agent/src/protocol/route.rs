@@ -153,7 +153,8 @@ impl Routes {
     }
 
     /// What a call is counted under at the service that answers it: the route of its path,
-    /// of a remote procedure call the name of the method ([`Routes::method`]).
+    /// of a remote procedure call the name of the method: `package.Service/Method` where an answer
+    /// showed that the service has it, else [`OTHER_METHOD`]; [`exchange::UNKNOWN`] stays.
     #[inline]
     pub fn of_call(&mut self, service: &Arc<str>, exchange: &Exchange) -> Arc<str> {
         match exchange.rpc_method() {

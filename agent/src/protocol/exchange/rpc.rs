@@ -215,8 +215,66 @@ impl Exchange {
 }
 
 #[cfg(test)]
+impl Rpc {
+    /// One gRPC message each way.
+    pub(crate) fn sample(status: Option<u32>) -> Box<Self> {
+        Box::new(Self {
+            system: RpcSystem::Grpc,
+            status,
+            request_messages: Some(1),
+            response_messages: Some(1),
+            timeout_ns: None,
+            reported: Traffic::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+impl Exchange {
+    /// A gRPC call as its server saw it.
+    pub(crate) fn sample(path: &str, status: Option<u32>) -> Self {
+        Self {
+            socket: 1,
+            side: Side::Server,
+            protocol: super::Protocol::Http2,
+            method: "POST".into(),
+            path: path.to_owned().into(),
+            authority: super::Text::default(),
+            request_id: None,
+            trace: None,
+            trace_state: None,
+            agent: super::AgentClass::Library,
+            cut: false,
+            status: Some(200),
+            error: None,
+            start_ns: 0,
+            request_end_ns: Some(0),
+            first_byte_ns: Some(0),
+            end_ns: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            rtt_us: None,
+            retransmits: 0,
+            sequence: 0,
+            acknowledgement: 0,
+            rpc: Some(Rpc::sample(status)),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_is_the_path_without_its_slash() {
+        let method = |path| Exchange::sample(path, None).rpc_method().map(str::to_owned);
+        assert_eq!(method("/shop.Cart/Add").as_deref(), Some("shop.Cart/Add"));
+        assert_eq!(method(UNKNOWN).as_deref(), Some(UNKNOWN));
+        assert_eq!(method("").as_deref(), Some(UNKNOWN), "a head cut before it");
+        let http = Exchange { rpc: None, ..Exchange::sample("/shop.Cart/Add", None) };
+        assert_eq!((http.rpc_method(), http.rpc_fault(Side::Server)), (None, None));
+    }
 
     #[test]
     fn servers_answer_for_fewer_statuses_than_clients_see() {
