@@ -6,10 +6,12 @@
 //! **Nothing is lost from totals**: what finds no room in the budget of series is counted
 //! in one overflow series per metric. **No counter goes back without a new start time.**
 
+pub mod convention;
 pub mod definition;
 mod edge;
 pub mod histogram;
 pub mod labels;
+mod rpc;
 mod series;
 mod shortcut;
 pub mod snapshot;
@@ -21,14 +23,16 @@ use crate::attribution::{Call, Party};
 use crate::protocol::Side;
 use definition::MetricId;
 use labels::Words;
+use rpc::Amounts;
 use series::{SeriesTable, SlotId};
-use shortcut::{CallKey, CallSeries, EdgeKey, EdgeSeries, Recent, Shortcuts};
+use shortcut::{CallKey, CallSeries, EdgeKey, EdgeSeries, Recent, Shortcuts, Volume};
 use summary::CallFacts;
 
+pub use convention::RpcNames;
 pub use definition::{DEFINITIONS, Definition};
 pub use histogram::Tally;
 pub use snapshot::{Family, Label, Metric, Series, Snapshot, Value};
-pub use summary::{CallSummary, Method};
+pub use summary::{CallSummary, Method, RpcSummary};
 
 /// Bounds of the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +44,18 @@ pub struct AggregationSettings {
     pub idle_ns: u64,
     /// Open connections that are followed for the gauge of active ones.
     pub connection_limit: usize,
+    /// Under which names the durations of remote procedure calls go.
+    pub rpc_names: RpcNames,
 }
 
 impl Default for AggregationSettings {
     fn default() -> Self {
-        Self { series_limit: 10_000, idle_ns: 600_000_000_000, connection_limit: 65_536 }
+        Self {
+            series_limit: 10_000,
+            idle_ns: 600_000_000_000,
+            connection_limit: 65_536,
+            rpc_names: RpcNames::default(),
+        }
     }
 }
 
@@ -111,9 +122,21 @@ impl Aggregator {
         let duration_ns = call.exchange.duration_ns();
         let series = &mut self.series;
         series.observe(of.duration, duration_ns, time_unix_ns);
-        series.observe(of.request, call.exchange.request_bytes, time_unix_ns);
-        series.observe(of.response, call.exchange.response_bytes, time_unix_ns);
         series.observe(of.edge_seconds, duration_ns, time_unix_ns);
+        match (&of.volume, call.exchange.rpc.as_deref()) {
+            (Volume::Bodies { request, response }, _) => {
+                series.observe(*request, call.exchange.request_bytes, time_unix_ns);
+                series.observe(*response, call.exchange.response_bytes, time_unix_ns);
+            }
+            (Volume::Rpc(of), Some(rpc)) => {
+                if let Some(beside) = of.beside {
+                    series.observe(beside, duration_ns, time_unix_ns);
+                }
+                of.add(series, &Amounts::rest(&call.exchange, rpc), time_unix_ns);
+            }
+            // What has such series is one.
+            (Volume::Rpc(_), None) => {}
+        }
         if let Some((total, failed)) = of.edge_counts {
             series.add(total, 1, time_unix_ns);
             series.add(failed, u64::from(of.has_failed), time_unix_ns);
@@ -131,9 +154,20 @@ impl Aggregator {
             (&summary.durations, &summary.request_bytes, &summary.response_bytes);
         let series = &mut self.series;
         series.merge(of.duration, &durations.buckets, durations.sum, time_unix_ns);
-        series.merge(of.request, &requests.buckets, requests.sum, time_unix_ns);
-        series.merge(of.response, &responses.buckets, responses.sum, time_unix_ns);
         series.merge(of.edge_seconds, &durations.buckets, durations.sum, time_unix_ns);
+        match (&of.volume, &summary.rpc) {
+            (Volume::Bodies { request, response }, _) => {
+                series.merge(*request, &requests.buckets, requests.sum, time_unix_ns);
+                series.merge(*response, &responses.buckets, responses.sum, time_unix_ns);
+            }
+            (Volume::Rpc(of), Some(rpc)) => {
+                if let Some(beside) = of.beside {
+                    series.merge(beside, &durations.buckets, durations.sum, time_unix_ns);
+                }
+                of.add(series, &rpc.amounts(calls), time_unix_ns);
+            }
+            (Volume::Rpc(_), None) => {}
+        }
         if let Some((total, failed)) = of.edge_counts {
             series.add(total, calls, time_unix_ns);
             series.add(failed, if of.has_failed { calls } else { 0 }, time_unix_ns);
@@ -163,27 +197,22 @@ impl Aggregator {
 
     #[cold]
     fn find_call_series(&mut self, facts: &CallFacts<'_>, time_ns: u64) -> CallSeries {
-        let (duration, request, response, edge_seconds) = match facts.side {
-            Side::Server => (
-                MetricId::HttpServerDuration,
-                MetricId::HttpServerRequestSize,
-                MetricId::HttpServerResponseSize,
-                MetricId::GraphServerSeconds,
-            ),
-            Side::Client => (
-                MetricId::HttpClientDuration,
-                MetricId::HttpClientRequestSize,
-                MetricId::HttpClientResponseSize,
-                MetricId::GraphClientSeconds,
-            ),
+        let (duration, volume) = match &facts.rpc {
+            None => self.find_http_series(facts, time_ns),
+            Some(rpc) => {
+                let (duration, series) = self.find_rpc_series(facts, rpc, time_ns);
+                (duration, Volume::Rpc(series))
+            }
+        };
+        let edge_seconds = match facts.side {
+            Side::Server => MetricId::GraphServerSeconds,
+            Side::Client => MetricId::GraphClientSeconds,
         };
         let series = &mut self.series;
-        let (http, graph) = (self.words.http(facts), self.words.graph(facts));
-        let local = Some(facts.local());
+        let graph = self.words.graph(facts);
         CallSeries {
-            duration: series.slot(duration, local, &http, time_ns),
-            request: series.slot(request, local, &http, time_ns),
-            response: series.slot(response, local, &http, time_ns),
+            duration,
+            volume,
             edge_seconds: series.slot(edge_seconds, None, &graph, time_ns),
             edge_counts: facts.counts().then(|| {
                 (
@@ -193,6 +222,26 @@ impl Aggregator {
             }),
             has_failed: facts.has_failed(),
         }
+    }
+
+    fn find_http_series(&mut self, facts: &CallFacts<'_>, time_ns: u64) -> (SlotId, Volume) {
+        let (duration, request, response) = match facts.side {
+            Side::Server => (
+                MetricId::HttpServerDuration,
+                MetricId::HttpServerRequestSize,
+                MetricId::HttpServerResponseSize,
+            ),
+            Side::Client => (
+                MetricId::HttpClientDuration,
+                MetricId::HttpClientRequestSize,
+                MetricId::HttpClientResponseSize,
+            ),
+        };
+        let (series, labels, local) =
+            (&mut self.series, self.words.http(facts), Some(facts.local()));
+        let mut slot = |metric| series.slot(metric, local, &labels, time_ns);
+        let duration = slot(duration);
+        (duration, Volume::Bodies { request: slot(request), response: slot(response) })
     }
 
     /// Counts calls that took place and are in no other series; `parties` (client, server)

@@ -30,7 +30,7 @@ pub use rule::{NameMatch, NameRule, RouteRule, ServiceName};
 pub use scalar::Size;
 pub use settings::{
     AccessLog, Capture, Containers, Dns, Host, Level, Log, LogFormat, Prometheus, Protocol, Routes,
-    Semantics, Series, Traces,
+    RpcSemantics, Semantics, Series, Traces,
 };
 
 use reader::Reader;

@@ -27,6 +27,13 @@ pub enum MetricId {
     HttpClientDuration,
     HttpClientRequestSize,
     HttpClientResponseSize,
+    RpcServerDuration,
+    RpcClientDuration,
+    RpcServerDurationOld,
+    RpcClientDurationOld,
+    RpcMessages,
+    RpcIo,
+    RpcUncounted,
     GraphTotal,
     GraphFailed,
     GraphServerSeconds,
@@ -203,6 +210,11 @@ have is absent, not zero: `meshtap doctor` names it.
 
 Durations last from the first byte of the request to the last byte of the answer, as the
 observing end's socket saw them: the client's includes the network, the server's does not.
+
+Remote procedure calls follow the RPC conventions as they are stable since semantic
+conventions 1.45, and are in no HTTP metric. `semantics.rpc` or
+`OTEL_SEMCONV_STABILITY_OPT_IN=rpc/dup` adds the deprecated names of durations, `old` or
+`rpc/old` leaves them alone; the names that begin with `meshtap` are the same with either.
 
 The number of series is bounded. What does not fit is counted in one series per metric,
 with the label `otel_metric_overflow=\"true\"` and no other: sums stay right. A series that

@@ -47,6 +47,16 @@ pub static DURATION: Bounds = Bounds {
     per_unit: SECOND,
 };
 
+/// The same for the deprecated RPC metrics, which have milliseconds and no bounds advised.
+pub static MILLISECONDS: Bounds = Bounds {
+    exact: DURATION.exact,
+    exposed: &[
+        5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1_000.0, 2_500.0, 5_000.0,
+        7_500.0, 10_000.0,
+    ],
+    per_unit: 1e6,
+};
+
 /// Body sizes: none, then factors of eight from 128 B to 32 MiB. No convention advises
 /// bounds; eight buckets tell an empty body, a message, a page, an asset and a download apart.
 pub static SIZE: Bounds = Bounds {
@@ -177,7 +187,7 @@ mod tests {
     #[test]
     #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
     fn exact_and_exposed_bounds_agree_and_grow() {
-        for bounds in [&DURATION, &SIZE, &LATENCY] {
+        for bounds in [&DURATION, &MILLISECONDS, &SIZE, &LATENCY] {
             assert!(bounds.buckets() <= BUCKETS);
             assert!(bounds.exact.is_sorted_by(|a, b| a < b));
             let scaled: Vec<_> =

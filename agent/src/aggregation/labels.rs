@@ -2,6 +2,8 @@
 //!
 //! Runs once per label set, never per call.
 
+mod rpc;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -97,12 +99,7 @@ impl Words {
         }
         labels.text(&ROUTE, facts.route);
         labels.push(&VERSION, self.fixed(facts.protocol.version()));
-        if facts.side == Side::Client {
-            labels.text(&ADDRESS, facts.server_address);
-            if facts.server_port != 0 {
-                labels.push(&PORT, Label::Integer(i64::from(facts.server_port)));
-            }
-        }
+        labels.asked(facts);
         labels.peer(facts.peer());
         if facts.side == Side::Server {
             labels.push(&SCHEME, self.fixed("http"));
@@ -151,13 +148,16 @@ impl Words {
             Some(Facet::Reason(word)) => labels.push(&REASON, self.fixed(word)),
             None => {}
         }
-        let role = match side {
-            Side::Client => "client",
-            Side::Server => "server",
-        };
-        labels.push(&ROLE, self.fixed(role));
+        labels.push(&ROLE, self.role(side));
         labels.peer(peer);
         labels.0.into()
+    }
+
+    fn role(&mut self, side: Side) -> Label {
+        self.fixed(match side {
+            Side::Client => "client",
+            Side::Server => "server",
+        })
     }
 }
 
@@ -180,6 +180,16 @@ impl Set {
     fn text(&mut self, label: &LabelDefinition, value: &Arc<str>) {
         if !value.is_empty() {
             self.push(label, Label::Text(Arc::clone(value)));
+        }
+    }
+
+    /// What the client asked for: no label of the server's side.
+    fn asked(&mut self, facts: &CallFacts<'_>) {
+        if facts.side == Side::Client {
+            self.text(&ADDRESS, facts.server_address);
+            if facts.server_port != 0 {
+                self.push(&PORT, Label::Integer(i64::from(facts.server_port)));
+            }
         }
     }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::series::SlotId;
-use super::summary::CallFacts;
+use super::summary::{CallFacts, RpcFacts};
 use crate::attribution::{ConnectionReport, Identity};
+use crate::protocol::exchange::rpc::CODES;
 use crate::protocol::{Cause, Side};
 
 /// What tells the label sets of calls apart.
@@ -19,7 +20,8 @@ pub(super) struct CallKey {
     server: usize,
     route: usize,
     address: usize,
-    // Port, status, method, cause, protocol, side and whether the peer is observed.
+    // Port, status, method (RPC: its status), cause, protocol, side, whether the peer is
+    // observed, kind of RPC, and whether its messages are counted.
     rest: u64,
 }
 
@@ -31,7 +33,8 @@ impl CallKey {
     /// Where it stands in [`Recent`]; allocations begin at multiples of 16.
     #[inline]
     fn place(&self) -> usize {
-        let rest = (self.rest ^ self.rest >> 16 ^ self.rest >> 56).to_le_bytes()[0];
+        let rest = self.rest ^ self.rest >> 16 ^ self.rest >> 32 ^ self.rest >> 56;
+        let rest = rest.to_le_bytes()[0];
         ((self.client ^ self.server ^ self.route) >> 4 ^ usize::from(rest)) % RECENT
     }
 
@@ -42,13 +45,16 @@ impl CallKey {
         let (address, port) =
             if is_client { (place(facts.server_address), facts.server_port) } else { (0, 0) };
         let error = u64::from(facts.error.map_or(0, Cause::number));
-        let rest = u64::from(port)
+        let mut rest = u64::from(port)
             | u64::from(facts.status.unwrap_or(0)) << 16
-            | (facts.method as u64) << 32
             | error << 40
             | (facts.protocol as u64) << 48
             | u64::from(is_client) << 56
             | u64::from(facts.peer_observed) << 57;
+        rest |= match &facts.rpc {
+            None => (facts.method as u64) << 32,
+            Some(rpc) => rpc.key(),
+        };
         Self {
             client: place(&facts.client.identity),
             server: place(&facts.server.identity),
@@ -59,22 +65,57 @@ impl CallKey {
     }
 }
 
+impl RpcFacts {
+    /// Bits 32 to 40 and from 58 on of a key, which HTTP needs for its method, and not at all.
+    fn key(&self) -> u64 {
+        // Codes without a name are one code to every label.
+        let least_unnamed = u32::try_from(CODES.len()).unwrap_or(u32::MAX);
+        let status = self.status.map_or(0, |code| u64::from(code.min(least_unnamed)) + 1);
+        let [requests, responses] = self.counted.map(u64::from);
+        status << 32 | (self.system as u64 + 1) << 58 | requests << 60 | responses << 61
+    }
+}
+
 /// The series of one kind of call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallSeries {
     pub(super) duration: SlotId,
-    pub(super) request: SlotId,
-    pub(super) response: SlotId,
+    pub(super) volume: Volume,
     pub(super) edge_seconds: SlotId,
     /// Total and failed, where this observation counts the call.
     pub(super) edge_counts: Option<(SlotId, SlotId)>,
     pub(super) has_failed: bool,
 }
 
+/// What calls carried.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Volume {
+    /// HTTP: sizes of the bodies.
+    Bodies { request: SlotId, response: SlotId },
+    /// Remote procedure calls.
+    Rpc(RpcSeries),
+}
+
+/// The series that remote procedure calls have beside their durations.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RpcSeries {
+    /// Durations under another name, too.
+    pub(super) beside: Option<SlotId>,
+    /// Messages of requests and of answers; where they are not counted, calls of that kind.
+    pub(super) messages: [SlotId; 2],
+    /// Bytes of requests and of answers.
+    pub(super) bytes: [SlotId; 2],
+}
+
 impl CallSeries {
     fn slots(&self) -> impl Iterator<Item = SlotId> {
         let counts = self.edge_counts.into_iter().flat_map(|(total, failed)| [total, failed]);
-        [self.duration, self.request, self.response, self.edge_seconds].into_iter().chain(counts)
+        let (volume, more) = match self.volume {
+            Volume::Bodies { request, response } => ([request, response], None),
+            Volume::Rpc(rpc) => (rpc.messages, Some(rpc)),
+        };
+        let more = more.into_iter().flat_map(|rpc| rpc.bytes.into_iter().chain(rpc.beside));
+        [self.duration, self.edge_seconds].into_iter().chain(volume).chain(more).chain(counts)
     }
 }
 

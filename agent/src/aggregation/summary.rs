@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::histogram::{DURATION, DURATION_BUCKETS, SIZE, SIZE_BUCKETS, Tally};
+use super::rpc::Amounts;
 use crate::attribution::{Call, Identity, Party};
-use crate::protocol::{Cause, Protocol, Side};
+use crate::protocol::exchange::UNKNOWN;
+use crate::protocol::exchange::rpc::{Fault, Rpc, RpcSystem};
+use crate::protocol::{Cause, Exchange, Protocol, Side};
 
 /// A request method as a label: known ones by name, so that no client can make series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +25,8 @@ pub enum Method {
     Query,
     /// Anything else; methods are case-sensitive.
     Other,
+    /// [`UNKNOWN`].
+    Unknown,
 }
 
 impl Method {
@@ -39,6 +44,7 @@ impl Method {
             "TRACE" => Self::Trace,
             "PATCH" => Self::Patch,
             "QUERY" => Self::Query,
+            UNKNOWN => Self::Unknown,
             _ => Self::Other,
         }
     }
@@ -58,6 +64,57 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Query => "QUERY",
             Self::Other => "_OTHER",
+            Self::Unknown => UNKNOWN,
+        }
+    }
+}
+
+/// What remote procedure calls have beyond HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RpcSummary {
+    /// See [`Rpc::system`].
+    pub system: RpcSystem,
+    /// See [`Rpc::status`].
+    pub status: Option<u32>,
+    /// Messages of all the requests, but those that were reported before the calls ended.
+    /// `None`: those of none of the calls could be counted; calls agree in that.
+    pub request_messages: Option<u64>,
+    /// Messages of the answers, likewise.
+    pub response_messages: Option<u64>,
+    /// Body bytes of the requests, but those that were reported before.
+    pub request_bytes: u64,
+    /// Body bytes of the answers, likewise.
+    pub response_bytes: u64,
+}
+
+impl RpcSummary {
+    fn of(rpc: &Rpc) -> Self {
+        Self {
+            system: rpc.system,
+            status: rpc.status,
+            request_messages: rpc.request_messages.map(|_| 0),
+            response_messages: rpc.response_messages.map(|_| 0),
+            request_bytes: 0,
+            response_bytes: 0,
+        }
+    }
+
+    fn add(&mut self, exchange: &Exchange, rpc: &Rpc) {
+        let rest = Amounts::rest(exchange, rpc);
+        let [requests, responses] = rest.messages;
+        let sum = |sum: Option<u64>, more: Option<u64>| Some(sum?.saturating_add(more?));
+        self.request_messages = sum(self.request_messages, requests);
+        self.response_messages = sum(self.response_messages, responses);
+        let [requests, responses] = rest.bytes;
+        self.request_bytes = self.request_bytes.saturating_add(requests);
+        self.response_bytes = self.response_bytes.saturating_add(responses);
+    }
+
+    pub(super) fn amounts(&self, calls: u64) -> Amounts {
+        Amounts {
+            calls,
+            messages: [self.request_messages, self.response_messages],
+            bytes: [self.request_bytes, self.response_bytes],
         }
     }
 }
@@ -93,6 +150,8 @@ pub struct CallSummary {
     pub request_bytes: Tally<SIZE_BUCKETS>,
     /// Body bytes of the answers over [`SIZE`].
     pub response_bytes: Tally<SIZE_BUCKETS>,
+    /// What they were beyond HTTP.
+    pub rpc: Option<RpcSummary>,
 }
 
 impl CallSummary {
@@ -115,6 +174,7 @@ impl CallSummary {
             durations: Tally::default(),
             request_bytes: Tally::default(),
             response_bytes: Tally::default(),
+            rpc: exchange.rpc.as_deref().map(RpcSummary::of),
         };
         summary.add(call);
         summary
@@ -125,7 +185,19 @@ impl CallSummary {
         self.durations.add(&DURATION, call.exchange.duration_ns());
         self.request_bytes.add(&SIZE, call.exchange.request_bytes);
         self.response_bytes.add(&SIZE, call.exchange.response_bytes);
+        if let (Some(summary), Some(rpc)) = (&mut self.rpc, call.exchange.rpc.as_deref()) {
+            summary.add(&call.exchange, rpc);
+        }
     }
+}
+
+/// What decides the labels of remote procedure calls beside the method, which is the route.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RpcFacts {
+    pub(super) system: RpcSystem,
+    pub(super) status: Option<u32>,
+    /// Whether the messages of requests and of answers could be counted.
+    pub(super) counted: [bool; 2],
 }
 
 /// What decides the labels: the same for a call and a summary.
@@ -142,6 +214,7 @@ pub(super) struct CallFacts<'a> {
     pub(super) server_address: &'a Arc<str>,
     pub(super) server_port: u16,
     pub(super) peer_observed: bool,
+    pub(super) rpc: Option<RpcFacts>,
 }
 
 impl<'a> From<&'a Call> for CallFacts<'a> {
@@ -159,6 +232,11 @@ impl<'a> From<&'a Call> for CallFacts<'a> {
             server_address: &call.server_address,
             server_port: call.server_port,
             peer_observed: call.peer_observed,
+            rpc: call.exchange.rpc.as_deref().map(|rpc| RpcFacts {
+                system: rpc.system,
+                status: rpc.status,
+                counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
+            }),
         }
     }
 }
@@ -177,6 +255,11 @@ impl<'a> From<&'a CallSummary> for CallFacts<'a> {
             server_address: &summary.server_address,
             server_port: summary.server_port,
             peer_observed: summary.peer_observed,
+            rpc: summary.rpc.as_ref().map(|rpc| RpcFacts {
+                system: rpc.system,
+                status: rpc.status,
+                counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
+            }),
         }
     }
 }
@@ -209,7 +292,15 @@ impl CallFacts<'_> {
     /// Whether the edge's call failed: one rule for both ends, so that it does not depend
     /// on which of them this host sees.
     pub(super) fn has_failed(&self) -> bool {
+        if self.rpc.is_some() {
+            return self.rpc_fault(Side::Server).is_some();
+        }
         self.error.is_some() || self.status.is_some_and(|status| status >= 500)
+    }
+
+    /// Why a remote procedure call is an error to `side`.
+    pub(super) fn rpc_fault(&self, side: Side) -> Option<Fault> {
+        Fault::of(side, self.rpc?.status, self.status, self.error)
     }
 
     /// Whether this observation is the one that counts the call on its edge.

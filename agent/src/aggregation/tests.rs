@@ -1,5 +1,7 @@
 //! The stage as a whole: what is counted, under which labels, and what the bounds do to it.
 
+mod rpc;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -593,8 +595,10 @@ fn any_call() -> impl Strategy<Value = Call> {
     let status = prop_oneof![Just(None), Just(Some(200)), Just(Some(404)), Just(Some(502))];
     let error = prop_oneof![3 => Just(None), 1 => Just(Some(Cause::Closed))];
     let method = prop_oneof![Just("GET"), Just("POST"), Just("BREW")];
-    (any::<(bool, bool, bool)>(), status, error, method, 0..u64::MAX / 2, any::<(u32, u32)>())
-        .prop_map(move |((world, side, observed), status, error, method, duration, bytes)| {
+    let rpc = prop_oneof![Just(None), rpc::any_rpc().prop_map(Some)];
+    let what = (status, error, method, rpc);
+    (any::<(bool, bool, bool)>(), what, 0..u64::MAX / 2, any::<(u32, u32)>()).prop_map(
+        move |((world, side, observed), (status, error, method, rpc), duration, bytes)| {
             let side = if side { Side::Client } else { Side::Server };
             let mut call = worlds[usize::from(world)].call(side);
             call.peer_observed = observed;
@@ -604,14 +608,20 @@ fn any_call() -> impl Strategy<Value = Call> {
             call.exchange.end_ns = call.exchange.start_ns + duration / 1_000_000;
             (call.exchange.request_bytes, call.exchange.response_bytes) =
                 (u64::from(bytes.0), u64::from(bytes.1));
+            call.exchange.rpc = rpc;
             call
-        })
+        },
+    )
 }
 
 fn kind(call: &Call) -> String {
-    let CallSummary { side, method, status, error, route, peer_observed, .. } =
+    let CallSummary { side, method, status, error, route, peer_observed, rpc, .. } =
         CallSummary::of(call);
-    format!("{side:?} {method:?} {status:?} {error:?} {route} {peer_observed}")
+    let rpc = rpc.map(|rpc| {
+        let counted = (rpc.request_messages.is_some(), rpc.response_messages.is_some());
+        (rpc.system, rpc.status, counted)
+    });
+    format!("{side:?} {method:?} {status:?} {error:?} {route} {peer_observed} {rpc:?}")
 }
 
 proptest! {
@@ -619,7 +629,8 @@ proptest! {
     fn a_summary_makes_the_series_that_its_calls_make(
         calls in proptest::collection::vec(any_call(), 1..60),
     ) {
-        let (mut one_by_one, mut at_once) = (aggregator(), aggregator());
+        let settings = AggregationSettings { rpc_names: RpcNames::Both, ..Default::default() };
+        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Aggregator::new(settings, 0));
         let mut summaries: BTreeMap<String, CallSummary> = BTreeMap::new();
         for call in &calls {
             one_by_one.record(call, 7);

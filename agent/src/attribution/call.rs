@@ -74,7 +74,9 @@ pub struct Call {
     pub client: Party,
     /// Who was asked.
     pub server: Party,
-    /// Path as a route: configured patterns first, then learnt.
+    /// Path as a route: configured patterns first, then learnt. Of a remote procedure call
+    /// the method, `package.Service/Method`, `_OTHER` or `<unknown>`: see
+    /// [`crate::protocol::Routes::of_call`].
     pub route: Arc<str>,
     /// `server.address`: the host of the authority that the client asked for, else the address.
     pub server_address: Arc<str>,

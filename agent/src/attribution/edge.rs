@@ -69,7 +69,7 @@ impl Attributor {
             None => (Arc::from(""), 0),
         };
         Call {
-            route: routes.of(&ends.server.identity.name, &exchange.path),
+            route: routes.of_call(&ends.server.identity.name, &exchange),
             pair: ends.pair(&exchange),
             client: ends.client,
             server: ends.server,
@@ -85,7 +85,7 @@ impl Attributor {
     pub(super) fn stranger(&self, exchange: Box<Exchange>, routes: &mut Routes) -> Call {
         let (host, server_port) = authority::split(exchange.authority.as_str()).unwrap_or_default();
         let (client, server) = (self.nobody(), self.nobody());
-        let route = routes.of(&server.identity.name, &exchange.path);
+        let route = routes.of_call(&server.identity.name, &exchange);
         let (server_address, peer_observed, pair) = (host.into(), false, 0);
         Call { exchange, client, server, route, server_address, server_port, peer_observed, pair }
     }

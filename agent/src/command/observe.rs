@@ -37,6 +37,10 @@ pub(super) static EXAMPLES: LazyLock<String> = LazyLock::new(|| {
             "what is asked for most, for half a minute",
         ),
         ("sudo meshtap observe --errors --count 1", "wait for the next failure"),
+        (
+            "sudo meshtap observe --method shop.Cart/Add --not --status OK",
+            "calls of one gRPC method that went wrong",
+        ),
     ])
 });
 

@@ -72,6 +72,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Which names of the RPC conventions are written.
+    RpcSemantics, "a choice of names" {
+        /// Those that are stable since semantic conventions 1.45.
+        New = "new",
+        /// Those, and the deprecated ones beside them.
+        Both = "both",
+        /// The deprecated ones alone.
+        Old = "old",
+    }
+}
+
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -177,7 +189,8 @@ section! {
         /// stands for any one segment, a last `*` for all that follow. With `service` only for
         /// services of that name, which may hold `*`.
         patterns: Vec<RouteRule> = Vec::new(), Bounds::any();
-        /// Routes that one service may have; what comes later is the route `other`.
+        /// Routes that one service may have, and as many methods of remote procedure calls; what
+        /// comes later is the route `other`, or the method `_OTHER`.
         per_service: usize = 256, Bounds::between(1, 10_000);
         /// Learn routes from paths that no pattern matches. Without it such a path has no
         /// route, and `http.route` is left out.
@@ -277,14 +290,34 @@ section! {
 }
 
 section! {
-    /// Which semantic conventions metrics and spans follow.
+    /// Which semantic conventions metrics, spans and log records follow. Those of HTTP are stable
+    /// and have one form.
     Semantics = "semantics" {
-        /// Names that are wanted before they are the default, or the old ones beside the new:
-        /// `rpc`, `rpc/dup`. Reserved: HTTP is stable and has one form; words that mean nothing
-        /// here are ignored, as OpenTelemetry demands.
-        opt_in: Option<String> = None, Bounds::any(),
-            or Standard::same("OTEL_SEMCONV_STABILITY_OPT_IN");
+        /// Names of remote procedure calls. `new`: those that are stable since semantic
+        /// conventions 1.45 (`rpc.system.name`, `rpc.method` with the service, `rpc.status_code`,
+        /// `rpc.server.call.duration` in seconds). `old`: the deprecated ones, as up to 1.37
+        /// (`rpc.system`, `rpc.service`, `rpc.method` without the service,
+        /// `rpc.grpc.status_code`, `rpc.server.duration` in milliseconds). `both`: the old
+        /// beside the new; the `rpc.method` of spans and log records is the new one then.
+        /// `OTEL_SEMCONV_STABILITY_OPT_IN` is a list: `rpc/dup` in it means `both`, else `rpc`
+        /// means `new`, else `rpc/old`, which is a word of ours, means `old`; others are
+        /// ignored, as OpenTelemetry demands.
+        rpc: RpcSemantics = RpcSemantics::New, Bounds::any(),
+            or Standard { name: "OTEL_SEMCONV_STABILITY_OPT_IN".into(), translate: rpc_opt_in };
     }
+}
+
+type Translated = Result<Option<String>, super::value::Fault>;
+
+fn rpc_opt_in(text: &str, _: &super::environment::Environment) -> Translated {
+    let meanings = [
+        ("rpc/dup", RpcSemantics::Both),
+        ("rpc", RpcSemantics::New),
+        ("rpc/old", RpcSemantics::Old),
+    ];
+    let lists = |wanted: &str| text.split(',').any(|word| word.trim() == wanted);
+    let meant = meanings.iter().find(|(word, _)| lists(word));
+    Ok(meant.map(|(_, meaning)| meaning.word().to_owned()))
 }
 
 /// What `OTEL_TRACES_SAMPLER` takes: name, follows the parent, ratio (`None`: by its argument).
@@ -296,8 +329,6 @@ const SAMPLERS: [(&str, bool, Option<&str>); 6] = [
     ("parentbased_always_off", true, Some("0")),
     ("parentbased_traceidratio", true, None),
 ];
-
-type Translated = Result<Option<String>, super::value::Fault>;
 
 fn sampler(text: &str) -> Result<(bool, Option<&'static str>), super::value::Fault> {
     let known = SAMPLERS.iter().find(|(name, ..)| *name == text);

@@ -144,6 +144,29 @@ otlp:
 }
 
 #[test]
+fn the_list_of_opted_in_conventions_is_searched_for_what_concerns_us() {
+    let of = |list: &str| config("", &[("OTEL_SEMCONV_STABILITY_OPT_IN", list)], &[]).semantics.rpc;
+    for (list, expected) in [
+        ("", RpcSemantics::New),
+        ("http", RpcSemantics::New),
+        ("http/dup, database", RpcSemantics::New),
+        ("rpc", RpcSemantics::New),
+        ("http,rpc/dup", RpcSemantics::Both),
+        ("rpc, rpc/dup", RpcSemantics::Both),
+        ("rpc/dup,rpc/old", RpcSemantics::Both),
+        ("rpc/old", RpcSemantics::Old),
+        ("rpc/old,rpc", RpcSemantics::New),
+        ("rpc/dupe,RPC/OLD", RpcSemantics::New),
+    ] {
+        assert_eq!(of(list), expected, "{list}");
+    }
+    let given = |file| config(file, &[("OTEL_SEMCONV_STABILITY_OPT_IN", "http")], &[]);
+    assert_eq!(given("semantics:\n  rpc: old\n").semantics.rpc, RpcSemantics::Old);
+    let own = [("MESHTAP_SEMANTICS_RPC", "both"), ("OTEL_SEMCONV_STABILITY_OPT_IN", "rpc")];
+    assert_eq!(config("", &own, &[]).semantics.rpc, RpcSemantics::Both, "our own is stronger");
+}
+
+#[test]
 fn standard_variables_mean_what_opentelemetry_says() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
     let of = |variables: &[(&str, &str)]| config("", variables, &[]);
@@ -171,7 +194,7 @@ fn standard_variables_mean_what_opentelemetry_says() {
     assert_eq!(metrics.compression, Compression::Gzip);
     assert_eq!(all.destination(SignalKind::Logs), None);
     assert_eq!(all.otlp.interval, Duration::from_secs(5));
-    assert_eq!(all.semantics.opt_in.as_deref(), Some("rpc/dup"));
+    assert_eq!(all.semantics.rpc, RpcSemantics::Both);
 
     assert_eq!(
         of(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")]).destination(SignalKind::Traces),

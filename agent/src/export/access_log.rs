@@ -8,12 +8,14 @@
 //! | `time` | first byte of the request, RFC 3339, UTC, microseconds |
 //! | `side` | `client` or `server`: which end saw it |
 //! | `client`, `server` | `{name, namespace, kind, address, port, pid}` |
-//! | `protocol` | `http/1.1`, … |
-//! | `method`, `host`, `path`, `route` | of the request, without query and user information |
-//! | `status` | number; `null`: no answer was seen |
+//! | `protocol` | `http/1.1`, …; of remote procedure calls `grpc`, `grpc-web` or `connect` |
+//! | `method`, `host`, `path`, `route` | of the request, without query and user information; of a remote procedure call the method is `package.Service/Method`, and it has no route |
+//! | `status` | number; of a remote procedure call its name (`UNAVAILABLE`); `null`: none was seen |
+//! | `http_status` | number: of HTTP, whatever it carried |
 //! | `error` | why there was no whole answer |
 //! | `duration_us`, `first_byte_us` | to the last and to the first byte of the answer |
 //! | `request_bytes`, `response_bytes` | of the bodies |
+//! | `request_messages`, `response_messages` | of a remote procedure call |
 //! | `rtt_us`, `retransmits` | of the connection |
 //! | `request_id`, `trace_id`, `span_id` | where the request carried them and they are allowed |
 
@@ -26,6 +28,7 @@ use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
 use super::clock::Clock;
 use super::otlp::metrics::SCOPE;
 use super::spans::Ids;
+use crate::aggregation::RpcNames;
 use crate::attribution::Call;
 use crate::protocol::Side;
 
@@ -59,6 +62,8 @@ pub struct AccessLogSettings {
     pub both_ends: bool,
     /// Headers.
     pub headers: AllowedHeaders,
+    /// How records describe remote procedure calls.
+    pub rpc_names: RpcNames,
 }
 
 impl Default for AccessLogSettings {
@@ -68,6 +73,7 @@ impl Default for AccessLogSettings {
             otlp: false,
             both_ends: false,
             headers: AllowedHeaders { request_id: true, trace: true },
+            rpc_names: RpcNames::default(),
         }
     }
 }
@@ -103,8 +109,8 @@ impl AccessLog {
         }
     }
 
-    /// The record of a call; its body is the text line, its attributes follow the HTTP
-    /// conventions. `ids` link it to the call's span.
+    /// The record of a call; its body is the text line, its attributes follow the
+    /// conventions of HTTP or RPC. `ids` link it to the call's span.
     #[must_use]
     pub fn record(&self, call: &Call, clock: Clock, ids: Option<Ids>) -> SdkLogRecord {
         let exchange = &call.exchange;
@@ -121,7 +127,7 @@ impl AccessLog {
         view.text(&mut body);
         body.pop();
         record.set_body(AnyValue::from(String::from_utf8_lossy(&body).into_owned()));
-        record.add_attributes(view.attributes(call));
+        record.add_attributes(view.attributes(call, self.settings.rpc_names));
         if let Some(ids) = ids.filter(|ids| ids.sampled) {
             record.set_trace_context(ids.trace, ids.span, Some(TraceFlags::SAMPLED));
         }

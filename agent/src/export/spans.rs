@@ -12,6 +12,7 @@
 //! - What somebody else traces already is left out: [`traced`] knows.
 
 mod attributes;
+pub(crate) mod rpc;
 pub mod traced;
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use opentelemetry_sdk::trace::{
 };
 
 use super::clock::Clock;
+use crate::aggregation::RpcNames;
 use crate::attribution::Call;
 use crate::protocol::Side;
 
@@ -39,11 +41,14 @@ pub struct SpanSettings {
     pub parent: ParentDecision,
     /// Share of the traces without a decision on the wire, 0 to 1.
     pub ratio: f64,
+    /// How remote procedure calls are described.
+    pub rpc_names: RpcNames,
 }
 
 impl Default for SpanSettings {
     fn default() -> Self {
-        Self { parent: ParentDecision::Follow, ratio: 0.01 }
+        let (parent, rpc_names) = (ParentDecision::Follow, RpcNames::default());
+        Self { parent, ratio: 0.01, rpc_names }
     }
 }
 
@@ -178,7 +183,7 @@ impl Spans {
             name: name(call),
             start_time: clock.system_time(exchange.start_ns),
             end_time: clock.system_time(exchange.end_ns.max(exchange.start_ns)),
-            attributes: attributes::of(call),
+            attributes: attributes::of(call, self.settings.rpc_names),
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: SpanLinks::default(),
@@ -205,8 +210,11 @@ impl Spans {
     }
 }
 
-/// `GET /orders/{id}`; the raw path never enters a name.
+/// `GET /orders/{id}`, or `package.Service/Method`; the raw path never enters a name.
 fn name(call: &Call) -> Cow<'static, str> {
+    if let Some(called) = call.exchange.rpc.as_deref() {
+        return rpc::name(call, called);
+    }
     let method = known_method(call.exchange.method.as_str()).unwrap_or("HTTP");
     if call.route.is_empty() {
         return Cow::Borrowed(method);
@@ -214,7 +222,8 @@ fn name(call: &Call) -> Cow<'static, str> {
     Cow::Owned(format!("{method} {}", call.route))
 }
 
-/// Errors by the conventions: 5xx for a server, 4xx too for a client, and no whole answer.
+/// Errors by the conventions: 5xx for a server, 4xx too for a client, and no whole answer; of
+/// remote procedure calls see [`crate::protocol::exchange::rpc::Fault::of`].
 fn status(call: &Call) -> Status {
     match (call.exchange.error, error_type(call)) {
         (Some(cause), _) => Status::error(cause.name()),

@@ -158,7 +158,9 @@ impl Figures {
             table(cache.cache, cache.used, cache.bound, cache.evicted);
         }
         let routes = stages.routes.occupancy();
-        let bound = stages.routes.settings().services;
-        table("routed_services", routes.services, bound, routes.services_evicted);
+        let bounds = stages.routes.settings();
+        table("routed_services", routes.services, bounds.services, routes.services_evicted);
+        let bound = bounds.services.saturating_mul(bounds.routes_per_service);
+        table("rpc_methods", routes.methods, bound, routes.methods_other);
     }
 }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aggregation::AggregationSettings;
+use crate::aggregation::{AggregationSettings, RpcNames};
 use crate::attribution::names::{self, Glob, NameError, Network};
 use crate::attribution::{AttributionSettings, HostPaths};
-use crate::config::{self, Config, Level, SignalKind};
+use crate::config::{self, Config, Level, RpcSemantics, SignalKind};
 use crate::export::access_log::{AccessLogSettings, Format};
 use crate::export::otlp::{self, Compression, OtlpSettings, Protocol, Retry, Target};
 use crate::export::queue::{BatchLimits, Bounds};
@@ -144,6 +144,15 @@ pub fn aggregation(config: &Config) -> AggregationSettings {
         series_limit: config.series.limit,
         idle_ns: nanos(config.series.idle),
         connection_limit: config.protocol.connections,
+        rpc_names: rpc_names(config),
+    }
+}
+
+fn rpc_names(config: &Config) -> RpcNames {
+    match config.semantics.rpc {
+        RpcSemantics::New => RpcNames::Stable,
+        RpcSemantics::Both => RpcNames::Both,
+        RpcSemantics::Old => RpcNames::Deprecated,
     }
 }
 
@@ -162,7 +171,11 @@ pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
         if config.traces.follow_parent { ParentDecision::Follow } else { ParentDecision::Ignore };
     Ok(ExportSettings {
         otlp: otlp_settings(config)?,
-        spans: SpanSettings { parent, ratio: config.traces.sample_ratio },
+        spans: SpanSettings {
+            parent,
+            ratio: config.traces.sample_ratio,
+            rpc_names: rpc_names(config),
+        },
         traced: traced(config).map_err(RuleError::Traced)?,
         access_log: AccessLogSettings {
             stdout: match config.access_log.stdout {
@@ -171,6 +184,7 @@ pub fn export(config: &Config) -> Result<ExportSettings, RuleError> {
                 config::LogFormat::Json => Some(Format::Json),
             },
             otlp: config.access_log.otlp,
+            rpc_names: rpc_names(config),
             ..AccessLogSettings::default()
         },
     })

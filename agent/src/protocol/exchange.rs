@@ -1,9 +1,13 @@
 //! [`Exchange`]: one request and its answer, seen at one socket.
 
+pub mod rpc;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+pub use rpc::{Rpc, RpcSystem};
 
 /// Text that came over the wire: always UTF-8 (what was not was replaced), cheap to clone.
 #[derive(Clone)]
@@ -141,46 +145,6 @@ impl Protocol {
             Self::Http10 => "1.0",
             Self::Http11 => "1.1",
             Self::Http2 => "2",
-        }
-    }
-}
-
-/// The remote procedure call that an HTTP exchange carried; its method is the path:
-/// `/package.Service/Method`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rpc {
-    /// Which kind.
-    pub system: RpcSystem,
-    /// gRPC's status code as it stood in a trailer or in the only head of an answer.
-    /// `None`: none was seen.
-    pub status: Option<u32>,
-    /// Messages that the client sent. `None`: they could not be counted.
-    pub request_messages: Option<u64>,
-    /// Messages that the server sent, likewise.
-    pub response_messages: Option<u64>,
-    /// `grpc-timeout`: how long the client waits from the start of the call on.
-    pub timeout_ns: Option<u64>,
-}
-
-/// A way of calling procedures over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RpcSystem {
-    /// gRPC over HTTP/2.
-    Grpc,
-    /// gRPC-Web: the trailers stand in the body.
-    GrpcWeb,
-    /// Connect, told apart by its headers.
-    Connect,
-}
-
-impl RpcSystem {
-    /// As in `observe --json`.
-    #[must_use]
-    pub fn protocol(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::GrpcWeb => "grpc-web",
-            Self::Connect => "connect",
         }
     }
 }

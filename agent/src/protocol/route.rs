@@ -9,6 +9,8 @@
 //! - when a service was forgotten ([`RouteSettings::services`]) and is learnt anew.
 
 mod learner;
+mod method;
+mod pairs;
 pub mod pattern;
 pub mod segment;
 
@@ -16,8 +18,10 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::Text;
+use super::{Exchange, Text, exchange};
 use learner::{Learner, Learnt};
+use method::Methods;
+use pairs::Pairs;
 pub use pattern::{PatternError, RoutePattern};
 
 /// The route of paths for which a service has no room left.
@@ -28,12 +32,12 @@ pub const UNKNOWN: &str = "unknown";
 pub const AUTHORITY: &str = "{authority}";
 /// The route of the target `*`.
 pub const ASTERISK: &str = "*";
+/// The name of remote procedures that a service is not known to have, or has no room for:
+/// OpenTelemetry's word.
+pub const OTHER_METHOD: &str = "_OTHER";
 
 /// Longest path that is remembered by its text; longer ones are learnt anew each time.
 const REMEMBERED: usize = 256;
-
-/// Pairs of texts whose route is at hand.
-const PAIRS: usize = 256;
 
 /// Patterns and bounds of [`Routes`].
 #[derive(Clone, Debug)]
@@ -82,6 +86,10 @@ pub struct RouteOccupancy {
     pub collapsed: u64,
     /// Services that were forgotten.
     pub services_evicted: u64,
+    /// Names of remote procedures that stand, of all services.
+    pub methods: usize,
+    /// Calls of proven methods that found no room and became [`OTHER_METHOD`].
+    pub methods_other: u64,
 }
 
 /// A path and its route. Direct-mapped: one slot per hash, the newer wins.
@@ -94,29 +102,24 @@ struct Slot {
     route: Option<Arc<str>>,
 }
 
-/// A text of a service and one of a path that came together before, and their route. Holds
-/// both, so that neither address can come to mean another text.
-#[derive(Debug)]
-struct Pair {
-    generation: u64,
-    service: Arc<str>,
-    path: Text,
-    route: Arc<str>,
-}
-
 /// Turns paths into routes.
 #[derive(Debug)]
 pub struct Routes {
     settings: RouteSettings,
     services: LruCache<Arc<str>, Learner, ahash::RandomState>,
     slots: Vec<Slot>,
-    /// By the addresses of both texts: most come from memory themselves.
-    pairs: Vec<Option<Pair>>,
+    pairs: Pairs,
+    methods: Methods,
+    method_pairs: Pairs,
+    /// Of [`Routes::method_pairs`], likewise.
+    method_generation: u64,
     hasher: ahash::RandomState,
     /// Grows when a route may have changed: what was remembered before does not count.
     generation: u64,
     occupancy: RouteOccupancy,
     other: Arc<str>,
+    other_method: Arc<str>,
+    unknown_method: Arc<str>,
     unknown: Arc<str>,
     authority: Arc<str>,
     asterisk: Arc<str>,
@@ -132,11 +135,16 @@ impl Routes {
             settings,
             services: LruCache::unbounded_with_hasher(ahash::RandomState::new()),
             slots: std::iter::repeat_with(Slot::default).take(slots).collect(),
-            pairs: std::iter::repeat_with(|| None).take(PAIRS).collect(),
+            pairs: Pairs::new(),
+            methods: Methods::new(),
+            method_pairs: Pairs::new(),
+            method_generation: 1,
             hasher: ahash::RandomState::new(),
             generation: 1,
             occupancy: RouteOccupancy::default(),
             other: Arc::from(OTHER),
+            other_method: Arc::from(OTHER_METHOD),
+            unknown_method: Arc::from(exchange::UNKNOWN),
             unknown: Arc::from(UNKNOWN),
             authority: Arc::from(AUTHORITY),
             asterisk: Arc::from(ASTERISK),
@@ -144,27 +152,61 @@ impl Routes {
         }
     }
 
+    /// What a call is counted under at the service that answers it: the route of its path,
+    /// of a remote procedure call the name of the method: `package.Service/Method` where an answer
+    /// showed that the service has it, else [`OTHER_METHOD`]; [`exchange::UNKNOWN`] stays.
+    #[inline]
+    pub fn of_call(&mut self, service: &Arc<str>, exchange: &Exchange) -> Arc<str> {
+        match exchange.rpc_method() {
+            None => self.of(service, &exchange.path),
+            Some(method) => self.method(service, method, exchange),
+        }
+    }
+
     /// [`Routes::resolve`] for texts that may be the very ones of calls before.
     pub fn of(&mut self, service: &Arc<str>, path: &Text) -> Arc<str> {
-        let addresses =
-            (Arc::as_ptr(service).cast::<u8>().addr() >> 4) ^ (path.as_str().as_ptr().addr() >> 4);
-        let index = addresses % PAIRS;
-        if let Some(Some(pair)) = self.pairs.get(index)
-            && pair.generation == self.generation
-            && Arc::ptr_eq(&pair.service, service)
-            && pair.path.is_same(path)
-        {
+        if let Some(route) = self.pairs.get(self.generation, service, path) {
             self.occupancy.remembered += 1;
-            return Arc::clone(&pair.route);
+            return Arc::clone(route);
         }
         let route = self.resolve(service, path.as_str());
         if path.as_str().len() <= REMEMBERED {
-            let (service, path) = (Arc::clone(service), path.clone());
-            let pair =
-                Pair { generation: self.generation, service, path, route: Arc::clone(&route) };
-            self.pairs[index] = Some(pair);
+            self.pairs.put(self.generation, service, path, &route);
         }
         route
+    }
+
+    /// `package.Service/Method` where an answer showed that the service has it, else
+    /// [`OTHER_METHOD`]; at most [`RouteSettings::routes_per_service`] different names at one
+    /// service. [`exchange::UNKNOWN`] stays what it is.
+    fn method(&mut self, service: &Arc<str>, method: &str, exchange: &Exchange) -> Arc<str> {
+        if method == exchange::UNKNOWN {
+            return Arc::clone(&self.unknown_method);
+        }
+        let generation = self.method_generation;
+        if let Some(name) = self.method_pairs.get(generation, service, &exchange.path) {
+            return Arc::clone(name);
+        }
+        let name = match self.methods.known(service, method) {
+            Some(name) => name,
+            None if !exchange.proves_rpc_method() => return Arc::clone(&self.other_method),
+            None => match self.learn_method(service, method) {
+                Some(name) => name,
+                None => return Arc::clone(&self.other_method),
+            },
+        };
+        self.method_pairs.put(self.method_generation, service, &exchange.path, &name);
+        name
+    }
+
+    #[cold]
+    fn learn_method(&mut self, service: &str, method: &str) -> Option<Arc<str>> {
+        let name = self.methods.learn(service, method, self.settings.routes_per_service);
+        if self.methods.forget_beyond(self.settings.services) > 0 {
+            self.method_generation += 1;
+        }
+        self.occupancy.methods_other += u64::from(name.is_none());
+        name
     }
 
     /// The route of `path` (without query, as in [`super::Exchange::path`]) at the
@@ -198,7 +240,8 @@ impl Routes {
     /// Counters and how much is held.
     #[must_use]
     pub fn occupancy(&self) -> RouteOccupancy {
-        RouteOccupancy { services: self.services.len(), ..self.occupancy }
+        let (services, methods) = (self.services.len(), self.methods.len());
+        RouteOccupancy { services, methods, ..self.occupancy }
     }
 
     fn find(&mut self, service: &str, path: &str) -> Arc<str> {
@@ -209,6 +252,7 @@ impl Routes {
         }
         match path.as_bytes().first() {
             None => Arc::clone(&self.unknown),
+            Some(_) if path == exchange::UNKNOWN => Arc::clone(&self.unknown),
             Some(b'/') if self.settings.learns => self.learn(service, path),
             Some(b'/') => Arc::clone(&self.none),
             Some(_) if path == ASTERISK => Arc::clone(&self.asterisk),

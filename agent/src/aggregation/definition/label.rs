@@ -24,12 +24,18 @@ macro_rules! labels {
 labels! {
     PEER_NAME "service.peer.name" "The workload at the other end; `unknown` where nothing is known of it.";
     PEER_NAMESPACE "service.peer.namespace" "Its namespace; absent where it has none.";
-    METHOD "http.request.method" "The request's method where RFC 9110, PATCH or QUERY define it, else `_OTHER`.";
+    METHOD "http.request.method" "The request's method where RFC 9110, PATCH or QUERY define it, else `_OTHER`; `<unknown>` where it went by before the agent came.";
     STATUS "http.response.status_code" "Status of the answer; absent where no final answer was seen.";
     ROUTE "http.route" "The path as a route: a configured pattern, else one learnt from the traffic; absent where neither is there (`routes.learn: false`).";
-    ERROR "error.type" "The status as text (server: 5xx; client: 4xx and 5xx); where there was no whole answer the cause: `connection_closed`, `abandoned`, `connection_reset`, `reset_sent`, `timeout`, `vanished`; absent where nothing failed.";
-    VERSION "network.protocol.version" "`1.0` or `1.1`, as the request said.";
+    ERROR "error.type" "The status as text (server: 5xx; client: 4xx and 5xx); where there was no whole answer the cause: `connection_closed`, `abandoned`, `connection_reset`, `reset_sent`, `timeout`, `vanished`, of a stream of HTTP/2 also `cancelled`, `deadline_exceeded`, `refused_stream`, or `stream_…` with the error code of the reset (all of them stand in `docs/observe.md`). Of a remote procedure call the name of its status (client: all but `OK`; server: `UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`), else the cause, else the HTTP status of an answer that was not gRPC's (client: all but 200; server: 5xx). Absent where nothing failed.";
+    VERSION "network.protocol.version" "`1.0`, `1.1` or `2`, as the request said.";
     SCHEME "url.scheme" "`http`: what is read on the wire is not encrypted. Server side only, where the convention requires it.";
+    RPC_METHOD "rpc.method" "Method of the remote procedure call, `package.Service/Method`; in the deprecated metrics the part behind the last slash. `_OTHER` where no answer showed that the service has it (one with a status does, but for `UNIMPLEMENTED`, `UNAUTHENTICATED` and `PERMISSION_DENIED`), or where it has `routes.per_service` others; `<unknown>` where the name went by before the agent came.";
+    RPC_STATUS "rpc.status_code" "gRPC's status by name, as `OK` or `DEADLINE_EXCEEDED`; `_OTHER` for a number that has none; absent where no status was seen.";
+    RPC_SYSTEM "rpc.system.name" "`grpc`, of gRPC-Web too, or `connectrpc`.";
+    OLD_RPC_SERVICE "rpc.service" "`package.Service`. Deprecated metrics only.";
+    OLD_RPC_STATUS "rpc.grpc.status_code" "gRPC's status by number; absent where no status that gRPC knows was seen. Deprecated metrics only.";
+    OLD_RPC_SYSTEM "rpc.system" "`grpc`, of gRPC-Web too, or `connect_rpc`. Deprecated metrics only.";
     ADDRESS "server.address" "Host of the authority that the client asked for, else the address. Client side only.";
     PORT "server.port" "Port that the client asked for. Client side only.";
     CLIENT "client" "The workload that asked, or connected.";
@@ -37,8 +43,9 @@ labels! {
     SERVER "server" "The workload that was asked.";
     SERVER_NAMESPACE "server_service_namespace" "Its namespace; absent where it has none.";
     CONNECTION_TYPE "connection_type" "`virtual_node` where only one end of the edge is observed on this host; else absent.";
-    ROLE "role" "Which end of the connection observed it: `client` (connected) or `server` (accepted). Both ends are counted where both are on this host: sum over one role.";
+    ROLE "role" "Which end observed it: `client` (connected, or called) or `server` (accepted, or answered). Both ends are counted where both are on this host: sum over one role.";
     DIRECTION "network.io.direction" "`transmit` or `receive`, from the observing end (of a host: from the host).";
+    MESSAGE_DIRECTION "direction" "`sent` or `received`, from the observing end.";
     REASON "reason" "Why: for connections `fin`, `reset_received`, `reset_sent`, `timeout`, `refused`, `unanswered`, `unknown`; for losses what was missing; for spans left out who makes them; for dropped packets the kernel's name, as `NO_SOCKET`, or `other`.";
     EVENT_KIND "kind" "Kind of the kernel's record.";
     QUEUE "queue" "Name of the queue.";

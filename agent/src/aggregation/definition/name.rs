@@ -50,6 +50,7 @@ fn ends_in(name: &str, word: &str) -> bool {
 fn unit_word(unit: &str) -> Option<&'static str> {
     match unit {
         "s" => Some("seconds"),
+        "ms" => Some("milliseconds"),
         "By" => Some("bytes"),
         // `{connection}` is an annotation, not a unit.
         _ => None,
@@ -78,6 +79,11 @@ mod tests {
                 name("http.server.request.duration", "s", histogram),
                 "http_server_request_duration_seconds",
                 Some("seconds"),
+            ),
+            (
+                name("rpc.server.duration", "ms", histogram),
+                "rpc_server_duration_milliseconds",
+                Some("milliseconds"),
             ),
             (
                 name("meshtap.tcp.io", "By", Metric::Counter),

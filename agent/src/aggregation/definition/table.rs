@@ -1,10 +1,11 @@
 //! The metrics, one entry each, in the order of [`MetricId`].
 
-use super::super::histogram::{DURATION, LATENCY, SIZE};
+use super::super::histogram::{DURATION, LATENCY, MILLISECONDS, SIZE};
 use super::label::{
     ADDRESS, ARCHITECTURE, BUILD_VERSION, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE, DIRECTION,
-    ERROR, EVENT_KIND, METHOD, OUTCOME, PEER_NAME, PEER_NAMESPACE, PORT, QUEUE, REASON, RELEASE,
-    ROLE, ROUTE, SCHEME, SERVER, SERVER_NAMESPACE, SIGNAL, STATUS, TABLE, VERSION,
+    ERROR, EVENT_KIND, MESSAGE_DIRECTION, METHOD, OLD_RPC_SERVICE, OLD_RPC_STATUS, OLD_RPC_SYSTEM,
+    OUTCOME, PEER_NAME, PEER_NAMESPACE, PORT, QUEUE, REASON, RELEASE, ROLE, ROUTE, RPC_METHOD,
+    RPC_STATUS, RPC_SYSTEM, SCHEME, SERVER, SERVER_NAMESPACE, SIGNAL, STATUS, TABLE, VERSION,
 };
 use super::{Definition, Kind, LabelDefinition, MetricId, Subject};
 
@@ -14,6 +15,23 @@ static SERVER_SIDE: Labels =
     &[&ERROR, &METHOD, &STATUS, &ROUTE, &VERSION, &PEER_NAME, &PEER_NAMESPACE, &SCHEME];
 static CLIENT_SIDE: Labels =
     &[&ERROR, &METHOD, &STATUS, &ROUTE, &VERSION, &ADDRESS, &PORT, &PEER_NAME, &PEER_NAMESPACE];
+static RPC_SERVER: Labels =
+    &[&ERROR, &RPC_METHOD, &RPC_STATUS, &RPC_SYSTEM, &PEER_NAME, &PEER_NAMESPACE];
+static RPC_CLIENT: Labels =
+    &[&ERROR, &RPC_METHOD, &RPC_STATUS, &RPC_SYSTEM, &ADDRESS, &PORT, &PEER_NAME, &PEER_NAMESPACE];
+static OLD_RPC_SERVER: Labels =
+    &[&OLD_RPC_STATUS, &RPC_METHOD, &OLD_RPC_SERVICE, &OLD_RPC_SYSTEM, &PEER_NAME, &PEER_NAMESPACE];
+static OLD_RPC_CLIENT: Labels = &[
+    &OLD_RPC_STATUS,
+    &RPC_METHOD,
+    &OLD_RPC_SERVICE,
+    &OLD_RPC_SYSTEM,
+    &ADDRESS,
+    &PORT,
+    &PEER_NAME,
+    &PEER_NAMESPACE,
+];
+static RPC_TRAFFIC: Labels = &[&MESSAGE_DIRECTION, &ROLE, &RPC_METHOD, &PEER_NAME, &PEER_NAMESPACE];
 static GRAPH: Labels = &[&CLIENT, &CLIENT_NAMESPACE, &CONNECTION_TYPE, &SERVER, &SERVER_NAMESPACE];
 static TCP: Labels = &[&ROLE, &PEER_NAME, &PEER_NAMESPACE];
 static TCP_REASON: Labels = &[&REASON, &ROLE, &PEER_NAME, &PEER_NAMESPACE];
@@ -48,10 +66,24 @@ metrics! {
         "Body size of HTTP requests that the workload sent, without chunk framing.";
     HttpClientResponseSize "http.client.response.body.size" "By" Kind::Histogram(&SIZE), Workload, CLIENT_SIDE,
         "Body size of HTTP responses that the workload received, without chunk framing.";
+    RpcServerDuration "rpc.server.call.duration" "s" Kind::Histogram(&DURATION), Workload, RPC_SERVER,
+        "Duration of remote procedure calls that the workload answered, to the last byte of the answer. They are in no HTTP metric.";
+    RpcClientDuration "rpc.client.call.duration" "s" Kind::Histogram(&DURATION), Workload, RPC_CLIENT,
+        "Duration of remote procedure calls that the workload made, to the last byte of the answer. They are in no HTTP metric.";
+    RpcServerDurationOld "rpc.server.duration" "ms" Kind::Histogram(&MILLISECONDS), Workload, OLD_RPC_SERVER,
+        "The same as rpc.server.call.duration under its deprecated name. Only where `semantics.rpc` says so.";
+    RpcClientDurationOld "rpc.client.duration" "ms" Kind::Histogram(&MILLISECONDS), Workload, OLD_RPC_CLIENT,
+        "The same as rpc.client.call.duration under its deprecated name. Only where `semantics.rpc` says so.";
+    RpcMessages "meshtap.rpc.messages" "{message}" Kind::Counter, Workload, RPC_TRAFFIC,
+        "Messages of remote procedure calls; those of a call that goes on count as they are reported.";
+    RpcIo "meshtap.rpc.io" "By" Kind::Counter, Workload, RPC_TRAFFIC,
+        "Body bytes of remote procedure calls, likewise.";
+    RpcUncounted "meshtap.rpc.calls.uncounted" "{call}" Kind::Counter, Workload, RPC_TRAFFIC,
+        "Remote procedure calls whose messages could not be counted in this direction: at their end they added none to meshtap.rpc.messages.";
     GraphTotal "traces_service_graph_request_total" "" Kind::Counter, Edge, GRAPH,
         "Calls between two workloads, each counted once: at the server's end, or at the client's where the server is not observed on this host.";
     GraphFailed "traces_service_graph_request_failed_total" "" Kind::Counter, Edge, GRAPH,
-        "Calls of traces_service_graph_request_total that were answered with 5xx or had no whole answer.";
+        "Calls of traces_service_graph_request_total that were answered with 5xx or had no whole answer; of remote procedure calls those that the server answers for, see `error.type`.";
     GraphServerSeconds "traces_service_graph_request_server_seconds" "s" Kind::Histogram(&DURATION), Edge, GRAPH,
         "Duration of the calls between two workloads as the server's end saw them.";
     GraphClientSeconds "traces_service_graph_request_client_seconds" "s" Kind::Histogram(&DURATION), Edge, GRAPH,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::line::Lost;
 use crate::attribution::{Call, Identity, IdentityKind, Party};
 use crate::protocol::exchange::{AgentClass, TraceContext};
-use crate::protocol::{Exchange, Protocol, Side};
+use crate::protocol::{Exchange, Protocol, Rpc, Side};
 
 pub fn party(name: &str, namespace: &str, endpoint: &str, pid: u32) -> Party {
     let kind = if name == "unknown" { IdentityKind::Unknown } else { IdentityKind::Process };
@@ -59,6 +59,21 @@ pub fn call(side: Side) -> Call {
         peer_observed: true,
         pair: 9,
     }
+}
+
+/// `curl` calls `shop.Users/Get` of `shop/checkout`: 2 messages there, 3 back, as both saw it.
+pub fn grpc(side: Side, status: Option<u32>) -> Call {
+    let mut call = call(side);
+    call.exchange.protocol = Protocol::Http2;
+    call.exchange.method = "POST".into();
+    call.exchange.path = "/shop.Users/Get".into();
+    call.exchange.rpc = Some(Box::new(Rpc {
+        request_messages: Some(2),
+        response_messages: Some(3),
+        ..*Rpc::sample(status)
+    }));
+    call.route = Arc::from("shop.Users/Get");
+    call
 }
 
 pub fn lost() -> Lost {

@@ -3,12 +3,15 @@
 //! Filters of different kinds all have to hold; of several of one kind one suffices;
 //! what a filter behind `--not` matches is never shown.
 
+mod statuses;
+
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use ipnet::IpNet;
 use regex::Regex;
 
 use super::line::{End, Line, LostLine};
+pub use statuses::Statuses;
 
 /// A pattern in which `*` stands for any text and `?` for any one character.
 #[derive(Clone, Debug)]
@@ -55,38 +58,6 @@ impl Who {
     }
 }
 
-/// Ranges of status codes.
-#[derive(Clone, Debug)]
-pub struct Statuses(Vec<(u16, u16)>);
-
-impl Statuses {
-    fn parse(text: &str) -> Result<Self, String> {
-        let range = |part: &str| -> Option<(u16, u16)> {
-            let code = |text: &str| {
-                text.parse().ok().filter(|code| text.len() == 3 && (100..=999).contains(code))
-            };
-            if let Some((low, high)) = part.split_once('-') {
-                return Some((code(low)?, code(high)?)).filter(|(low, high)| low <= high);
-            }
-            if let [class @ b'1'..=b'9', b'x' | b'X', b'x' | b'X'] = part.as_bytes() {
-                let class = u16::from(class - b'0') * 100;
-                return Some((class, class + 99));
-            }
-            code(part).map(|code| (code, code))
-        };
-        text.split(',').map(|part| range(part.trim())).collect::<Option<_>>().map(Self).ok_or_else(
-            || {
-                "write codes, classes or ranges, for example `404`, `5xx`, `500-503` or `404,5xx`"
-                    .to_owned()
-            },
-        )
-    }
-
-    fn matches(&self, status: u16) -> bool {
-        self.0.iter().any(|(low, high)| (*low..=*high).contains(&status))
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Methods(Vec<String>);
 
@@ -124,10 +95,10 @@ struct Raw {
     /// Path; * also stands for slashes
     #[arg(long, value_name = "GLOB", value_parser = Glob::parse)]
     path: Vec<Glob>,
-    /// Method, or several: POST,PUT
+    /// Method, or several: POST,PUT; of a gRPC call package.Service/Method
     #[arg(long, value_name = "METHOD", value_parser = methods)]
     method: Vec<Methods>,
-    /// Status code, class or range, or several: 404,5xx,500-503
+    /// Status code, class or range of HTTP, or name of gRPC, or several: 404,5xx,UNAVAILABLE
     #[arg(long, value_name = "STATUS", value_parser = Statuses::parse)]
     status: Vec<Statuses>,
     /// Calls that took at least so long at the end where they took longer
@@ -136,7 +107,9 @@ struct Raw {
     /// Server's port
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Vec<u16>,
-    /// Calls that failed: a status from 500 on, or no whole answer
+    /// Calls that failed: a status from 500 on, one of gRPC that the server answers for
+    /// (UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS), or no
+    /// whole answer
     #[arg(long, num_args = 0, default_missing_value = "true", action = clap::ArgAction::Append)]
     errors: Vec<bool>,
     /// Turns the filter that follows around: what it matches is not shown
@@ -167,12 +140,12 @@ impl Condition {
             Self::Method(methods) => line.method.is_some_and(|method| {
                 methods.0.iter().any(|wanted| wanted.eq_ignore_ascii_case(method))
             }),
-            Self::Status(statuses) => line.status.is_some_and(|status| statuses.matches(status)),
+            Self::Status(statuses) => statuses.matches(line),
             Self::MinLatency(least_us) => {
                 line.client_duration_us.max(line.server_duration_us) >= Some(*least_us)
             }
             Self::Port(port) => line.server.port == Some(*port) || line.server_port == *port,
-            Self::Errors => line.error.is_some() || line.status.is_some_and(|code| code >= 500),
+            Self::Errors => line.failed,
         }
     }
 

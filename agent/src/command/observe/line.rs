@@ -2,13 +2,17 @@
 //!
 //! Which end has the last word on what is decided here and nowhere else.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
 use super::merge::ObservedCall;
 use crate::attribution::{Call, IdentityKind, Party};
-use crate::protocol::Cause;
+use crate::protocol::exchange::UNKNOWN;
+use crate::protocol::exchange::rpc::{Fault, code_text};
+use crate::protocol::{Cause, Exchange, Rpc, Side};
 
 /// Nanoseconds since 1970, shown as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,25 @@ impl<'a> End<'a> {
     }
 }
 
+/// How a call was answered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Status {
+    /// HTTP's status.
+    Http(u16),
+    /// gRPC's, by name, or by number where it has no name.
+    Rpc(Cow<'static, str>),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => write!(formatter, "{status}"),
+            Self::Rpc(name) => formatter.write_str(name),
+        }
+    }
+}
+
 /// One call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line<'a> {
@@ -76,7 +99,7 @@ pub struct Line<'a> {
     pub client: End<'a>,
     /// Who was asked.
     pub server: End<'a>,
-    /// `http/1.1`
+    /// `http/1.1`, `grpc`
     pub protocol: &'static str,
     /// `None`: not seen.
     pub method: Option<&'a str>,
@@ -88,8 +111,10 @@ pub struct Line<'a> {
     pub server_address: &'a str,
     /// Port that the client asked for.
     pub server_port: u16,
-    /// `None`: no answer was seen.
-    pub status: Option<u16>,
+    /// `None`: none was seen.
+    pub status: Option<Status>,
+    /// Of the answer that carried it; `None`: no answer was seen.
+    pub http_status: Option<u16>,
     /// The client's cause, else the server's.
     pub error: Option<&'static str>,
     /// The cause at the client's end.
@@ -106,6 +131,10 @@ pub struct Line<'a> {
     pub request_bytes: u64,
     /// Of the body.
     pub response_bytes: u64,
+    /// Of a remote procedure call; `None`: they could not be counted.
+    pub request_messages: Option<u64>,
+    /// Likewise.
+    pub response_messages: Option<u64>,
     /// Of the connection.
     pub rtt_us: Option<u32>,
     /// At both ends together.
@@ -116,6 +145,12 @@ pub struct Line<'a> {
     pub cut: bool,
     /// The same call as a line before, seen from the other end.
     pub late_half: bool,
+    /// It is a remote procedure call.
+    #[serde(skip)]
+    pub is_rpc: bool,
+    /// It failed by the rule for servers, or has no whole answer.
+    #[serde(skip)]
+    pub failed: bool,
 }
 
 impl<'a> Line<'a> {
@@ -128,7 +163,9 @@ impl<'a> Line<'a> {
         let cause = |end: Option<&Call>| end.and_then(|end| end.exchange.error).map(Cause::name);
         let (client_error, server_error) = (cause(client), cause(server));
         let request = [&back.exchange, &front.exchange];
-        let text = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+        let text = |text: &'a str| Some(text).filter(|text| !text.is_empty() && *text != UNKNOWN);
+        let answer = Answer::of(request.map(|exchange| &**exchange));
+        let rpc = answer.rpc;
         let trace = request.iter().find_map(|exchange| exchange.trace);
         Self {
             time: Time(front.exchange.start_ns.saturating_add(wall_offset_ns)),
@@ -136,13 +173,21 @@ impl<'a> Line<'a> {
                 .unwrap_or_else(|| End::of(&front.client)),
             server: End::best(server.map(|end| &end.server), client.map(|end| &end.server))
                 .unwrap_or_else(|| End::of(&back.server)),
-            protocol: back.exchange.protocol.name(),
-            method: request.iter().find_map(|exchange| text(exchange.method.as_str())),
+            protocol: rpc.map_or(back.exchange.protocol.name(), |rpc| rpc.system.protocol()),
+            method: request.iter().find_map(|exchange| {
+                text(if rpc.is_some() { exchange.rpc_method()? } else { exchange.method.as_str() })
+            }),
             path: request.iter().find_map(|exchange| text(exchange.path.as_str())),
-            route: text(&back.route).or_else(|| text(&front.route)),
+            // A method is no route.
+            route: text(&back.route).or_else(|| text(&front.route)).filter(|_| rpc.is_none()),
             server_address: &front.server_address,
             server_port: front.server_port,
-            status: request.iter().find_map(|exchange| exchange.status),
+            failed: answer.has_failed(client_error.is_some() || server_error.is_some()),
+            status: answer.status(),
+            http_status: answer.http,
+            request_messages: answer.request_messages,
+            response_messages: answer.response_messages,
+            is_rpc: rpc.is_some(),
             error: client_error.or(server_error),
             client_error,
             server_error,
@@ -164,6 +209,44 @@ impl<'a> Line<'a> {
             cut: front.exchange.cut || back.exchange.cut,
             late_half: call.is_late_half(),
         }
+    }
+}
+
+/// What either end saw of the answer: the server's end has the first word.
+struct Answer<'a> {
+    rpc: Option<&'a Rpc>,
+    code: Option<u32>,
+    http: Option<u16>,
+    request_messages: Option<u64>,
+    response_messages: Option<u64>,
+}
+
+impl<'a> Answer<'a> {
+    fn of(ends: [&'a Exchange; 2]) -> Self {
+        let rpcs = ends.map(|end| end.rpc.as_deref());
+        let rpcs = || rpcs.into_iter().flatten();
+        Self {
+            rpc: rpcs().next(),
+            code: rpcs().find_map(|rpc| rpc.status),
+            http: ends.iter().find_map(|end| end.status),
+            request_messages: rpcs().find_map(|rpc| rpc.request_messages),
+            response_messages: rpcs().find_map(|rpc| rpc.response_messages),
+        }
+    }
+
+    fn status(&self) -> Option<Status> {
+        match self.rpc {
+            Some(_) => self.code.map(|code| Status::Rpc(code_text(code))),
+            None => self.http.map(Status::Http),
+        }
+    }
+
+    fn has_failed(&self, has_cause: bool) -> bool {
+        let by_status = match self.rpc {
+            Some(_) => Fault::of(Side::Server, self.code, self.http, None).is_some(),
+            None => self.http.is_some_and(|status| status >= 500),
+        };
+        has_cause || by_status
     }
 }
 

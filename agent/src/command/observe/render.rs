@@ -9,7 +9,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Color, Style};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::line::{End, Line, LostLine};
+use super::line::{End, Line, LostLine, Status};
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
@@ -78,15 +78,19 @@ impl Table {
     /// Appends the row of a call.
     pub fn call(&mut self, line: &Line<'_>, out: &mut String) {
         self.header(out);
-        let path = line.path.or(line.route).unwrap_or("-");
+        // The name of a procedure is too long for the methods of HTTP.
+        let (method, path) = match (line.method, line.path.or(line.route)) {
+            (method, _) if line.is_rpc => ("", method),
+            (method, path) => (method.unwrap_or("-"), path),
+        };
         let cells = [
             (clock(line), 12, DIM, Align::Left),
             (end(&line.client), self.name, BOLD, Align::Left),
             (end(&line.server), self.name, BOLD, Align::Left),
             (line.protocol.to_owned(), 8, DIM, Align::Left),
-            (clean(line.method.unwrap_or("-")).into_owned(), 7, PLAIN, Align::Left),
-            (clean(path).into_owned(), self.path, PLAIN, Align::Left),
-            (or_dash(line.status.map(|code| code.to_string())), 6, style(line), Align::Right),
+            (clean(method).into_owned(), 7, PLAIN, Align::Left),
+            (clean(path.unwrap_or("-")).into_owned(), self.path, PLAIN, Align::Left),
+            (or_dash(status(line)), 6, style(line), Align::Right),
             (or_dash(line.client_duration_us.map(duration)), 8, PLAIN, Align::Right),
             (or_dash(line.server_duration_us.map(duration)), 8, PLAIN, Align::Right),
             (bytes(line.request_bytes), 7, PLAIN, Align::Right),
@@ -100,6 +104,10 @@ impl Table {
                 row.push(' ');
             }
             self.paint(&fit(&text, width, align), style, &mut row);
+        }
+        if let Some(messages) = messages(line) {
+            row.push_str("  ");
+            self.paint(&messages, DIM, &mut row);
         }
         if let Some(note) = note(line) {
             row.push_str("  ");
@@ -213,22 +221,43 @@ fn end(end: &End<'_>) -> String {
     }
 }
 
+/// As wide as the column: of gRPC `OK`, else its name stands behind the row.
+fn status(line: &Line<'_>) -> Option<String> {
+    match line.status.as_ref()? {
+        Status::Rpc(name) if name == "OK" => Some("OK".to_owned()),
+        Status::Rpc(_) => Some("not OK".to_owned()),
+        Status::Http(status) => Some(status.to_string()),
+    }
+}
+
 fn style(line: &Line<'_>) -> Style {
-    match line.status {
-        _ if line.error.is_some() => BROKEN,
-        Some(..300) => GOOD,
-        Some(300..400) => MOVED,
-        Some(400..500) => REFUSED,
-        Some(_) => BROKEN,
+    match &line.status {
+        _ if line.failed => BROKEN,
+        Some(Status::Rpc(name)) if name == "OK" => GOOD,
+        Some(Status::Rpc(_)) => REFUSED,
+        Some(Status::Http(..300)) => GOOD,
+        Some(Status::Http(300..400)) => MOVED,
+        Some(Status::Http(_)) => REFUSED,
         None => PLAIN,
     }
+}
+
+/// How many messages were sent and received, where there was not one each way.
+fn messages(line: &Line<'_>) -> Option<String> {
+    let (sent, received) = (line.request_messages, line.response_messages);
+    if (sent, received) == (Some(1), Some(1)) || (sent, received) == (None, None) {
+        return None;
+    }
+    let count =
+        |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    Some(format!("{} sent, {} received", count(sent), count(received)))
 }
 
 fn retransmits(line: &Line<'_>) -> Style {
     if line.retransmits == 0 { DIM } else { REFUSED }
 }
 
-/// What does not fit into a column: causes, and whose.
+/// What does not fit into a column: gRPC's statuses, causes, and whose.
 fn note(line: &Line<'_>) -> Option<String> {
     let both = line.client_duration_us.is_some() && line.server_duration_us.is_some();
     let cause = match (line.client_error, line.server_error) {
@@ -238,7 +267,13 @@ fn note(line: &Line<'_>) -> Option<String> {
         (None, Some(server)) if both => Some(format!("server: {server}")),
         (client, server) => client.or(server).map(str::to_owned),
     };
+    let by_name = match &line.status {
+        Some(Status::Rpc(name)) if name != "OK" => Some(name.to_string()),
+        Some(_) => None,
+        None => line.http_status.filter(|_| line.is_rpc).map(|status| format!("HTTP {status}")),
+    };
     let notes = [
+        by_name,
         cause,
         line.late_half.then(|| "other end of a call shown before".to_owned()),
         line.cut.then(|| "head cut".to_owned()),

@@ -1,6 +1,6 @@
 //! The meaning of every field of `observe --json`, and `docs/observe.md`.
 
-use crate::protocol::Cause;
+use crate::protocol::{Cause, StreamError};
 
 /// A field: its name, its type in JSON, its meaning.
 pub type Field = (&'static str, &'static str, &'static str);
@@ -14,25 +14,42 @@ pub const CALL: &[Field] = &[
     ),
     ("client", "end", "Who asked"),
     ("server", "end", "Who was asked"),
-    ("protocol", "string", "`http/1.0` or `http/1.1`"),
-    ("method", "string or null", "As in the request; null where the head was cut before it"),
+    (
+        "protocol",
+        "string",
+        "`http/1.0`, `http/1.1` or `http/2`; of a remote procedure call `grpc`, `grpc-web` or `connect`",
+    ),
+    (
+        "method",
+        "string or null",
+        "As in the request, of a remote procedure call `package.Service/Method`; null where it was not seen: the head was cut before it, or named it by what went by before the agent came",
+    ),
     (
         "path",
         "string or null",
         "Path without query and fragment; `host:port` for CONNECT, `*` for an asterisk; null where it was not seen",
     ),
-    ("route", "string or null", "Path as a route; null where there is none"),
+    (
+        "route",
+        "string or null",
+        "Path as a route; null where there is none, and of a remote procedure call",
+    ),
     ("server_address", "string", "Host that the client asked for, else the server's address"),
     ("server_port", "number", "Port that the client asked for, else the server's"),
     (
         "status",
+        "number, string or null",
+        "As the server sent it, else as the client got it; of a remote procedure call gRPC's status by name, as `\"UNAVAILABLE\"` (a number that has none in digits); null where none was seen",
+    ),
+    (
+        "http_status",
         "number or null",
-        "As the server sent it, else as the client got it; null where no answer was seen",
+        "HTTP's status of the answer, which of a remote procedure call is that of what carried it; null where no answer was seen",
     ),
     (
         "error",
         "string or null",
-        "Why there was no whole answer: the client's cause, else the server's; null where the answer was whole. A status of 4xx or 5xx is no error here",
+        "Why there was no whole answer: the client's cause, else the server's; null where the answer was whole. A status, of HTTP or gRPC, is no error here",
     ),
     (
         "client_error",
@@ -61,6 +78,12 @@ pub const CALL: &[Field] = &[
         "Bytes of the request's body, without chunk framing; at the server's end where that was seen, else at the client's",
     ),
     ("response_bytes", "number", "Bytes of the answer's body, likewise"),
+    (
+        "request_messages",
+        "number or null",
+        "Messages that the client of a remote procedure call sent; at the server's end where they were counted there, else at the client's; null where neither could, and of other calls",
+    ),
+    ("response_messages", "number or null", "Messages that the server sent, likewise"),
     (
         "rtt_us",
         "number or null",
@@ -124,7 +147,9 @@ Shows calls as they happen. A call whose two ends are on this host is one line: 
 that is seen first waits for the other for 0.5 seconds, 2 seconds where it failed. Lines
 come in the order in which calls are complete, and are flushed as they come. On a
 terminal there are colours, unless `NO_COLOR` is set or `--color never` is given; long
-cells are shortened.
+cells are shortened. A gRPC call has its method in the place of the path; behind the row
+stand its status, unless that is `OK`, and how many messages were sent and received,
+unless that is one each way.
 
 The program ends with exit code 0 after `--count` calls, after `--duration`, on SIGINT or
 SIGTERM, or when the reader of its output goes away, and says on standard error how many
@@ -139,11 +164,11 @@ unless `log.level` is given.
 | `--to WHO` | whose server is WHO |
 | `--service WHO` | one of whose ends is WHO |
 | `--path GLOB` | whose path matches |
-| `--method GET,POST` | with one of the methods |
-| `--status 404,5xx,500-503` | with one of the status codes; calls without an answer have none |
+| `--method GET,POST` | with one of the methods; of a gRPC call that is `package.Service/Method` |
+| `--status 404,5xx,UNAVAILABLE` | with one of the status codes of HTTP, or of gRPC by name in capitals or not; calls without an answer have none. A gRPC call has HTTP's status only where there is none of gRPC |
 | `--min-latency 10ms` | that took at least so long, at the end where they took longer |
 | `--port PORT` | to that port, the server's own or the one that the client asked for |
-| `--errors` | that failed: a status from 500 on, or no whole answer |
+| `--errors` | that failed: a status from 500 on, or one of gRPC that the server answers for (`UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`), or no whole answer |
 
 `*` stands for any text, slashes included, `?` for any one character; without them the
 whole text has to be equal. Filters of different kinds all have to hold; of several of one
@@ -179,14 +204,44 @@ pub fn markdown() -> String {
     text
 }
 
-const CAUSES: [(Cause, &str); 6] = [
+/// Every name once.
+const CAUSES: [(Cause, &str); 22] = [
     (Cause::Closed, "the other end closed before the answer, or before its end"),
     (Cause::Abandoned, "this end closed before the answer, or before its end"),
     (Cause::ResetReceived, "a reset arrived"),
     (Cause::ResetSent, "a reset was sent"),
     (Cause::Timeout, "TCP gave up: retransmissions or keep-alives ran out"),
     (Cause::Vanished, "the connection vanished; how is not known"),
+    (Cause::Cancelled, "HTTP/2: the client gave up the stream"),
+    (
+        Cause::DeadlineExceeded,
+        "HTTP/2: the client gave up the stream once the time was over that it had announced (`grpc-timeout`)",
+    ),
+    (
+        Cause::Refused,
+        "HTTP/2: the server refused the stream unprocessed, also by a GOAWAY before it",
+    ),
+    (stream(StreamError::NoError), "HTTP/2: the stream was reset with NO_ERROR"),
+    (stream(StreamError::ProtocolError), "HTTP/2: it was reset with PROTOCOL_ERROR"),
+    (stream(StreamError::InternalError), "HTTP/2: it was reset with INTERNAL_ERROR"),
+    (stream(StreamError::FlowControlError), "HTTP/2: it was reset with FLOW_CONTROL_ERROR"),
+    (stream(StreamError::SettingsTimeout), "HTTP/2: it was reset with SETTINGS_TIMEOUT"),
+    (stream(StreamError::StreamClosed), "HTTP/2: it was reset with STREAM_CLOSED"),
+    (stream(StreamError::FrameSizeError), "HTTP/2: it was reset with FRAME_SIZE_ERROR"),
+    (stream(StreamError::CompressionError), "HTTP/2: it was reset with COMPRESSION_ERROR"),
+    (stream(StreamError::ConnectError), "HTTP/2: it was reset with CONNECT_ERROR"),
+    (stream(StreamError::EnhanceYourCalm), "HTTP/2: it was reset with ENHANCE_YOUR_CALM"),
+    (stream(StreamError::InadequateSecurity), "HTTP/2: it was reset with INADEQUATE_SECURITY"),
+    (stream(StreamError::Http11Required), "HTTP/2: it was reset with HTTP_1_1_REQUIRED"),
+    (
+        stream(StreamError::Other),
+        "HTTP/2: it was reset with a code that the standard does not know",
+    ),
 ];
+
+const fn stream(error: StreamError) -> Cause {
+    Cause::StreamReset(error)
+}
 
 #[cfg(test)]
 mod tests {
@@ -218,5 +273,16 @@ mod tests {
         let lost = lost();
         let lost = serde_json::to_value(lost.line(0)).unwrap();
         assert_eq!(names(&lost), sorted(LOST));
+    }
+
+    #[test]
+    fn every_cause_is_documented_once() {
+        let named: Vec<&str> = CAUSES.iter().map(|(cause, _)| cause.name()).collect();
+        for code in 0..=u32::from(u8::MAX) {
+            let name = Cause::StreamReset(StreamError::of(code)).name();
+            assert_eq!(named.iter().filter(|known| **known == name).count(), 1, "{name}");
+        }
+        let distinct: std::collections::BTreeSet<_> = named.iter().collect();
+        assert_eq!(distinct.len(), named.len());
     }
 }

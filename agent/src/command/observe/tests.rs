@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Parser;
 use parking_lot::Mutex;
 
-use super::examples::{call, lost, party};
+use super::examples::{call, grpc, lost, party};
 use super::*;
-use crate::protocol::{Cause, Side};
+use crate::protocol::exchange::UNKNOWN;
+use crate::protocol::{Cause, Protocol, Side};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-24T02:39:03Z
@@ -88,9 +89,10 @@ fn a_call_seen_at_both_ends_is_exactly_this_line_of_json() {
         r#""client":{"name":"curl","namespace":null,"kind":"process","address":"127.0.0.1","port":40000,"pid":11},"#,
         r#""server":{"name":"checkout","namespace":"shop","kind":"process","address":"127.0.0.1","port":8080,"pid":22},"#,
         r#""protocol":"http/1.1","method":"GET","path":"/users/42","route":"/users/{id}","#,
-        r#""server_address":"shop.example","server_port":8080,"status":200,"error":null,"#,
+        r#""server_address":"shop.example","server_port":8080,"status":200,"http_status":200,"error":null,"#,
         r#""client_error":null,"server_error":null,"client_duration_us":1500,"server_duration_us":1000,"#,
-        r#""first_byte_us":700,"request_bytes":0,"response_bytes":1234,"rtt_us":42,"retransmits":3,"#,
+        r#""first_byte_us":700,"request_bytes":0,"response_bytes":1234,"#,
+        r#""request_messages":null,"response_messages":null,"rtt_us":42,"retransmits":3,"#,
         r#""trace_id":"00000000000000000000000000000abc","cut":false,"late_half":false}"#,
         "\n"
     );
@@ -124,6 +126,79 @@ TIME (UTC)   CLIENT             SERVER             PROTOCOL METHOD  PATH        
 02:39:03.005 3 calls lost: ring_full (? -> shop/checkout)
 ";
     assert_eq!(output.text(), expected, "\n{}", output.text());
+}
+
+#[test]
+fn a_grpc_call_is_exactly_this_line_of_json() {
+    let output = Shared::default();
+    let mut observer = Observer::new(options(Form::Json), output.clone());
+    observer.call(grpc(Side::Client, Some(14)));
+    observer.call(grpc(Side::Server, Some(14)));
+    observer.tick(10);
+    let expected = concat!(
+        r#""protocol":"grpc","method":"shop.Users/Get","path":"/shop.Users/Get","route":null,"#,
+        r#""server_address":"shop.example","server_port":8080,"status":"UNAVAILABLE","#,
+        r#""http_status":200,"error":null,"client_error":null,"server_error":null,"#,
+        r#""client_duration_us":1500,"server_duration_us":1000,"first_byte_us":700,"#,
+        r#""request_bytes":0,"response_bytes":1234,"request_messages":2,"response_messages":3,"#,
+    );
+    assert!(output.text().contains(expected), "{}", output.text());
+}
+
+#[test]
+fn the_ends_of_a_grpc_call_make_up_for_each_other() {
+    let (mut client, mut server) = (grpc(Side::Client, Some(4)), grpc(Side::Server, None));
+    let of = |call: &mut Call, sent, received| {
+        let rpc = call.exchange.rpc.as_mut().unwrap();
+        (rpc.request_messages, rpc.response_messages) = (sent, received);
+    };
+    of(&mut client, Some(7), Some(8));
+    of(&mut server, Some(6), None);
+    let line = json_of(vec![client, server]).remove(0);
+    assert_eq!(line["status"], "DEADLINE_EXCEEDED");
+    assert_eq!((&line["request_messages"], &line["response_messages"]), (&6.into(), &8.into()));
+
+    let mut alone = alone(grpc(Side::Client, None));
+    of(&mut alone, None, None);
+    (alone.exchange.status, alone.exchange.path) = (Some(502), UNKNOWN.into());
+    let line = json_of(vec![alone]).remove(0);
+    assert_eq!((&line["protocol"], &line["http_status"]), (&"grpc".into(), &502.into()));
+    for field in ["method", "path", "status", "request_messages", "response_messages"] {
+        assert!(line[field].is_null(), "{field}: {}", line[field]);
+    }
+}
+
+#[test]
+fn what_http2_does_not_tell_is_null() {
+    let mut call = alone(call(Side::Server));
+    call.exchange.protocol = Protocol::Http2;
+    (call.exchange.method, call.exchange.path) = (UNKNOWN.into(), UNKNOWN.into());
+    call.route = Arc::from("unknown");
+    let line = json_of(vec![call]).remove(0);
+    assert_eq!((&line["protocol"], &line["status"]), (&"http/2".into(), &200.into()));
+    assert!(line["method"].is_null() && line["path"].is_null());
+}
+
+#[test]
+fn grpc_for_people() {
+    let output = Shared::default();
+    let mut observer = Observer::new(options(people()), output.clone());
+    observer.call(alone(grpc(Side::Client, Some(0))));
+    observer.call(alone(grpc(Side::Client, Some(14))));
+    let mut refused = alone(grpc(Side::Client, None));
+    refused.exchange.status = Some(503);
+    refused.exchange.rpc.as_mut().unwrap().request_messages = Some(1);
+    refused.exchange.rpc.as_mut().unwrap().response_messages = Some(1);
+    observer.call(refused);
+    observer.tick(10);
+    let expected = "\
+02:39:03.001 curl               shop/checkout      grpc             shop.Users/Get                             OK   1.50ms        -       0   1.23K    42us    1  2 sent, 3 received
+02:39:03.001 curl               shop/checkout      grpc             shop.Users/Get                         not OK   1.50ms        -       0   1.23K    42us    1  2 sent, 3 received  UNAVAILABLE
+02:39:03.001 curl               shop/checkout      grpc             shop.Users/Get                              -   1.50ms        -       0   1.23K    42us    1  HTTP 503
+";
+    let text = output.text();
+    let rows = text.split_once('\n').unwrap().1;
+    assert_eq!(rows, expected, "\n{rows}");
 }
 
 #[test]

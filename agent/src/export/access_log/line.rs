@@ -1,15 +1,20 @@
 //! The fields of one line, and their two forms.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use opentelemetry::Value;
 use opentelemetry::logs::AnyValue;
 use serde::{Serialize, Serializer};
 
 use super::AllowedHeaders;
+use crate::aggregation::RpcNames;
 use crate::attribution::{Call, Party};
 use crate::export::clock::{Clock, rfc3339};
-use crate::export::spans::{error_type, known_method, url_host};
-use crate::protocol::Side;
+use crate::export::spans::{error_type, known_method, rpc, url_host};
+use crate::protocol::exchange::UNKNOWN;
+use crate::protocol::exchange::rpc::code_text;
+use crate::protocol::{Exchange, Side};
 
 /// What a line says. Field order is the order in JSON.
 #[derive(Debug, Serialize)]
@@ -27,22 +32,54 @@ pub(super) struct Line<'a> {
     path: &'a str,
     #[serde(serialize_with = "text_or_null")]
     route: &'a str,
-    status: Option<u16>,
+    status: Option<Status>,
+    http_status: Option<u16>,
     error: Option<&'static str>,
     duration_us: u64,
     first_byte_us: Option<u64>,
     request_bytes: u64,
     response_bytes: u64,
+    request_messages: Option<u64>,
+    response_messages: Option<u64>,
     rtt_us: Option<u32>,
     retransmits: u32,
     request_id: Option<&'a str>,
     trace_id: Option<String>,
     span_id: Option<String>,
+    #[serde(skip)]
+    is_rpc: bool,
+}
+
+/// HTTP's is a number, gRPC's a name.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Status {
+    Http(u16),
+    Rpc(Cow<'static, str>),
+}
+
+impl Status {
+    fn of(exchange: &Exchange) -> Option<Self> {
+        match exchange.rpc.as_deref() {
+            Some(rpc) => rpc.status.map(|code| Self::Rpc(code_text(code))),
+            None => exchange.status.map(Self::Http),
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(status) => write!(formatter, "{status}"),
+            Self::Rpc(name) => formatter.write_str(name),
+        }
+    }
 }
 
 /// What is not known is `null`, never an empty text.
 fn text_or_null<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    if text.is_empty() { serializer.serialize_none() } else { serializer.serialize_str(text) }
+    let is_known = !text.is_empty() && text != UNKNOWN;
+    if !is_known { serializer.serialize_none() } else { serializer.serialize_str(text) }
 }
 
 #[derive(Debug, Serialize)]
@@ -74,6 +111,7 @@ impl<'a> Line<'a> {
         let exchange = &call.exchange;
         let since_start = |at: u64| at.saturating_sub(exchange.start_ns) / 1_000;
         let trace = exchange.trace.filter(|_| allowed.trace);
+        let rpc = exchange.rpc.as_deref();
         Self {
             time: rfc3339(clock.unix_ns(exchange.start_ns)),
             side: match call.side() {
@@ -82,17 +120,21 @@ impl<'a> Line<'a> {
             },
             client: End::new(&call.client),
             server: End::new(&call.server),
-            protocol: exchange.protocol.name(),
-            method: exchange.method.as_str(),
+            protocol: rpc.map_or(exchange.protocol.name(), |rpc| rpc.system.protocol()),
+            method: exchange.rpc_method().unwrap_or(exchange.method.as_str()),
             host: url_host(exchange.authority.as_str()),
             path: exchange.path.as_str(),
-            route: &call.route,
-            status: exchange.status,
+            // A method is no route.
+            route: if rpc.is_some() { "" } else { &call.route },
+            status: Status::of(exchange),
+            http_status: exchange.status,
             error: exchange.error.map(|cause| cause.name()),
             duration_us: exchange.duration_ns() / 1_000,
             first_byte_us: exchange.first_byte_ns.map(since_start),
             request_bytes: exchange.request_bytes,
             response_bytes: exchange.response_bytes,
+            request_messages: rpc.and_then(|rpc| rpc.request_messages),
+            response_messages: rpc.and_then(|rpc| rpc.response_messages),
             rtt_us: exchange.rtt_us,
             retransmits: exchange.retransmits,
             request_id: exchange
@@ -102,6 +144,7 @@ impl<'a> Line<'a> {
                 .map(|id| id.as_str()),
             trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
             span_id: trace.map(|trace| format!("{:016x}", trace.span_id)),
+            is_rpc: rpc.is_some(),
         }
     }
 
@@ -111,11 +154,13 @@ impl<'a> Line<'a> {
         out.push(b'\n');
     }
 
-    /// `time side client -> server "GET host/path" 200 12.3ms 0B/512B`, and what is unusual.
+    /// `time side client -> server "GET host/path" 200 12.3ms 0B/512B`, and what is unusual; of
+    /// a remote procedure call `"grpc host/package.Service/Method" OK 12.3ms 5B/7B`.
     pub(super) fn text(&self, out: &mut Vec<u8>) {
         let mut text = String::with_capacity(160);
         let milliseconds = self.duration_us as f64 / 1_000.0;
-        let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+        let status = self.status.as_ref().map_or_else(|| "-".to_owned(), Status::to_string);
+        let method = if self.is_rpc { self.protocol } else { self.method };
         // Writing into a string cannot fail.
         let _ = write!(
             text,
@@ -124,12 +169,25 @@ impl<'a> Line<'a> {
             self.side,
             Quoted(self.client.name),
             Quoted(self.server.name),
-            Quoted(self.method),
+            Quoted(method),
             Quoted(self.host),
             Quoted(self.path),
             self.request_bytes,
             self.response_bytes,
         );
+        if let (None, Some(status), true) = (&self.status, self.http_status, self.is_rpc) {
+            let _ = write!(text, " http_status={status}");
+        }
+        // One message each way is what most calls are.
+        let counts = [
+            ("request_messages", self.request_messages),
+            ("response_messages", self.response_messages),
+        ];
+        for (name, count) in counts {
+            if let Some(count) = count.filter(|count| *count != 1) {
+                let _ = write!(text, " {name}={count}");
+            }
+        }
         if let Some(error) = self.error {
             let _ = write!(text, " error={error}");
         }
@@ -147,32 +205,23 @@ impl<'a> Line<'a> {
     }
 
     /// For an OpenTelemetry record: conventions' names where there are some.
-    pub(super) fn attributes(&self, call: &Call) -> Vec<(&'static str, AnyValue)> {
-        let text = |text: &str| AnyValue::from(text.to_owned());
-        let number = |number: u64| AnyValue::from(i64::try_from(number).unwrap_or(i64::MAX));
+    pub(super) fn attributes(&self, call: &Call, names: RpcNames) -> Vec<(&'static str, AnyValue)> {
         let mut list = vec![
             ("meshtap.side", text(self.side)),
             ("meshtap.client.name", text(self.client.name)),
             ("meshtap.server.name", text(self.server.name)),
-            ("http.request.method", text(known_method(self.method).unwrap_or("_OTHER"))),
             ("server.address", text(&call.server_address)),
-            ("http.request.body.size", number(self.request_bytes)),
-            ("http.response.body.size", number(self.response_bytes)),
             ("meshtap.duration_us", number(self.duration_us)),
         ];
-        for (name, value) in [("url.path", self.path), ("http.route", self.route)] {
-            if !value.is_empty() {
-                list.push((name, text(value)));
+        match call.exchange.rpc.as_deref() {
+            Some(called) => {
+                let said = rpc::attributes(call, called, names).into_iter();
+                list.extend(said.map(|(name, value)| (name, any(value))));
             }
-        }
-        if known_method(self.method).is_none() && !self.method.is_empty() {
-            list.push(("http.request.method_original", text(self.method)));
+            None => self.http(&mut list),
         }
         if call.server_port != 0 {
             list.push(("server.port", number(call.server_port.into())));
-        }
-        if let Some(status) = self.status {
-            list.push(("http.response.status_code", number(status.into())));
         }
         if let Some(error) = error_type(call) {
             list.push(("error.type", text(&error.as_str())));
@@ -187,6 +236,40 @@ impl<'a> Line<'a> {
             list.push(("meshtap.request_id", text(id)));
         }
         list
+    }
+
+    fn http(&self, list: &mut Vec<(&'static str, AnyValue)>) {
+        list.push(("http.request.method", text(known_method(self.method).unwrap_or("_OTHER"))));
+        list.push(("http.request.body.size", number(self.request_bytes)));
+        list.push(("http.response.body.size", number(self.response_bytes)));
+        let is_known = |text: &str| !text.is_empty() && text != UNKNOWN;
+        for (name, value) in [("url.path", self.path), ("http.route", self.route)] {
+            if is_known(value) {
+                list.push((name, text(value)));
+            }
+        }
+        if known_method(self.method).is_none() && is_known(self.method) {
+            list.push(("http.request.method_original", text(self.method)));
+        }
+        if let Some(status) = self.http_status {
+            list.push(("http.response.status_code", number(status.into())));
+        }
+    }
+}
+
+fn text(text: &str) -> AnyValue {
+    AnyValue::from(text.to_owned())
+}
+
+fn number(number: u64) -> AnyValue {
+    AnyValue::from(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn any(value: Value) -> AnyValue {
+    match value {
+        Value::I64(number) => AnyValue::Int(number),
+        Value::String(text) => AnyValue::String(text),
+        other => AnyValue::from(other.as_str().into_owned()),
     }
 }
 

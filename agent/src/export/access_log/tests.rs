@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::export::sample::{CONTEXT, call};
-use crate::protocol::exchange::Cause;
+use crate::protocol::exchange::{Cause, UNKNOWN};
+use crate::protocol::{Protocol, Rpc};
 
 const CLOCK: Clock = Clock { unix_minus_monotonic: 1_700_000_000_000_000_000 };
 
@@ -44,11 +45,14 @@ fn a_json_line_says_everything() {
             "path": "/orders/7",
             "route": "/orders/{id}",
             "status": 200,
+            "http_status": 200,
             "error": null,
             "duration_us": 3000,
             "first_byte_us": 2000,
             "request_bytes": 0,
             "response_bytes": 512,
+            "request_messages": null,
+            "response_messages": null,
             "rtt_us": 80,
             "retransmits": 0,
             "request_id": "req-1",
@@ -159,4 +163,71 @@ fn a_record_follows_the_conventions_and_links_its_span() {
     assert!(record.observed_timestamp().is_some(), "the exporter relies on it");
     let unsampled = log.record(&call, CLOCK, Some(Ids { sampled: false, ..ids }));
     assert!(unsampled.trace_context().is_none(), "no link to a span that does not exist");
+}
+
+/// `shop.Cart/Add` with this status: 3 messages there, one back.
+fn grpc(side: Side, status: Option<u32>) -> Call {
+    let mut call = call(side);
+    call.exchange.protocol = Protocol::Http2;
+    call.exchange.path = "/shop.Cart/Add".into();
+    call.exchange.request_id = None;
+    call.exchange.rpc = Some(Box::new(Rpc { request_messages: Some(3), ..*Rpc::sample(status) }));
+    call.route = "shop.Cart/Add".into();
+    call
+}
+
+#[test]
+fn a_grpc_call_is_told_in_the_words_of_grpc() {
+    let settings = AccessLogSettings::default();
+    let read = |call: &Call| -> Value {
+        serde_json::from_str(&line(settings, call, Format::Json)).unwrap()
+    };
+    let json = read(&grpc(Side::Client, Some(14)));
+    for (field, expected) in [
+        ("protocol", json!("grpc")),
+        ("method", json!("shop.Cart/Add")),
+        ("path", json!("/shop.Cart/Add")),
+        ("route", json!(null)),
+        ("status", json!("UNAVAILABLE")),
+        ("http_status", json!(200)),
+        ("request_messages", json!(3)),
+        ("response_messages", json!(1)),
+    ] {
+        assert_eq!(json[field], expected, "{field}");
+    }
+    let start =
+        "2023-11-14T22:13:21.000000Z client web -> cart \"grpc cart.shop:8080/shop.Cart/Add\"";
+    assert_eq!(
+        line(settings, &grpc(Side::Client, Some(14)), Format::Text),
+        format!("{start} UNAVAILABLE 3.000ms 0B/512B request_messages=3\n")
+    );
+    let mut refused = grpc(Side::Client, None);
+    refused.exchange.status = Some(503);
+    assert_eq!(
+        line(settings, &refused, Format::Text),
+        format!("{start} - 3.000ms 0B/512B http_status=503 request_messages=3\n")
+    );
+    refused.exchange.path = UNKNOWN.into();
+    let json = read(&refused);
+    assert_eq!(
+        (&json["status"], &json["method"], &json["path"]),
+        (&json!(null), &json!(null), &json!(null))
+    );
+}
+
+#[test]
+fn a_record_of_a_grpc_call_follows_the_rpc_conventions() {
+    let log = AccessLog::new(AccessLogSettings::default());
+    let record = log.record(&grpc(Side::Server, Some(5)), CLOCK, None);
+    let get = |name: &str| {
+        record.attributes_iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
+    };
+    assert_eq!(get("rpc.system.name"), Some(&AnyValue::from("grpc")));
+    assert_eq!(get("rpc.method"), Some(&AnyValue::from("shop.Cart/Add")));
+    assert_eq!(get("rpc.status_code"), Some(&AnyValue::from("NOT_FOUND")));
+    assert_eq!(get("meshtap.rpc.request_messages"), Some(&AnyValue::Int(3)));
+    assert!(record.attributes_iter().all(|(key, _)| !key.as_str().starts_with("http.")));
+    assert_eq!(record.severity_number(), Some(Severity::Info), "the client's error");
+    let record = log.record(&grpc(Side::Server, Some(13)), CLOCK, None);
+    assert_eq!(record.severity_number(), Some(Severity::Error));
 }

@@ -1,13 +1,16 @@
-//! Attributes of an HTTP span by the stable semantic conventions. No query, no user
-//! information and no header value but the host enters one.
+//! Attributes of a span by the stable semantic conventions. No query, no user information
+//! and no header value but the host enters one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use opentelemetry::{KeyValue, StringValue, Value};
 
+use super::rpc;
+use crate::aggregation::RpcNames;
 use crate::attribution::{Call, IdentityKind};
-use crate::protocol::Side;
+use crate::protocol::exchange::UNKNOWN;
+use crate::protocol::{Rpc, Side};
 
 /// The method, where the conventions know it; another is `_OTHER` (`HTTP` in names).
 #[must_use]
@@ -18,8 +21,11 @@ pub fn known_method(method: &str) -> Option<&'static str> {
 }
 
 /// `error.type`: why there was no whole answer, else the status where it is an error for
-/// the side that saw it.
+/// the side that saw it. A remote procedure call's status comes first.
 pub(crate) fn error_type(call: &Call) -> Option<Value> {
+    if call.exchange.rpc.is_some() {
+        return Some(call.exchange.rpc_fault(call.side())?.text().into_owned().into());
+    }
     if let Some(cause) = call.exchange.error {
         return Some(Value::from(cause.name()));
     }
@@ -32,17 +38,31 @@ pub(crate) fn error_type(call: &Call) -> Option<Value> {
 }
 
 /// All attributes of a call's span.
-pub(super) fn of(call: &Call) -> Vec<KeyValue> {
+pub(super) fn of(call: &Call, names: RpcNames) -> Vec<KeyValue> {
     let mut list = Vec::with_capacity(20);
-    request(call, &mut list);
-    answer(call, &mut list);
-    match call.side() {
-        Side::Client => client(call, &mut list),
-        Side::Server => server(call, &mut list),
+    match call.exchange.rpc.as_deref() {
+        Some(called) => procedure(call, called, names, &mut list),
+        None => http(call, &mut list),
     }
     peer(call, &mut list);
     connection(call, &mut list);
     list
+}
+
+fn http(call: &Call, list: &mut Vec<KeyValue>) {
+    request(call, list);
+    answer(call, list);
+    match call.side() {
+        Side::Client => client(call, list),
+        Side::Server => server(call, list),
+    }
+}
+
+fn procedure(call: &Call, called: &Rpc, names: RpcNames, list: &mut Vec<KeyValue>) {
+    let said = rpc::attributes(call, called, names).into_iter();
+    list.extend(said.map(|(name, value)| KeyValue::new(name, value)));
+    carried(call, list);
+    outcome(call, list);
 }
 
 fn request(call: &Call, list: &mut Vec<KeyValue>) {
@@ -52,16 +72,23 @@ fn request(call: &Call, list: &mut Vec<KeyValue>) {
         Some(known) => list.push(KeyValue::new("http.request.method", known)),
         None => {
             list.push(KeyValue::new("http.request.method", "_OTHER"));
-            list.push(KeyValue::new("http.request.method_original", method.to_owned()));
+            if method != UNKNOWN {
+                list.push(KeyValue::new("http.request.method_original", method.to_owned()));
+            }
         }
     }
     list.push(KeyValue::new("url.scheme", "http"));
-    list.push(KeyValue::new("network.protocol.version", exchange.protocol.version()));
+    carried(call, list);
+    list.push(KeyValue::new("http.request.body.size", integer(exchange.request_bytes)));
+}
+
+/// By which protocol, and where to.
+fn carried(call: &Call, list: &mut Vec<KeyValue>) {
+    list.push(KeyValue::new("network.protocol.version", call.exchange.protocol.version()));
     list.push(KeyValue::new("server.address", text(&call.server_address)));
     if call.server_port != 0 {
         list.push(KeyValue::new("server.port", i64::from(call.server_port)));
     }
-    list.push(KeyValue::new("http.request.body.size", integer(exchange.request_bytes)));
 }
 
 fn answer(call: &Call, list: &mut Vec<KeyValue>) {
@@ -70,6 +97,11 @@ fn answer(call: &Call, list: &mut Vec<KeyValue>) {
         list.push(KeyValue::new("http.response.status_code", i64::from(status)));
         list.push(KeyValue::new("http.response.body.size", integer(exchange.response_bytes)));
     }
+    outcome(call, list);
+}
+
+fn outcome(call: &Call, list: &mut Vec<KeyValue>) {
+    let exchange = &call.exchange;
     if let Some(error) = error_type(call) {
         list.push(KeyValue::new("error.type", error));
     }
@@ -87,7 +119,10 @@ fn client(call: &Call, list: &mut Vec<KeyValue>) {
 }
 
 fn server(call: &Call, list: &mut Vec<KeyValue>) {
-    list.push(KeyValue::new("url.path", call.exchange.path.as_str().to_owned()));
+    let path = call.exchange.path.as_str();
+    if path != UNKNOWN {
+        list.push(KeyValue::new("url.path", path.to_owned()));
+    }
     if !call.route.is_empty() {
         list.push(KeyValue::new("http.route", text(&call.route)));
     }
@@ -147,7 +182,7 @@ fn canonical(address: IpAddr) -> String {
     address.to_canonical().to_string()
 }
 
-fn text(text: &Arc<str>) -> StringValue {
+pub(super) fn text(text: &Arc<str>) -> StringValue {
     StringValue::from(Arc::clone(text))
 }
 

@@ -6,9 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use opentelemetry::Value;
 
 use super::*;
+use crate::aggregation::RpcNames;
 use crate::attribution::{Identity, IdentityKind};
 use crate::export::sample::{CONTEXT, call};
-use crate::protocol::exchange::{Cause, TraceContext};
+use crate::protocol::exchange::{Cause, TraceContext, UNKNOWN};
+use crate::protocol::{Protocol, Rpc, RpcSystem};
 
 const CLOCK: Clock = Clock { unix_minus_monotonic: 1_700_000_000_000_000_000 };
 
@@ -77,7 +79,8 @@ fn the_sampled_bit_is_honoured_both_ways() {
     assert!(spans(1.0).span(&carrying(Side::Server, decided(false)), CLOCK).is_none());
     assert!(spans(0.0).span(&carrying(Side::Server, decided(true)), CLOCK).is_some());
     let ignoring = |ratio| {
-        let settings = SpanSettings { parent: ParentDecision::Ignore, ratio };
+        let settings =
+            SpanSettings { parent: ParentDecision::Ignore, ratio, ..SpanSettings::default() };
         Spans::new(settings, Secret::draw())
     };
     assert!(ignoring(1.0).span(&carrying(Side::Server, decided(false)), CLOCK).is_some());
@@ -284,4 +287,115 @@ fn a_heavier_span_weighs_more() {
     call.exchange.path = format!("/{}", "x".repeat(5_000)).into();
     let heavy = weight(&spans(0.0).span(&call, CLOCK).unwrap());
     assert!((4_900..5_100).contains(&(heavy - light)), "{light} {heavy}");
+}
+
+/// `shop.Cart/Add` with this status, one message each way.
+fn grpc(side: Side, status: Option<u32>) -> Call {
+    let mut call = carrying(side, CONTEXT);
+    call.exchange.protocol = Protocol::Http2;
+    call.exchange.path = "/shop.Cart/Add".into();
+    call.exchange.rpc = Some(Rpc::sample(status));
+    call.route = "shop.Cart/Add".into();
+    call
+}
+
+#[test]
+fn a_grpc_span_has_the_attributes_of_the_rpc_conventions() {
+    let span = spans(0.0).span(&grpc(Side::Server, Some(14)), CLOCK).unwrap();
+    assert_eq!((&*span.name, &span.span_kind), ("shop.Cart/Add", &SpanKind::Server));
+    assert_eq!(span.status, Status::error(""));
+    let all: Vec<(String, Value)> =
+        span.attributes.iter().map(|pair| (pair.key.to_string(), pair.value.clone())).collect();
+    let expected = [
+        ("rpc.system.name", Value::from("grpc")),
+        ("rpc.method", Value::from("shop.Cart/Add")),
+        ("rpc.status_code", Value::from("UNAVAILABLE")),
+        ("meshtap.rpc.request_messages", Value::I64(1)),
+        ("meshtap.rpc.response_messages", Value::I64(1)),
+        ("network.protocol.version", Value::from("2")),
+        ("server.address", Value::from("cart.shop")),
+        ("server.port", Value::I64(8080)),
+        ("error.type", Value::from("UNAVAILABLE")),
+        ("meshtap.first_byte_us", Value::I64(2_000)),
+        ("network.peer.address", Value::from("10.0.0.1")),
+        ("network.peer.port", Value::I64(5000)),
+        ("service.peer.name", Value::from("web")),
+        ("service.peer.namespace", Value::from("shop")),
+        ("meshtap.tcp.rtt_us", Value::I64(80)),
+    ];
+    assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
+    let span = spans(0.0).span(&grpc(Side::Client, Some(0)), CLOCK).unwrap();
+    assert_eq!((span.span_kind, span.status), (SpanKind::Client, Status::Unset));
+}
+
+#[test]
+fn a_grpc_span_may_have_the_deprecated_attributes() {
+    let of = |rpc_names, call: &Call| {
+        let settings = SpanSettings { rpc_names, ..SpanSettings::default() };
+        Spans::new(settings, Secret::draw()).span(call, CLOCK).unwrap()
+    };
+    let old = of(RpcNames::Deprecated, &grpc(Side::Server, Some(5)));
+    let both = of(RpcNames::Both, &grpc(Side::Server, Some(5)));
+    for span in [&old, &both] {
+        assert_eq!(span.name, "shop.Cart/Add");
+        assert_eq!(text(span, "rpc.system").unwrap(), "grpc");
+        assert_eq!(text(span, "rpc.service").unwrap(), "shop.Cart");
+        assert_eq!(attribute(span, "rpc.grpc.status_code"), Some(Value::I64(5)));
+    }
+    assert_eq!(text(&old, "rpc.method").unwrap(), "Add");
+    assert_eq!((text(&old, "rpc.system.name"), text(&old, "rpc.status_code")), (None, None));
+    assert_eq!(text(&both, "rpc.method").unwrap(), "shop.Cart/Add");
+    assert_eq!(text(&both, "rpc.status_code").unwrap(), "NOT_FOUND");
+}
+
+#[test]
+fn methods_that_nothing_proves_keep_names_few() {
+    let mut call = grpc(Side::Server, Some(12));
+    call.route = "_OTHER".into();
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(span.name, "grpc");
+    assert_eq!(text(&span, "rpc.method").unwrap(), "_OTHER");
+    assert_eq!(text(&span, "rpc.method_original").unwrap(), "shop.Cart/Add");
+    (call.route, call.exchange.path) = (UNKNOWN.into(), UNKNOWN.into());
+    call.exchange.rpc = Some(Box::new(Rpc { system: RpcSystem::Connect, ..*Rpc::sample(None) }));
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(span.name, "connectrpc");
+    assert_eq!(text(&span, "rpc.method").unwrap(), UNKNOWN);
+    assert_eq!(text(&span, "rpc.method_original"), None);
+}
+
+#[test]
+fn a_grpc_call_fails_by_its_status_its_cause_or_an_answer_of_http() {
+    let outcome = |side, status, http, error: Option<Cause>| {
+        let mut call = grpc(side, status);
+        (call.exchange.status, call.exchange.error) = (http, error);
+        let span = spans(0.0).span(&call, CLOCK).unwrap();
+        let http = attribute(&span, "http.response.status_code");
+        (span.status.clone(), text(&span, "error.type"), http)
+    };
+    let failed = |kind: &str| Some(kind.to_owned());
+    let error = Status::error("");
+    assert_eq!(outcome(Side::Server, Some(5), Some(200), None), (Status::Unset, None, None));
+    assert_eq!(
+        outcome(Side::Client, Some(5), Some(200), None),
+        (error.clone(), failed("NOT_FOUND"), None)
+    );
+    assert_eq!(
+        outcome(Side::Client, None, None, Some(Cause::DeadlineExceeded)),
+        (Status::error("deadline_exceeded"), failed("deadline_exceeded"), None)
+    );
+    assert_eq!(
+        outcome(Side::Server, None, Some(502), None),
+        (error, failed("502"), Some(Value::I64(502)))
+    );
+}
+
+#[test]
+fn what_went_by_before_the_agent_came_is_left_out() {
+    let mut call = carrying(Side::Server, CONTEXT);
+    (call.exchange.method, call.exchange.path) = (UNKNOWN.into(), UNKNOWN.into());
+    let span = spans(0.0).span(&call, CLOCK).unwrap();
+    assert_eq!(text(&span, "http.request.method").unwrap(), "_OTHER");
+    assert_eq!(text(&span, "http.request.method_original"), None);
+    assert_eq!(text(&span, "url.path"), None);
 }

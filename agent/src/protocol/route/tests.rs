@@ -268,3 +268,73 @@ fn without_learning_only_patterns_are_routes() {
     let occupancy = routes.occupancy();
     assert_eq!((occupancy.services, occupancy.routes, occupancy.other), (0, 0, 0));
 }
+
+/// What a gRPC call with this outcome is counted under.
+fn method(routes: &mut Routes, service: &str, path: &str, status: Option<u32>) -> String {
+    routes.of_call(&Arc::from(service), &Exchange::sample(path, status)).to_string()
+}
+
+#[test]
+fn a_method_has_its_name_once_an_answer_showed_that_the_service_has_it() {
+    let mut routes = routes();
+    // UNIMPLEMENTED, UNAUTHENTICATED, PERMISSION_DENIED.
+    for status in [12, 16, 7] {
+        assert_eq!(method(&mut routes, "cart", "/shop.Cart/Add", Some(status)), OTHER_METHOD);
+    }
+    let silent = Exchange { status: None, ..Exchange::sample("/shop.Cart/Add", None) };
+    let refused = Exchange { status: Some(404), ..silent.clone() };
+    for exchange in [&silent, &refused] {
+        assert_eq!(&*routes.of_call(&"cart".into(), exchange), OTHER_METHOD);
+    }
+    // INTERNAL: the method fails, so there is one.
+    assert_eq!(method(&mut routes, "cart", "/shop.Cart/Add", Some(13)), "shop.Cart/Add");
+    for status in [Some(12), Some(16), None] {
+        assert_eq!(method(&mut routes, "cart", "/shop.Cart/Add", status), "shop.Cart/Add");
+    }
+    assert_eq!(&*routes.of_call(&"cart".into(), &silent), "shop.Cart/Add");
+    assert_eq!(method(&mut routes, "pay", "/shop.Cart/Add", Some(12)), OTHER_METHOD, "not its own");
+    // A stream that goes on has answered.
+    assert_eq!(method(&mut routes, "cart", "/shop.Cart/Watch", None), "shop.Cart/Watch");
+}
+
+#[test]
+fn methods_are_no_routes_and_what_is_unknown_stays() {
+    let mut routes = with_patterns(&[("*", "/shop.Cart/{method}")]);
+    assert_eq!(method(&mut routes, "cart", "/shop.Cart/42", Some(0)), "shop.Cart/42");
+    assert_eq!(method(&mut routes, "cart", exchange::UNKNOWN, Some(0)), exchange::UNKNOWN);
+    assert_eq!(method(&mut routes, "cart", "", None), exchange::UNKNOWN);
+    let http = |path| Exchange { rpc: None, ..Exchange::sample(path, None) };
+    assert_eq!(&*routes.of_call(&"cart".into(), &http("/shop.Cart/42")), "/shop.Cart/{method}");
+    assert_eq!(&*routes.of_call(&"cart".into(), &http(exchange::UNKNOWN)), UNKNOWN);
+}
+
+#[test]
+fn methods_and_their_services_are_bounded() {
+    let settings = RouteSettings { routes_per_service: 3, services: 2, ..Default::default() };
+    let mut routes = Routes::new(settings);
+    for number in 0..10 {
+        let expected = if number < 3 { format!("a.B/M{number}") } else { OTHER_METHOD.to_owned() };
+        assert_eq!(method(&mut routes, "cart", &format!("/a.B/M{number}"), Some(0)), expected);
+    }
+    assert_eq!(method(&mut routes, "cart", "/a.B/M2", Some(0)), "a.B/M2", "what is known stays");
+    assert_eq!((routes.occupancy().methods, routes.occupancy().methods_other), (3, 7));
+    let long = format!("/{}", "x".repeat(300));
+    assert_eq!(method(&mut routes, "pay", &long, Some(0)), OTHER_METHOD);
+    for service in ["one", "two", "three"] {
+        assert_eq!(method(&mut routes, service, "/a.B/M", Some(0)), "a.B/M");
+    }
+    assert_eq!(routes.occupancy().methods, 2, "of two services");
+    assert_eq!(method(&mut routes, "cart", "/a.B/M2", Some(12)), OTHER_METHOD, "forgotten");
+}
+
+#[test]
+fn the_very_same_texts_have_the_method_that_stands() {
+    let mut routes = Routes::new(RouteSettings { services: 1, ..Default::default() });
+    let (cart, pay): (Arc<str>, Arc<str>) = ("cart".into(), "pay".into());
+    let mut call = Exchange::sample("/a.B/M", Some(0));
+    let first = routes.of_call(&cart, &call);
+    assert!(Arc::ptr_eq(&first, &routes.of_call(&cart, &call)));
+    assert_eq!(&*routes.of_call(&pay, &call), "a.B/M");
+    call.rpc.as_mut().unwrap().status = Some(12);
+    assert_eq!(&*routes.of_call(&cart, &call), OTHER_METHOD, "its service was forgotten");
+}

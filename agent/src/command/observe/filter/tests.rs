@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::super::examples::{call, lost};
+use super::super::examples::{call, grpc, lost};
 use super::super::merge::Merge;
 use super::super::tests::filter;
 use super::*;
@@ -117,6 +117,43 @@ fn failures_are_server_errors_and_missing_answers() {
 }
 
 #[test]
+fn grpc_calls_are_found_by_method_and_by_the_name_of_their_status() {
+    let shows = |words: &[&str], status: Option<u32>, http: Option<u16>| {
+        let (mut merge, mut ready) = (Merge::default(), Vec::new());
+        let mut call = grpc(Side::Client, status);
+        (call.peer_observed, call.exchange.status) = (false, http);
+        merge.put(call, &mut ready);
+        filter(words).shows(&Line::of(&ready[0], 0))
+    };
+    let ok = Some(200);
+    for (words, status, http, expected) in [
+        (&["--status", "UNAVAILABLE"][..], Some(14), ok, true),
+        (&["--status", "unavailable"], Some(14), ok, true),
+        (&["--status", "NOT_FOUND, Unavailable"], Some(14), ok, true),
+        (&["--status", "5xx,internal"], Some(14), ok, false),
+        (&["--status", "2xx"], Some(14), ok, false),
+        (&["--status", "5xx"], None, Some(503), true),
+        (&["--status", "OK"], None, ok, false),
+        (&["--not", "--status", "OK"], Some(0), ok, false),
+        (&["--errors"], Some(14), ok, true),
+        (&["--errors"], Some(5), ok, false),
+        (&["--errors"], None, Some(404), false),
+        (&["--errors"], None, Some(503), true),
+        (&["--method", "shop.users/get"], Some(0), ok, true),
+        (&["--method", "POST"], Some(0), ok, false),
+        (&["--path", "/shop.Users/*"], Some(0), ok, true),
+    ] {
+        assert_eq!(shows(words, status, http), expected, "{words:?} {status:?} {http:?}");
+    }
+    let (mut merge, mut ready) = (Merge::default(), Vec::new());
+    let mut cancelled = grpc(Side::Client, None);
+    (cancelled.peer_observed, cancelled.exchange.error) = (false, Some(Cause::Cancelled));
+    merge.put(cancelled, &mut ready);
+    assert!(filter(&["--errors"]).shows(&Line::of(&ready[0], 0)));
+    assert!(!filter(&["--status", "UNKNOWN"]).shows(&Line::of(&ready[0], 0)));
+}
+
+#[test]
 fn a_loss_is_hidden_only_where_its_ends_are_known_and_excluded() {
     let lost = lost();
     let line = lost.line(0);
@@ -142,6 +179,7 @@ fn a_value_that_is_none_is_refused_with_an_example() {
         (&["--status", "500-400"], "for example `404`"),
         (&["--status", "99"], "for example `404`"),
         (&["--status", "404,"], "for example `404`"),
+        (&["--status", "UNAVAILABEL"], "for example `UNAVAILABLE`"),
         (&["--min-latency", "10"], "for example `10ms`, `1s` or `5m`"),
         (&["--from", ""], "for example `checkout` or `check*`"),
         (&["--method", "GET,"], "for example `GET` or `POST,PUT`"),

@@ -79,6 +79,15 @@ fn colours_are_written_only_where_they_are_wanted_and_say_how_it_went() {
     assert!(status(Some(301), None).contains("\u{1b}[36m   301"));
     assert!(status(Some(404), None).contains("\u{1b}[33m   404"));
     assert!(status(Some(503), None).contains("\u{1b}[1m\u{1b}[31m   503"));
+    let of = |code| {
+        row(&mut Table::new(true, 160, None), |call| {
+            *call = super::super::examples::grpc(Side::Client, Some(code));
+            call.peer_observed = false;
+        })
+    };
+    assert!(of(0).contains("\u{1b}[32m    OK\u{1b}[0m"));
+    assert!(of(5).contains("\u{1b}[33mnot OK\u{1b}[0m"), "the client's error");
+    assert!(of(13).contains("\u{1b}[1m\u{1b}[31mnot OK\u{1b}[0m"), "the server's");
     let broken = status(None, Some(Cause::Timeout));
     assert!(broken.contains("\u{1b}[31m     -") && broken.contains("timeout"), "{broken:?}");
     let mut out = String::new();
