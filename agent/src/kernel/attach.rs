@@ -1,6 +1,9 @@
 //! Verifies every program and attaches it to its hook.
 
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Mutex;
+use std::thread;
 
 use aya::Ebpf;
 use aya::programs::{
@@ -88,37 +91,67 @@ const NECESSARY: [(&str, AttachType); 3] = [
     ("egress", AttachType::Egress),
 ];
 
-/// Puts the parts that walk long packets into their tail-call map.
+/// The parts that walk long packets, by their place in their tail-call map.
+const PARTS: [(&str, &[&str]); 2] = [
+    (
+        "INGRESS_PARTS",
+        &[
+            "ingress_part",
+            "ingress_frames",
+            "ingress_join",
+            "ingress_aside",
+            "ingress_aside_frames",
+        ],
+    ),
+    (
+        "EGRESS_PARTS",
+        &[
+            "egress_part",
+            "egress_held",
+            "egress",
+            "egress_held_part",
+            "egress_frames",
+            "egress_join",
+            "egress_held_frames",
+        ],
+    ),
+];
+
+/// Has the parts verified, as many at a time as there are processors: it is what starting
+/// takes longest for.
+pub fn verify_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
+    let names = || PARTS.iter().flat_map(|(_, names)| *names);
+    let waiting: Vec<(&'static str, &mut CgroupSkb)> = programs
+        .programs_mut()
+        .filter_map(|(name, program)| {
+            let name = names().find(|part| **part == name)?;
+            Some((*name, program.try_into().ok()?))
+        })
+        .collect();
+    let (workers, waiting) = (processors().min(waiting.len()), Mutex::new(waiting.into_iter()));
+    let verify = || -> Result<(), AttachError> {
+        loop {
+            let next = waiting.lock().ok().and_then(|mut waiting| waiting.next());
+            let Some((name, program)) = next else { return Ok(()) };
+            program.load().map_err(|error| refused(name, "verified", &error))?;
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(verify)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or(Ok(())))
+    })
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Puts the parts into their maps.
 pub fn link_parts(programs: &mut Ebpf) -> Result<(), AttachError> {
-    const PARTS: [(&str, &[&str]); 2] = [
-        (
-            "INGRESS_PARTS",
-            &[
-                "ingress_part",
-                "ingress_frames",
-                "ingress_join",
-                "ingress_aside",
-                "ingress_aside_frames",
-            ],
-        ),
-        (
-            "EGRESS_PARTS",
-            &[
-                "egress_part",
-                "egress_held",
-                "egress",
-                "egress_held_part",
-                "egress_frames",
-                "egress_join",
-                "egress_held_frames",
-            ],
-        ),
-    ];
     for (map, names) in PARTS {
         let mut parts = load::parts(programs, map)?;
         for (index, name) in (0..).zip(names.iter().copied()) {
             let program: &mut CgroupSkb = find(programs, name)?;
-            program.load().map_err(|error| refused(name, "verified", &error))?;
             let descriptor = program.fd().map_err(|error| refused(name, "verified", &error))?;
             parts.set(index, descriptor, 0).map_err(|error| AttachError::Refused {
                 program: name,

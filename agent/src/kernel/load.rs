@@ -95,6 +95,7 @@ impl Kernel {
         let root = cgroup::find()?;
         let events = Events::read();
         let mut programs = load(settings, features.switches(), &events)?;
+        attach::verify_parts(&mut programs)?;
         attach::link_parts(&mut programs)?;
         let mut missing = events.missing.clone();
         let tracepoints = attach::tracepoints(&mut programs, &events.numbers, &mut missing);
