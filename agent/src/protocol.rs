@@ -10,9 +10,11 @@ pub mod connection;
 pub mod exchange;
 mod heads;
 pub mod http1;
+mod http2;
 pub mod lost;
 mod request;
 pub mod route;
+pub mod rpc;
 pub mod trace_context;
 
 use std::num::NonZeroUsize;
@@ -25,7 +27,7 @@ pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 
 use crate::ring_buffer::{ByCookie, Event};
-use connection::{Connection, Numbers, Pass};
+use connection::{Connection, Forgotten, Pass};
 use heads::Heads;
 
 /// Connections that were forgotten with open requests and of which the numbers are
@@ -109,8 +111,16 @@ pub struct Counters {
     pub requests_refused: u64,
     /// Heads of which a part is missing: beyond the prefix, beyond a bound, or a lost record.
     pub heads_cut: u64,
-    /// Records that belong to a call that was counted before, or to none.
+    /// Records, or frames of HTTP/2, that belong to a call that was counted before, or to none.
     pub strays: u64,
+    /// Streams of HTTP/2 that asked for a tunnel (CONNECT): hops, no calls.
+    pub tunnels: u64,
+    /// Streams that a server promised to push.
+    pub pushes: u64,
+    /// Blocks of headers that could not be read: beyond a bound, or not well-formed.
+    pub blocks_unreadable: u64,
+    /// Frames, or pieces of frames, that cannot stand where they came.
+    pub frames_malformed: u64,
 }
 
 /// State of [`Protocols`] against its bounds.
@@ -132,6 +142,8 @@ pub(crate) struct Shared {
     pub(crate) settings: ProtocolSettings,
     pub(crate) scratch: Vec<u8>,
     pub(crate) heads: Heads,
+    /// There while no block of headers is being read.
+    pub(crate) memory: Option<Box<http2::Memory>>,
     /// Exchanges that were done with: the next ones take their memory.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     pub(crate) spare: Vec<Box<Exchange>>,
@@ -144,7 +156,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub struct Protocols {
     connections: LruCache<u64, Connection, ByCookie>,
-    forgotten: LruCache<u64, Numbers, ByCookie>,
+    forgotten: LruCache<u64, Forgotten, ByCookie>,
     shared: Shared,
     gone: Vec<u64>,
 }
@@ -161,6 +173,7 @@ impl Protocols {
                 settings,
                 scratch: Vec::new(),
                 heads: Heads::new(),
+                memory: None,
                 spare: Vec::new(),
                 requests: 0,
                 head_bytes: 0,
@@ -275,12 +288,12 @@ fn is_late(opened: &event::Header, settings: &ProtocolSettings) -> bool {
 }
 
 fn forget(
-    forgotten: &mut LruCache<u64, Numbers, ByCookie>,
+    forgotten: &mut LruCache<u64, Forgotten, ByCookie>,
     mut connection: Connection,
     reason: &'static str,
     pass: &mut Pass<'_>,
 ) {
-    if let Some(numbers) = connection.open_numbers() {
+    if let Some(numbers) = connection.forgotten() {
         forgotten.put(pass.socket, numbers);
     }
     connection.lose_all(reason, pass);

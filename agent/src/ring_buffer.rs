@@ -4,9 +4,11 @@
 
 pub mod cookie;
 pub mod decode;
+pub mod items;
 pub mod reader;
 
 pub use cookie::ByCookie;
+pub use items::Items;
 pub use reader::Reader;
 
 use meshtap_ebpf::event;

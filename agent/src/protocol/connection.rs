@@ -31,15 +31,19 @@
 //!
 //! Numbers are compared in serial arithmetic: a connection may outlive 2^32 requests.
 
+mod ending;
 mod order;
 
 use std::collections::VecDeque;
 
-use meshtap_ebpf::event::{self, Desynchronised, End, Head, Shut, Statistics};
+use meshtap_ebpf::event::{self, Desynchronised, End, Frames, Head, Shut, Statistics};
 
+use super::http2::{Before, Http2};
 use super::request::OpenRequest;
-use super::{Cause, Output, Shared, Side, lost};
+use super::{Output, Shared, Side, lost};
 use crate::ring_buffer::Event;
+use ending::{Ending, asking_direction, ending};
+pub(super) use ending::{asking_side, cause, closed_first, reset};
 
 /// Open requests above which an empty queue gives its memory back.
 const QUEUE_KEPT: usize = 32;
@@ -52,17 +56,6 @@ pub(crate) struct Pass<'a> {
     pub(crate) out: &'a mut Output,
 }
 
-/// How a connection, or its answering end, came to an end.
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    /// By FIN: bodies that last until the close are whole.
-    InOrder(Cause),
-    /// By a reset: this is also the cause of what broke off just before.
-    Reset(Cause),
-    /// Otherwise.
-    Other(Cause),
-}
-
 /// Where the numbers of an epoch stand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
@@ -72,6 +65,16 @@ pub(crate) struct Numbers {
     next: Option<u32>,
     /// Every lower number's answer is over.
     answered: u32,
+}
+
+/// What is kept of a connection that was forgotten with open requests, which were counted
+/// then and must not be counted again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forgotten {
+    /// Of HTTP/1.
+    Numbers(Numbers),
+    /// The next stream of HTTP/2.
+    Stream(u32),
 }
 
 /// State of one connection.
@@ -91,18 +94,33 @@ pub(crate) struct Connection {
     retransmits: u32,
     rtt_us: u32,
     heard_ns: u64,
+    /// It speaks HTTP/2, and all but [`Self::heard_ns`] is there.
+    http2: Option<Box<Http2>>,
+    /// Number to go on with, where a connection of HTTP/2 was forgotten.
+    next_stream: Option<u32>,
 }
 
 impl Connection {
-    /// Goes on where a connection was forgotten that had open requests, which were
-    /// counted then and must not be counted again.
-    pub(crate) fn resume(numbers: Option<Numbers>) -> Self {
-        Self { numbers, ..Self::default() }
+    /// Goes on where a connection was forgotten that had open requests.
+    pub(crate) fn resume(forgotten: Option<Forgotten>) -> Self {
+        let mut connection = Self::default();
+        match forgotten {
+            Some(Forgotten::Numbers(numbers)) => connection.numbers = Some(numbers),
+            Some(Forgotten::Stream(next)) => connection.next_stream = Some(next),
+            None => {}
+        }
+        connection
     }
 
     /// What [`Self::resume`] needs, where there are open requests.
-    pub(crate) fn open_numbers(&self) -> Option<Numbers> {
-        self.numbers.filter(|_| self.has_open_requests())
+    pub(crate) fn forgotten(&self) -> Option<Forgotten> {
+        if !self.has_open_requests() {
+            return None;
+        }
+        match &self.http2 {
+            Some(http2) => http2.next().map(Forgotten::Stream),
+            None => self.numbers.map(Forgotten::Numbers),
+        }
     }
 
     /// When the last event came.
@@ -112,12 +130,21 @@ impl Connection {
 
     /// Whether a request waits for its answer.
     pub(crate) fn has_open_requests(&self) -> bool {
-        !self.open.is_empty()
+        !self.open.is_empty() || self.http2.as_ref().is_some_and(|http2| http2.has_open_requests())
     }
 
     /// Takes an event of this connection.
     pub(crate) fn feed(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
         self.heard_ns = self.heard_ns.max(pass.time_ns);
+        if let Event::Frames(record, _) = event
+            && self.http2.is_none()
+        {
+            self.becomes_http2(record, pass);
+        }
+        if let Some(http2) = &mut self.http2 {
+            http2.feed(event, pass);
+            return;
+        }
         let missing = event.header().lost;
         if missing > 0 {
             self.missing = self.missing.saturating_add(u32::from(missing));
@@ -144,6 +171,27 @@ impl Connection {
     pub(crate) fn lose_all(&mut self, reason: &'static str, pass: &mut Pass<'_>) {
         let calls = self.drop_while(|_| true, pass);
         self.lose(calls, reason, pass);
+        if let Some(http2) = &mut self.http2 {
+            http2.lose_all(reason, pass);
+        }
+    }
+
+    /// The first frames came. A request that asked for them goes on as the first stream;
+    /// others that are open cannot be answered any more.
+    #[cold]
+    fn becomes_http2(&mut self, record: &Frames, pass: &mut Pass<'_>) {
+        let upgraded = record.header.flags & event::FRAMES_UPGRADED != 0;
+        let asked = self.open.pop_back_if(|request| upgraded && request.is_upgraded());
+        let before = Before {
+            missing: self.missing,
+            late: self.unproven,
+            asks: self.side.filter(|_| upgraded).map(asking_direction),
+            upgraded: asked.map(|request| (request.exchange, request.retransmits)),
+            next: self.next_stream,
+        };
+        self.lose_all(lost::RECORDS_LOST, pass);
+        self.open = VecDeque::new();
+        self.http2 = Some(Box::new(Http2::new(record, before)));
     }
 
     fn figures(&mut self, retransmits: u32, rtt_us: u32) {
@@ -226,7 +274,10 @@ impl Connection {
         request.framing = record.framing;
         let becomes_tunnel =
             record.framing == event::FRAMING_TUNNEL && flags & event::HEAD_COMPLETE != 0;
-        if ended || becomes_tunnel {
+        if becomes_tunnel && request.asks_for_http2() {
+            // Told as this answer only if no frames follow.
+            request.answered = Some((pass.time_ns, None));
+        } else if ended || becomes_tunnel {
             self.answer_whole(index, pass);
         }
     }
@@ -307,17 +358,7 @@ impl Connection {
     fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
         self.figures(record.retransmits, record.srtt_us);
         let Some(side) = self.side else { return };
-        let ending = match record.reason {
-            event::CLOSE_FIN => Ending::InOrder(closed_first(side, self.asker_shut)),
-            event::CLOSE_RESET_RECEIVED | event::CLOSE_REFUSED => {
-                Ending::Reset(Cause::ResetReceived)
-            }
-            event::CLOSE_RESET_SENT => Ending::Reset(Cause::ResetSent),
-            event::CLOSE_TIMEOUT | event::CLOSE_UNANSWERED => Ending::Other(Cause::Timeout),
-            _ if self.asker_shut => Ending::Other(closed_first(side, true)),
-            _ => Ending::Other(Cause::Vanished),
-        };
-        self.end_all(ending, pass);
+        self.end_all(ending(record.reason, side, self.asker_shut), pass);
     }
 
     /// Counts every request of the epoch that has no whole answer: those that are open
@@ -345,22 +386,5 @@ impl Connection {
         self.lose(open.saturating_add(unseen), lost::desynchronised(record.reason), pass);
         let epoch = record.epoch.wrapping_add(1);
         self.numbers = Some(Numbers { epoch, next: Some(0), answered: 0 });
-    }
-}
-
-/// Which end a socket is on which a request passes in this direction.
-fn asking_side(direction: u8) -> Side {
-    if direction == event::INGRESS { Side::Server } else { Side::Client }
-}
-
-fn reset(direction: u8) -> Cause {
-    if direction == event::INGRESS { Cause::ResetReceived } else { Cause::ResetSent }
-}
-
-/// The cause where the answering end closed in order; `asker_shut`: the asking end had closed before.
-fn closed_first(side: Side, asker_shut: bool) -> Cause {
-    match (side, asker_shut) {
-        (Side::Client, false) | (Side::Server, true) => Cause::Closed,
-        (Side::Client, true) | (Side::Server, false) => Cause::Abandoned,
     }
 }

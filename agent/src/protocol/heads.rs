@@ -5,7 +5,7 @@
 //! hash, under keys that are drawn at start, so no header value stays here. Bounded: one
 //! place for each hash, the newer head takes it.
 
-use super::exchange::{AgentClass, Text};
+use super::exchange::{AgentClass, RpcSystem, Text};
 
 /// Heads that are remembered.
 const PLACES: usize = 1_024;
@@ -23,6 +23,12 @@ pub(super) struct Facts {
     pub(super) authority: Text,
     /// See [`super::Exchange::agent`].
     pub(super) agent: AgentClass,
+    /// What it calls a procedure by.
+    pub(super) call: Option<RpcSystem>,
+    /// Its body is one message, as it is.
+    pub(super) unary: bool,
+    /// `Upgrade: h2c`
+    pub(super) h2c: bool,
 }
 
 /// Stands for the bytes of a head.

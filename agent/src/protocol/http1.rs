@@ -12,6 +12,7 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Request, Status};
 
 use super::agent_class;
 use super::exchange::{AgentClass, Text};
+use super::rpc::Content;
 use super::trace_context::Carrier;
 
 /// Longest `x-request-id` that is kept; a longer one is left out, since a part of an id is another id.
@@ -39,6 +40,12 @@ pub struct RequestHead<'a> {
     pub carrier: Carrier<'a>,
     /// By `User-Agent`.
     pub agent: AgentClass,
+    /// By `Content-Type`.
+    pub content: Content,
+    /// It has a `Connect-Protocol-Version`.
+    pub connect: bool,
+    /// It asks for HTTP/2 by `Upgrade: h2c`.
+    pub h2c: bool,
     /// Not everything up to the empty line could be read.
     pub cut: bool,
 }
@@ -141,14 +148,20 @@ impl<'a> RequestHead<'a> {
                 (4, b'h') if host.is_none() && name.eq_ignore_ascii_case("host") => {
                     host = Some(header.value);
                 }
+                (7, b'u') if name.eq_ignore_ascii_case("upgrade") => {
+                    self.h2c |= is_h2c(header.value);
+                }
+                (12, b'c') if name.eq_ignore_ascii_case("content-type") => {
+                    self.content = Content::of(header.value);
+                }
+                (24, b'c') if name.eq_ignore_ascii_case("connect-protocol-version") => {
+                    self.connect = true;
+                }
                 (10, b'u') if name.eq_ignore_ascii_case("user-agent") => {
                     self.agent = agent_class::classify(header.value);
                 }
                 (12, b'x') if name.eq_ignore_ascii_case("x-request-id") => {
-                    let value = header.value.trim_ascii();
-                    if self.request_id.is_none() && (1..=REQUEST_ID_MAX).contains(&value.len()) {
-                        self.request_id = Some(value);
-                    }
+                    self.request_id = self.request_id.or_else(|| request_id(header.value));
                 }
                 (2, b'b') | (10 | 11, b't') | (10..=12, b'x') => {
                     self.carrier.header(name, header.value);
@@ -162,8 +175,19 @@ impl<'a> RequestHead<'a> {
     }
 }
 
+/// Whether `h2c` is among the protocols of an `Upgrade`.
+fn is_h2c(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// An id of a length that is kept.
+pub(super) fn request_id(value: &[u8]) -> Option<&[u8]> {
+    let value = value.trim_ascii();
+    (1..=REQUEST_ID_MAX).contains(&value.len()).then_some(value)
+}
+
 /// An authority without user information, which may be a password.
-fn authority(bytes: &[u8]) -> &[u8] {
+pub(super) fn authority(bytes: &[u8]) -> &[u8] {
     let host = memchr::memrchr(b'@', bytes).map_or(bytes, |at| &bytes[at + 1..]);
     if host.len() > AUTHORITY_MAX { b"" } else { host }
 }

@@ -3,7 +3,8 @@
 use meshtap_ebpf::event::{self, Head};
 
 use super::heads::Facts;
-use super::{Cause, Exchange, Protocol, Shared, Side, Text, http1};
+use super::rpc::Content;
+use super::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text, http1};
 
 /// A request without a whole answer so far.
 #[derive(Debug)]
@@ -25,11 +26,15 @@ pub(crate) struct OpenRequest {
     /// Nothing more of the request is to come.
     pub(crate) sent: bool,
     /// [`Head::retransmits`] when the request began.
-    retransmits: u32,
+    pub(crate) retransmits: u32,
     /// Pieces of the head while it is not whole. Empty once it was read.
     pieces: Vec<u8>,
     /// The head was read.
     read: bool,
+    /// `Upgrade: h2c`
+    h2c: bool,
+    /// Its body is one message, as it is.
+    unary: bool,
 }
 
 impl OpenRequest {
@@ -54,7 +59,19 @@ impl OpenRequest {
             retransmits: record.retransmits,
             pieces: Vec::new(),
             read: false,
+            h2c: false,
+            unary: false,
         }
+    }
+
+    /// Whether it asked for HTTP/2.
+    pub(crate) fn asks_for_http2(&self) -> bool {
+        self.h2c && self.exchange.status == Some(101)
+    }
+
+    /// Whether it asked for HTTP/2 and was granted it.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.asks_for_http2() && self.answered.is_some()
     }
 
     /// Takes a piece of the head. What cannot be joined to the pieces before it, or
@@ -117,6 +134,14 @@ impl OpenRequest {
             self.read_pieces(shared);
         }
         let exchange = &mut self.exchange;
+        if let Some(rpc) = &mut exchange.rpc
+            && self.unary
+            && rpc.system == RpcSystem::Connect
+            && exchange.status == Some(200)
+        {
+            // Its status is that of HTTP.
+            rpc.status = Some(0);
+        }
         exchange.error = error;
         let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
         exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
@@ -140,6 +165,7 @@ impl OpenRequest {
         self.read = true;
         let print = shared.heads.print(bytes);
         if let Some(facts) = print.and_then(|print| shared.heads.known(print)) {
+            (self.h2c, self.unary) = (facts.h2c, facts.unary);
             self.exchange.say(facts.clone());
         } else {
             let facts = self.parse(bytes, shared);
@@ -150,6 +176,7 @@ impl OpenRequest {
             if let Some(print) = print.filter(|_| repeats) {
                 shared.heads.remember(print, facts.clone());
             }
+            (self.h2c, self.unary) = (facts.h2c, facts.unary);
             exchange.say(facts);
         }
         shared.counters.heads_cut += u64::from(self.exchange.cut);
@@ -175,6 +202,9 @@ impl OpenRequest {
             path: http1::text(head.path),
             authority: http1::text(head.authority),
             agent: head.agent,
+            call: head.content.system(head.connect).filter(|system| *system != RpcSystem::Grpc),
+            unary: head.content == Content::Unary,
+            h2c: head.h2c,
         }
     }
 }
@@ -213,7 +243,8 @@ fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
 
 impl Exchange {
     fn say(&mut self, facts: Facts) {
-        let Facts { method, path, authority, agent } = facts;
+        let Facts { method, path, authority, agent, call, .. } = facts;
         (self.method, self.path, self.authority, self.agent) = (method, path, authority, agent);
+        self.rpc = call.map(|system| Box::new(Rpc::new(system)));
     }
 }

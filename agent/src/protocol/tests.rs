@@ -2,6 +2,7 @@
 
 mod endings;
 mod heads;
+mod http2;
 mod late;
 mod losses;
 mod pairing;
@@ -10,7 +11,7 @@ mod properties;
 use std::borrow::Borrow;
 
 use meshtap_ebpf::event::{
-    self, Desynchronised, EGRESS, End, HEAD_COMPLETE, HEAD_ENDED, HEAD_FIRST, HEAD_INTERIM,
+    self, Desynchronised, EGRESS, End, Frames, HEAD_COMPLETE, HEAD_ENDED, HEAD_FIRST, HEAD_INTERIM,
     HEAD_RESPONSE, Head, Header, INGRESS, Opened, Shut, Statistics,
 };
 
@@ -26,6 +27,7 @@ enum Record {
     Desynchronised(Desynchronised),
     Statistics(Statistics),
     Closed(Statistics),
+    Frames(Frames, Vec<u8>),
 }
 
 impl Record {
@@ -38,6 +40,7 @@ impl Record {
             Self::Desynchronised(record) => Event::Desynchronised(record),
             Self::Statistics(record) => Event::Statistics(record),
             Self::Closed(record) => Event::Closed(record),
+            Self::Frames(record, bytes) => Event::Frames(record, bytes),
         }
     }
 
@@ -49,6 +52,7 @@ impl Record {
             Self::Shut(record) => &mut record.header,
             Self::Desynchronised(record) => &mut record.header,
             Self::Statistics(record) | Self::Closed(record) => &mut record.header,
+            Self::Frames(record, _) => &mut record.header,
         }
     }
 }

@@ -1,0 +1,309 @@
+//! One connection of HTTP/2: streams, and everything that can end them.
+//!
+//! A call is a stream that the asking end began: an odd number. Which end asks is known
+//! by the preface; where that was missed, by the first block of headers that only a
+//! request or only an answer can have. Until then nothing is guessed and nothing counts.
+//! CONNECT, with or without a protocol, asks for a tunnel: a hop, and no call. Streams
+//! that a server pushes are no calls either.
+//!
+//! A call ends, and becomes an exchange, at the first of:
+//! - **the end of its answer** (END_STREAM), told once its request is over, too: by its own
+//!   end, or a reset of the stream by either side, which is no error any more then.
+//! - **a reset of the stream**. By the asking end with CANCEL or NO_ERROR it gave up:
+//!   [`Cause::DeadlineExceeded`] where `grpc-timeout` had run out, else
+//!   [`Cause::Cancelled`]. By the answering end with REFUSED_STREAM:
+//!   [`Cause::Refused`]. Every other is a [`Cause::StreamReset`] with its code.
+//! - **GOAWAY of the answering end** with a lower last stream: [`Cause::Refused`].
+//! - **the end of the connection**, with the causes that HTTP/1 has for it
+//!   ([`super::connection`]).
+//!
+//! # What is missed
+//! Frames may pass unseen: where the kernel half lost its place
+//! ([`event::Desynchronised`], [`event::FRAMES_JOINED`]; one direction), where records are
+//! missing ([`event::Header::lost`]; both may be concerned). Then:
+//! - What was compressed before is not known ([`hpack`]): headers that refer to it are
+//!   [`super::exchange::UNKNOWN`], or missing, but never others.
+//! - Open calls are in doubt. One whose end is seen later is told, with the bytes that were
+//!   seen and without the numbers of its messages; one whose end is not seen is lost, since
+//!   it may have ended well; so is one whose answer's head was missed.
+//! - Numbers of streams grow by two. Where the next request has a number that is higher
+//!   than the next one, those between were begun unseen: lost calls. Without anything
+//!   missed they were skipped, which clients may do. An answer on a stream that did not
+//!   begin here shows the same.
+//!
+//! Of a connection whose beginning was not seen nothing counts that began before the first
+//! request that was.
+
+mod assembly;
+mod calls;
+mod fact;
+mod fields;
+mod hpack;
+mod names;
+mod stream;
+
+#[cfg(test)]
+pub(super) use hpack::encoder::Encoder;
+
+use std::collections::VecDeque;
+
+use meshtap_ebpf::event::{self, Desynchronised, Frames, Shut, Statistics};
+
+use super::connection::{self, Pass, asking_side, closed_first, reset};
+use super::{Cause, Exchange, LostCalls, Side, lost};
+use crate::ring_buffer::Event;
+use assembly::Assembly;
+use hpack::Decoder;
+use stream::Stream;
+
+/// What is kept between blocks of headers, for their memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    fields: fields::Fields,
+    strings: hpack::Scratch,
+}
+
+/// Open streams above which an empty queue gives its memory back.
+const QUEUE_KEPT: usize = 32;
+
+/// One direction.
+#[derive(Debug)]
+struct Way {
+    decoder: Decoder,
+    assembly: Assembly,
+}
+
+/// State of one connection.
+#[derive(Debug)]
+pub(crate) struct Http2 {
+    /// By `INGRESS` and `EGRESS`.
+    ways: [Way; 2],
+    /// Direction of the requests, once known.
+    asks: Option<u8>,
+    /// Open calls by their numbers.
+    streams: VecDeque<Stream>,
+    /// The lowest number of a stream of which nothing has shown that it was begun. `None`:
+    /// no request was seen, and there may have been some.
+    next: Option<u32>,
+    /// Requests may have begun unseen since the last one, and why.
+    gap: Option<&'static str>,
+    /// The beginning of the connection was not seen.
+    late: bool,
+    /// Records missing before the first request, where they can have been requests.
+    missing: u32,
+    /// Sequence number behind the last request's beginning; before, that of the first frame.
+    sequence: Option<u32>,
+    /// What the answering end acknowledged last.
+    acknowledged: Option<u32>,
+    /// The last stream that the answering end will process.
+    last: Option<u32>,
+    /// The asking end has sent FIN.
+    asker_shut: bool,
+    retransmits: u32,
+    rtt_us: u32,
+}
+
+/// What was before the first frames.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Records missing so far.
+    pub(crate) missing: u32,
+    /// The connection is older than the agent.
+    pub(crate) late: bool,
+    /// The direction in which HTTP/1 had its requests.
+    pub(crate) asks: Option<u8>,
+    /// The request that was answered by the upgrade, with [`event::Head::retransmits`].
+    pub(crate) upgraded: Option<(Box<Exchange>, u32)>,
+    /// The number to go on with, where the connection was forgotten.
+    pub(crate) next: Option<u32>,
+}
+
+impl Http2 {
+    /// Begins with the first record of frames, which is to be fed next.
+    pub(crate) fn new(record: &Frames, before: Before) -> Self {
+        let flags = record.header.flags;
+        let upgraded = flags & event::FRAMES_UPGRADED != 0;
+        let way = || Way {
+            decoder: if upgraded { Decoder::whole() } else { Decoder::unknown() },
+            assembly: Assembly::default(),
+        };
+        let late = before.late || flags & event::FRAMES_JOINED != 0;
+        let mut http2 = Self {
+            ways: [way(), way()],
+            asks: before.asks,
+            streams: VecDeque::new(),
+            next: before.next,
+            gap: None,
+            late,
+            missing: before.missing,
+            sequence: None,
+            acknowledged: None,
+            last: None,
+            asker_shut: false,
+            retransmits: 0,
+            rtt_us: 0,
+        };
+        if upgraded {
+            // The request that asked for the upgrade has the first.
+            http2.next = Some(3);
+            let stream = |(exchange, retransmits)| Stream::upgraded(exchange, retransmits);
+            http2.streams.extend(before.upgraded.map(stream));
+        }
+        http2
+    }
+
+    /// Whether a call waits for its answer.
+    pub(crate) fn has_open_requests(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// The number of the next stream, for [`Before::next`].
+    pub(crate) fn next(&self) -> Option<u32> {
+        self.next
+    }
+
+    /// Takes an event of this connection.
+    pub(crate) fn feed(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
+        let missing = event.header().lost;
+        if missing > 0 {
+            if self.next.is_none() {
+                self.missing = self.missing.saturating_add(u32::from(missing));
+            }
+            self.miss(event::INGRESS, lost::RECORDS_LOST, pass);
+            self.miss(event::EGRESS, lost::RECORDS_LOST, pass);
+        }
+        match event {
+            Event::Frames(record, bytes) => self.frames(record, bytes, pass),
+            Event::Desynchronised(record) => self.desynchronised(record, pass),
+            Event::Shut(record) => self.shut(record, pass),
+            Event::Statistics(record) => self.figures(record.retransmits, record.srtt_us),
+            Event::Closed(record) => self.closed(record, pass),
+            Event::Head(..) | Event::End(_) => pass.shared.counters.strays += 1,
+            _ => {}
+        }
+        if self.streams.is_empty() && self.streams.capacity() > QUEUE_KEPT {
+            self.streams = VecDeque::new();
+        }
+    }
+
+    /// Gives up every open call for `reason`.
+    pub(crate) fn lose_all(&mut self, reason: &'static str, pass: &mut Pass<'_>) {
+        let mut calls = 0;
+        while let Some(stream) = self.streams.front() {
+            match stream.answered_ns {
+                Some(end_ns) => self.finish(0, end_ns, None, pass),
+                None => {
+                    self.drop_at(0, pass);
+                    calls += 1;
+                }
+            }
+        }
+        self.lose(calls, reason, pass);
+        self.ways.iter_mut().for_each(|way| way.assembly.clear(pass.shared));
+    }
+
+    fn figures(&mut self, retransmits: u32, rtt_us: u32) {
+        self.retransmits = self.retransmits.max(retransmits);
+        if rtt_us > 0 {
+            self.rtt_us = rtt_us;
+        }
+    }
+
+    fn desynchronised(&mut self, record: &Desynchronised, pass: &mut Pass<'_>) {
+        self.miss(record.header.direction, lost::desynchronised(record.reason), pass);
+    }
+
+    /// Frames passed unseen in `direction`.
+    fn miss(&mut self, direction: u8, reason: &'static str, pass: &mut Pass<'_>) {
+        let way = self.way(direction);
+        way.decoder.forget();
+        way.assembly.clear(pass.shared);
+        let asks = self.asks == Some(direction);
+        if asks || self.asks.is_none() {
+            self.gap.get_or_insert(reason);
+        }
+        for stream in &mut self.streams {
+            stream.miss(asks, reason);
+        }
+        if asks {
+            // The end of a request that was answered may have been missed.
+            let mut index = 0;
+            while let Some(stream) = self.streams.get(index) {
+                match stream.answered_ns {
+                    Some(end_ns) => self.finish(index, end_ns, None, pass),
+                    None => index += 1,
+                }
+            }
+        }
+    }
+
+    fn shut(&mut self, record: &Shut, pass: &mut Pass<'_>) {
+        let header = &record.header;
+        if header.flags & event::SHUT_RESET != 0 {
+            self.end_all(reset(header.direction), pass);
+        } else if header.flags & event::SHUT_FIN != 0 {
+            let Some(side) = self.side() else { return };
+            if side == asking_side(header.direction) {
+                self.asker_shut = true;
+            } else {
+                self.end_all(closed_first(side, self.asker_shut), pass);
+            }
+        }
+    }
+
+    fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
+        self.figures(record.retransmits, record.srtt_us);
+        if let Some(side) = self.side() {
+            self.end_all(connection::cause(record.reason, side, self.asker_shut), pass);
+        }
+        self.lose_all(lost::RECORDS_LOST, pass);
+    }
+
+    /// Ends every open call now. Doubtful ones are lost instead.
+    fn end_all(&mut self, cause: Cause, pass: &mut Pass<'_>) {
+        while let Some(stream) = self.streams.front() {
+            match (stream.answered_ns, stream.doubt) {
+                (Some(end_ns), _) => self.finish(0, end_ns, None, pass),
+                (None, Some(reason)) => {
+                    self.drop_at(0, pass);
+                    self.lose(1, reason, pass);
+                }
+                (None, None) => self.finish(0, pass.time_ns, Some(cause), pass),
+            }
+        }
+    }
+
+    fn finish(&mut self, index: usize, end_ns: u64, error: Option<Cause>, pass: &mut Pass<'_>) {
+        let Some(stream) = self.take(index) else { return };
+        pass.shared.requests -= 1;
+        pass.out.exchanges.push(stream.finish(end_ns, error, self.retransmits, self.rtt_us));
+    }
+
+    /// Forgets a stream that is no call, or that is counted as lost.
+    fn drop_at(&mut self, index: usize, pass: &mut Pass<'_>) {
+        if self.take(index).is_some() {
+            pass.shared.requests -= 1;
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Option<Stream> {
+        if index == 0 { self.streams.pop_front() } else { self.streams.remove(index) }
+    }
+
+    fn lose(&self, calls: u32, reason: &'static str, pass: &mut Pass<'_>) {
+        if calls > 0 {
+            let (socket, time_ns) = (pass.socket, pass.time_ns);
+            pass.out.lost.push(LostCalls { socket, side: self.side(), calls, reason, time_ns });
+        }
+    }
+
+    /// Which end this is, once it is known who asks.
+    fn side(&self) -> Option<Side> {
+        self.asks.map(asking_side)
+    }
+
+    fn way(&mut self, direction: u8) -> &mut Way {
+        let [ingress, egress] = &mut self.ways;
+        if direction == event::INGRESS { ingress } else { egress }
+    }
+}

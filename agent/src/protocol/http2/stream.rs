@@ -1,0 +1,258 @@
+//! [`Stream`]: a call that is not over.
+
+use meshtap_ebpf::event::{self, Data};
+
+use super::assembly::First;
+use super::fields::Fields;
+use crate::protocol::exchange::{AgentClass, UNKNOWN};
+use crate::protocol::rpc::Content;
+use crate::protocol::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text};
+
+/// A deadline that is over by this much less counts as over: timers fire early.
+const TOLERANCE_NS: u64 = 1_000_000;
+
+/// Messages of one direction of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Messages {
+    /// Place in a message behind the last frame.
+    place: u32,
+    count: u64,
+    /// A frame is missing, or what stands there is no message.
+    unknown: bool,
+}
+
+impl Messages {
+    fn take(&mut self, data: &Data) {
+        self.unknown |= data.before != self.place || data.after == event::MESSAGE_UNKNOWN;
+        self.place = data.after;
+        self.count += u64::from(data.messages);
+    }
+
+    fn known(&self) -> Option<u64> {
+        (!self.unknown).then_some(self.count)
+    }
+}
+
+/// A request without a whole answer so far, or with one while it is still being sent.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// What is known; whole only once the call has ended.
+    pub(super) exchange: Box<Exchange>,
+    /// Something was missed while this was open, and what: that no end was seen does not
+    /// mean that there was none.
+    pub(super) doubt: Option<&'static str>,
+    /// The answer was whole at this time, while the request is still being sent.
+    pub(super) answered_ns: Option<u64>,
+    /// The request's head was read, or cannot be any more.
+    pub(super) asked: bool,
+    /// Nothing more of the request is to come.
+    pub(super) sent: bool,
+    /// The end of the request may have passed unseen.
+    pub(super) end_missed: bool,
+    /// The head of the final answer was seen, whether or not its status could be read.
+    pub(super) answering: bool,
+    /// The request's content type is not known.
+    content_unknown: bool,
+    content: Content,
+    requests: Messages,
+    answers: Messages,
+    /// Segments that the connection had sent again when the call began.
+    retransmits: u32,
+}
+
+impl Stream {
+    /// Begins with the first piece of the request's head.
+    pub(super) fn begin(
+        first: &First,
+        socket: u64,
+        side: Side,
+        retransmits: u32,
+        shared: &mut Shared,
+    ) -> Self {
+        let mut exchange =
+            shared.spare.pop().unwrap_or_else(|| Box::new(begin(first, socket, side)));
+        *exchange = begin(first, socket, side);
+        Self::of(first.stream, exchange, retransmits)
+    }
+
+    /// The request of HTTP/1 that asked for the upgrade; its answer comes on stream 1.
+    pub(super) fn upgraded(mut exchange: Box<Exchange>, retransmits: u32) -> Self {
+        exchange.protocol = Protocol::Http2;
+        (exchange.status, exchange.first_byte_ns, exchange.response_bytes) = (None, None, 0);
+        let mut stream = Self::of(1, exchange, retransmits);
+        (stream.asked, stream.sent) = (true, true);
+        stream
+    }
+
+    fn of(id: u32, exchange: Box<Exchange>, retransmits: u32) -> Self {
+        Self {
+            id,
+            exchange,
+            doubt: None,
+            answered_ns: None,
+            asked: false,
+            sent: false,
+            end_missed: false,
+            answering: false,
+            content_unknown: true,
+            content: Content::Other,
+            requests: Messages::default(),
+            answers: Messages::default(),
+            retransmits,
+        }
+    }
+
+    /// Takes the request's head.
+    pub(super) fn say(&mut self, fields: &mut Fields, scratch: &mut Vec<u8>) {
+        self.asked = true;
+        let exchange = &mut self.exchange;
+        if fields.unreadable {
+            exchange.cut = true;
+            return;
+        }
+        if let Some(method) = fields.method.take() {
+            exchange.method = method;
+        }
+        if let Some(path) = fields.path.take() {
+            exchange.path = path;
+        }
+        let host = fields.host.take();
+        exchange.authority = fields.authority.take().or(host).unwrap_or_default();
+        exchange.agent = fields.agent.unwrap_or_default();
+        exchange.cut |= fields.cut;
+        fields.say_ids(exchange, scratch);
+        self.content = fields.content.unwrap_or_default();
+        self.content_unknown = fields.content.is_none() && fields.unknown;
+        let system = match fields.content.and_then(|content| content.system(fields.connect)) {
+            // Only gRPC has this header.
+            None if self.content_unknown && fields.grpc_timeout.is_some() => Some(RpcSystem::Grpc),
+            None if fields.connect => Some(RpcSystem::Connect),
+            system => system,
+        };
+        if let Some(system) = system {
+            let timeout_ns = fields.grpc_timeout;
+            exchange.rpc = Some(Box::new(Rpc { timeout_ns, ..Rpc::new(system) }));
+        }
+    }
+
+    /// Takes the final answer's head, of which the first piece came at `time_ns`.
+    pub(super) fn answer(&mut self, fields: &Fields, time_ns: u64) {
+        self.answering = true;
+        self.exchange.first_byte_ns = Some(time_ns);
+        self.exchange.status = fields.status;
+        let content = fields.content.unwrap_or_default();
+        if self.exchange.rpc.is_none() && self.content_unknown {
+            let system = content.system(false);
+            self.exchange.rpc = system.map(|system| Box::new(Rpc::new(system)));
+        }
+        self.trailers(fields);
+    }
+
+    /// Takes what stands behind the answer, or in its only head.
+    pub(super) fn trailers(&mut self, fields: &Fields) {
+        let Some(status) = fields.grpc_status else { return };
+        if self.exchange.rpc.is_none() && self.content_unknown {
+            self.exchange.rpc = Some(Box::new(Rpc::new(RpcSystem::Grpc)));
+        }
+        if let Some(rpc) = &mut self.exchange.rpc {
+            rpc.status = Some(status);
+        }
+    }
+
+    /// Takes a frame of the request's or of the answer's body.
+    pub(super) fn data(&mut self, length: u32, data: &Data, asks: bool) {
+        let exchange = &mut self.exchange;
+        let (bytes, messages) = if asks {
+            (&mut exchange.request_bytes, &mut self.requests)
+        } else {
+            (&mut exchange.response_bytes, &mut self.answers)
+        };
+        *bytes = bytes.saturating_add(u64::from(length));
+        messages.take(data);
+    }
+
+    /// Frames were missed, in the direction of the requests (`asks`) or of the answers.
+    pub(super) fn miss(&mut self, asks: bool, reason: &'static str) {
+        self.doubt.get_or_insert(reason);
+        self.asked |= asks;
+        self.end_missed |= asks;
+        let messages = if asks { &mut self.requests } else { &mut self.answers };
+        messages.unknown = true;
+    }
+
+    /// Why it ended where the asking end reset it at `time_ns`.
+    pub(super) fn given_up(&self, time_ns: u64) -> Cause {
+        let timeout_ns = self.exchange.rpc.as_ref().and_then(|rpc| rpc.timeout_ns);
+        let lasted_ns = time_ns.saturating_sub(self.exchange.start_ns);
+        let is_over = |timeout_ns| lasted_ns.saturating_add(TOLERANCE_NS) >= timeout_ns;
+        if timeout_ns.is_some_and(is_over) { Cause::DeadlineExceeded } else { Cause::Cancelled }
+    }
+
+    /// The call has ended: its exchange is whole now.
+    pub(super) fn finish(
+        mut self,
+        end_ns: u64,
+        error: Option<Cause>,
+        retransmits: u32,
+        rtt_us: u32,
+    ) -> Box<Exchange> {
+        self.count_messages();
+        let exchange = &mut self.exchange;
+        exchange.error = error;
+        let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
+        exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
+        exchange.retransmits = retransmits.saturating_sub(self.retransmits);
+        exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
+        self.exchange
+    }
+
+    fn count_messages(&mut self) {
+        let status = self.exchange.status;
+        let Some(rpc) = &mut self.exchange.rpc else { return };
+        match (rpc.system, self.content) {
+            (RpcSystem::Grpc, _) => {
+                rpc.request_messages = self.requests.known();
+                rpc.response_messages = self.answers.known();
+            }
+            // The end of the answer is in a message, too, which is none of the server's.
+            (RpcSystem::GrpcWeb, Content::GrpcWeb)
+            | (RpcSystem::Connect, Content::ConnectStream) => {
+                rpc.request_messages = self.requests.known();
+            }
+            // Its status is that of HTTP.
+            (RpcSystem::Connect, Content::Unary) if status == Some(200) => rpc.status = Some(0),
+            _ => {}
+        }
+    }
+}
+
+/// What the first piece of a request's head tells.
+fn begin(first: &First, socket: u64, side: Side) -> Exchange {
+    Exchange {
+        socket,
+        side,
+        protocol: Protocol::Http2,
+        method: Text::from(UNKNOWN),
+        path: Text::from(UNKNOWN),
+        authority: Text::default(),
+        request_id: None,
+        trace: None,
+        trace_state: None,
+        agent: AgentClass::None,
+        cut: false,
+        status: None,
+        error: None,
+        start_ns: first.time_ns,
+        request_end_ns: None,
+        first_byte_ns: None,
+        end_ns: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        rtt_us: None,
+        retransmits: 0,
+        sequence: first.sequence,
+        acknowledgement: first.acknowledgement,
+        rpc: None,
+    }
+}
