@@ -1,5 +1,6 @@
 //! What makes an HTTP request a remote procedure call: its content type, and a few headers.
 
+use super::exchange::rpc::Traffic;
 use super::{Rpc, RpcSystem};
 
 /// What a content type says about calls.
@@ -63,6 +64,7 @@ impl Rpc {
             request_messages: None,
             response_messages: None,
             timeout_ns: None,
+            reported: Traffic::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Remote procedure calls.
 
 use super::*;
+use crate::protocol::exchange::rpc::Traffic;
 
 /// What the kernel says of a frame that holds whole messages.
 fn messages(messages: u32) -> Data {
@@ -40,6 +41,7 @@ fn grpc() {
         request_messages: Some(1),
         response_messages: Some(2),
         timeout_ns: Some(5_000_000_000),
+        reported: Traffic::default(),
     };
     assert_eq!(told, Some(expected.clone()));
     let told = call(&[GRPC], &[GRPC], &[]);
