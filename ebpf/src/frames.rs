@@ -67,6 +67,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
             Arrival::InOrder => {}
         }
         if self.flow.mode == mode::FRAMES {
+            self.flow.frames().counted = 0;
             return true;
         }
         self.flow.next = self.flow.edge.end;
@@ -86,8 +87,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
 
     /// Takes the next decision; false: the packet is done.
     ///
-    /// One decision and nothing behind it: the verifier follows every way through a step,
-    /// and two decisions in a row would multiply them.
+    /// The verifier follows every way through a step: what is done in it one behind the
+    /// other is parted by [`FrameWalk::forget`], or the ways would multiply.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
         self.forget();
@@ -95,26 +96,44 @@ impl<P: FramePort> FrameWalk<'_, P> {
             self.flush();
             return true;
         }
-        let left = distance(self.flow.segment_end, self.flow.next);
-        if left < 0 {
-            return false;
-        }
+        let left = self.ahead();
         let state = self.flow.frames();
         let (phase, whole) = (state.phase, state.left == 0);
-        if phase == ENDING {
-            return self.end_data();
-        }
-        if phase == PAYLOAD && (whole || left > 0) {
+        if phase == PAYLOAD && left >= 0 && (whole || left > 0) {
             return self.send_piece(left as u32);
         }
-        if left == 0 {
+        if left < 0 || (left == 0 && phase != ENDING) {
             return false;
         }
-        match phase {
-            HEADER => self.header(left as u32),
-            PADDING => self.padding(),
-            _ => self.data(),
+        if phase == HEADER && !self.header(left as u32) {
+            return false;
         }
+        self.go_through_data()
+    }
+
+    /// A whole DATA frame of one message passes in one step: they may be as small as they
+    /// are many.
+    #[inline(always)]
+    fn go_through_data(&mut self) -> bool {
+        self.forget();
+        let phase = self.flow.frames().phase;
+        if phase == PADDING {
+            return self.ahead() > 0 && self.padding();
+        }
+        if phase == DATA && self.ahead() > 0 && !self.data() {
+            return false;
+        }
+        self.forget();
+        if self.flow.frames().phase == ENDING && self.ahead() >= 0 {
+            return self.end_data();
+        }
+        true
+    }
+
+    /// Bytes of the packet from [`Flow::next`] on; negative: it is in a later packet.
+    #[inline(always)]
+    fn ahead(&self) -> i32 {
+        distance(self.flow.segment_end, self.flow.next)
     }
 
     /// See the walk through HTTP/1: state in memory is what the verifier forgets.

@@ -6,6 +6,8 @@ use super::state::{self, PREFIX_AT};
 use crate::event::{self, FLAG_PADDED, MESSAGE_BOUNDARY, MESSAGE_PREFIX, MESSAGE_UNKNOWN};
 use crate::sequence::distance;
 
+/// Messages of one packet that are counted: bytes that are all zero look like as many as fit.
+const MESSAGES: u16 = 4_096;
 /// Bytes of a message's prefix: a flag and the length.
 const PREFIX_BYTES: u32 = 5;
 
@@ -139,9 +141,10 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return true;
         }
         let length = ((prefix >> 8) as u32).swap_bytes();
+        state.counted += 1;
         // Compressed or not; with the highest bit set these are the trailers of gRPC-Web.
         let flag = prefix as u8;
-        if flag & 0x7e != 0 || length & MESSAGE_PREFIX != 0 {
+        if flag & 0x7e != 0 || length & MESSAGE_PREFIX != 0 || state.counted > MESSAGES {
             state.place = MESSAGE_UNKNOWN;
         } else {
             state.place = length;

@@ -162,6 +162,7 @@ fn clear(state: &mut State) {
     state.before = 0;
     state.messages = 0;
     state.kept = 0;
+    state.counted = 0;
     state.kind = 0;
     state.flags = 0;
     state.phase = super::state::HEADER;

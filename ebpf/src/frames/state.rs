@@ -74,8 +74,10 @@ pub struct State {
     pub phase: u8,
     /// 1: frames are assumed, the first one decides.
     pub tentative: u8,
+    /// Messages that began in the packet.
+    pub counted: u16,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 4],
 }
 
 const _: () = assert!(size_of::<State>() <= BUFFER);

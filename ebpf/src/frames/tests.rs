@@ -143,6 +143,8 @@ struct Direction {
     shared: Shared,
     port: Recorder,
     sequence: u32,
+    /// Of the latest packet.
+    steps: u32,
 }
 
 impl Direction {
@@ -150,7 +152,7 @@ impl Direction {
         // SAFETY: all zero is the state of a new flow.
         let flow: Flow = unsafe { core::mem::zeroed() };
         let port = Recorder { prefix: 1024, ..Recorder::default() };
-        Self { flow, shared: Shared::default(), port, sequence: u32::MAX - 40 }
+        Self { flow, shared: Shared::default(), port, sequence: u32::MAX - 40, steps: 0 }
     }
 
     /// A connection that is older than its first packet here.
@@ -185,7 +187,7 @@ impl Direction {
         if !frames.enter() {
             return;
         }
-        self.steps();
+        self.walk();
         if self.flow.aside > 0 {
             let sequence = self.flow.edge.end;
             let Some(bytes) = self.port.aside.remove(&sequence) else {
@@ -196,7 +198,7 @@ impl Direction {
         }
     }
 
-    fn steps(&mut self) {
+    fn walk(&mut self) {
         let mut frames = self.frames();
         let mut steps = 0;
         while frames.step() {
@@ -204,6 +206,7 @@ impl Direction {
             assert!(steps < 100_000, "a walk that does not end");
         }
         frames.leave();
+        self.steps = steps;
     }
 
     fn frames(&mut self) -> FrameWalk<'_, Recorder> {
@@ -228,7 +231,7 @@ impl Direction {
             Walk { flow, shared, port, direction: INGRESS }.leave();
             return false;
         }
-        self.steps();
+        self.walk();
         false
     }
 }
@@ -342,6 +345,33 @@ fn what_holds_no_messages_is_not_counted() {
     direction.send(&frame(FRAME_DATA, FLAG_END_STREAM, 1, b"\0\0\0\0\x01x"));
     let counts: Vec<_> = direction.port.told.iter().map(|told| told.messages).collect();
     assert_eq!(counts, [None, None]);
+}
+
+#[test]
+fn bytes_that_are_all_zero_do_not_use_up_the_walk() {
+    let mut direction = Direction::new();
+    direction.send(PREFACE);
+    let frames = [
+        frame(FRAME_DATA, 0, 1, &[0; 16_000]),
+        frame(FRAME_DATA, 0, 3, &[0; 16_000]),
+        frame(FRAME_HEADERS, FLAG_END_HEADERS, 5, &[0x82]),
+    ];
+    direction.send(&frames.concat());
+    let counts: Vec<_> = direction.port.told.iter().map(|told| told.messages).collect();
+    assert_eq!(counts, [Some(3_200), None, None]);
+    assert_eq!(direction.port.told.len(), 3);
+    assert!(direction.steps < 7_000, "{}", direction.steps);
+}
+
+#[test]
+fn the_smallest_frames_of_a_whole_packet_are_walked() {
+    let mut direction = Direction::new();
+    direction.send(PREFACE);
+    let small = frame(FRAME_DATA, 0, 1, &message(0));
+    let packet: Vec<u8> = (0..4_600).flat_map(|_| small.clone()).collect();
+    direction.send(&packet);
+    assert_eq!(direction.port.told.len(), 4_600);
+    assert!(direction.steps < 7_000, "{}", direction.steps);
 }
 
 #[test]
