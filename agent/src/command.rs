@@ -8,6 +8,7 @@ pub mod docs;
 pub mod doctor;
 pub mod observe;
 pub mod run;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -190,6 +191,9 @@ enum Command {
         #[arg(value_enum)]
         page: docs::Page,
     },
+    /// Have this kernel's verifier look at every program, and attach none.
+    #[command(hide = true)]
+    Verify(verify::Arguments),
 }
 
 static DOCTOR_EXAMPLES: LazyLock<String> = LazyLock::new(|| {
@@ -288,6 +292,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>, session: &impl Ses
         Command::Doctor { json } => session.doctor(json),
         Command::Config(arguments) => config::config(&arguments),
         Command::Docs { page } => docs::docs(page, session),
+        Command::Verify(arguments) => verify::verify(&arguments),
     };
     match result {
         Ok(()) => Exit::Done,

@@ -12,3 +12,4 @@ pub mod load;
 pub mod mount;
 pub mod privilege;
 pub mod tables;
+pub mod verify;

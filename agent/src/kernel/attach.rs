@@ -223,15 +223,8 @@ fn attach_cgroup(
     let mode = CgroupAttachMode::Single;
     let directory = root.directory.as_fd();
     let program = programs.program_mut(name).ok_or(AttachError::Absent(name))?;
-    let verified = match program {
-        // Linked as a part before, and so verified.
-        Program::CgroupSkb(program) if program.fd().is_ok() => Ok(()),
-        Program::CgroupSkb(program) => program.load(),
-        Program::SockOps(program) => program.load(),
-        Program::CgroupSock(program) => program.load(),
-        Program::CgroupSockAddr(program) => program.load(),
-        _ => return Err(AttachError::Absent(name)),
-    };
+    // Those that are linked as parts are verified before.
+    let verified = if program.fd().is_ok() { Ok(()) } else { load_program(program) };
     verified.map_err(|error| refused(name, "verified", &error))?;
     let attached = match program {
         Program::CgroupSkb(program) => attach_packets(program, name, directory, mode),
@@ -241,6 +234,18 @@ fn attach_cgroup(
         _ => return Err(AttachError::Absent(name)),
     };
     attached.map_err(|error| refused(name, "attached", &error))
+}
+
+/// Has a program verified, of whatever kind the object holds.
+pub(super) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::TracePoint(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 fn attach_packets(
@@ -265,13 +270,18 @@ where
 }
 
 fn refused(program: &'static str, step: &'static str, error: &ProgramError) -> AttachError {
+    AttachError::Refused { program, step, reason: reason(error) }
+}
+
+/// The whole chain of an error, shortened.
+pub(super) fn reason(error: &ProgramError) -> String {
     let mut reason = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         reason = format!("{reason}: {inner}");
         source = inner.source();
     }
-    AttachError::Refused { program, step, reason: shorten(reason) }
+    shorten(reason)
 }
 
 /// A verifier's log may have megabytes: its end says why.

@@ -46,6 +46,29 @@ impl Default for LoadSettings {
     }
 }
 
+/// The switches that decide which branches the verifier sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// Programs on packets ask for the network namespace's cookie.
+    pub packet_netns: bool,
+    /// The program on a connection's life asks for it.
+    pub socket_netns: bool,
+    /// Processors write in the order that programs say.
+    pub strongly_ordered: bool,
+}
+
+impl Frozen {
+    /// As this kernel and this processor want it.
+    #[must_use]
+    pub fn of(switches: Switches) -> Self {
+        Self {
+            packet_netns: switches.netns_cookie,
+            socket_netns: switches.sock_ops_netns_cookie,
+            strongly_ordered: cfg!(target_arch = "x86_64"),
+        }
+    }
+}
+
 /// Why the kernel half does not run. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -94,7 +117,7 @@ impl Kernel {
         privileges()?;
         let root = cgroup::find()?;
         let events = Events::read();
-        let mut programs = load(settings, features.switches(), &events)?;
+        let mut programs = load(settings, Frozen::of(features.switches()), &events)?;
         attach::verify_parts(&mut programs)?;
         attach::link_parts(&mut programs)?;
         let mut missing = events.missing.clone();
@@ -192,17 +215,20 @@ fn privileges() -> Result<(), LoadError> {
     if names.is_empty() { Ok(()) } else { Err(LoadError::Privileges(names.join(" and "))) }
 }
 
-fn load(settings: LoadSettings, switches: Switches, events: &Events) -> Result<Ebpf, LoadError> {
-    let packet_netns = u32::from(switches.netns_cookie);
-    let socket_netns = u32::from(switches.sock_ops_netns_cookie);
+/// The object with its maps, before any program is verified.
+pub(super) fn load(
+    settings: LoadSettings,
+    frozen: Frozen,
+    events: &Events,
+) -> Result<Ebpf, LoadError> {
     let report_jiffies = report_jiffies(settings.report_ms, ticks_per_second());
     EbpfLoader::new()
         .map_max_entries("RING", settings.ring_bytes)
         .override_global("HEAD_PREFIX", &settings.head_prefix, true)
-        .override_global("PACKET_NETNS", &packet_netns, true)
-        .override_global("SOCKET_NETNS", &socket_netns, true)
+        .override_global("PACKET_NETNS", &u32::from(frozen.packet_netns), true)
+        .override_global("SOCKET_NETNS", &u32::from(frozen.socket_netns), true)
         .override_global("REPORT_JIFFIES", &report_jiffies, true)
-        .override_global("IS_STRONGLY_ORDERED", &u32::from(cfg!(target_arch = "x86_64")), true)
+        .override_global("IS_STRONGLY_ORDERED", &u32::from(frozen.strongly_ordered), true)
         .override_global("DESTROY_COOKIE", &events.destroy_cookie, true)
         .override_global("EXEC_FILE_NAME", &events.exec_file_name, true)
         .override_global("DROP_REASON", &events.drop_reason, true)
