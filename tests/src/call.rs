@@ -28,9 +28,10 @@ pub struct CallLine {
     pub client: PartyLine,
     /// Who was asked.
     pub server: PartyLine,
-    /// `http/1.1`, …
+    /// `http/1.1`, `http/2`, `grpc`, …
     pub protocol: String,
-    /// Any token; empty where it was not seen.
+    /// Any token; of a remote procedure call `package.Service/Method`; empty where it was
+    /// not seen.
     #[serde(deserialize_with = "nullable")]
     pub method: String,
     /// Without query; empty where it was not seen.
@@ -39,8 +40,20 @@ pub struct CallLine {
     /// Path as a route; empty where there is none.
     #[serde(deserialize_with = "nullable")]
     pub route: String,
-    /// `None`: no answer was seen.
+    /// `status` where it is a number. `None`: no answer was seen.
     pub status: Option<u16>,
+    /// `status` where it is a name, as of gRPC: [`Calls::parse`] puts it here.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// Beside a `status` that is not HTTP's.
+    #[serde(default)]
+    pub http_status: Option<u16>,
+    /// Of a remote procedure call. `None`: not counted.
+    #[serde(default)]
+    pub request_messages: Option<u64>,
+    /// Of a remote procedure call. `None`: not counted.
+    #[serde(default)]
+    pub response_messages: Option<u64>,
     /// `None`: the answer was seen to its end.
     pub error: Option<String>,
     /// Where the ends differ.
@@ -81,11 +94,18 @@ impl CallLine {
         self.client_duration_us.is_some() && self.server_duration_us.is_some()
     }
 
+    /// Whether it is a remote procedure call by gRPC.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.protocol == "grpc"
+    }
+
     /// `GET /path 200`, or `GET /path error` where there was no answer.
     #[must_use]
     pub fn summary(&self) -> String {
-        let outcome = match (self.status, &self.error) {
-            (Some(status), None) => status.to_string(),
+        let status = self.status.map(|status| status.to_string()).or_else(|| self.code.clone());
+        let outcome = match (status, &self.error) {
+            (Some(status), None) => status,
             (Some(status), Some(error)) => format!("{status} {error}"),
             (None, Some(error)) => error.clone(),
             (None, None) => "nothing".to_owned(),
@@ -108,11 +128,14 @@ impl Calls {
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut all = Self::default();
         for line in lines {
-            let value: Value =
+            let mut value: Value =
                 serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
             if value.get("lost").is_some_and(|lost| !lost.is_null()) {
                 all.lost.push(value);
             } else {
+                if value["status"].is_string() {
+                    value["code"] = value["status"].take();
+                }
                 let call = serde_json::from_value(value)
                     .with_context(|| format!("not a call of the documented shape: {line}"))?;
                 all.calls.push(call);
@@ -147,6 +170,16 @@ mod tests {
         assert_eq!(all.declared_lost(), 3);
         assert_eq!(all.calls[0].summary(), "GET / 200");
         assert!(!all.calls[0].both_ends());
+    }
+
+    #[test]
+    fn a_status_is_a_number_or_a_name() {
+        let named = CALL.replace("\"status\":200", "\"status\":\"NOT_FOUND\",\"http_status\":200");
+        let all = Calls::parse([named.as_str()]).expect("parses");
+        let call = &all.calls[0];
+        assert_eq!((call.status, call.code.as_deref()), (None, Some("NOT_FOUND")));
+        assert_eq!((call.http_status, call.request_messages), (Some(200), None));
+        assert_eq!(call.summary(), "GET / NOT_FOUND");
     }
 
     #[test]

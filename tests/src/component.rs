@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::cache::prepared;
 use crate::http;
 use crate::netns::Place;
 use crate::process::{PATIENCE, Running, fixture, free_port, output, write};
@@ -25,9 +25,6 @@ pub enum Component {
     /// Scrapes, and takes OTLP.
     Prometheus,
 }
-
-/// One build at a time: each uses every core for minutes.
-static BUILD: Mutex<()> = Mutex::new(());
 
 impl Component {
     fn name(self) -> &'static str {
@@ -51,47 +48,17 @@ impl Component {
 
     /// Builds it, unless that was done before, and gives its path.
     pub fn build(self) -> Result<PathBuf> {
-        let _one = BUILD.lock();
         let source = fixture("components").join(self.name());
-        let folder = cache()?.join(format!("{}-{}", self.name(), version(&source)?));
-        let binary = folder.join(self.name());
-        if binary.exists() {
-            return Ok(binary);
-        }
-        std::fs::create_dir_all(&folder)?;
-        for file in std::fs::read_dir(&source)? {
-            let file = file?;
-            // Kept under other names, so that no tool takes them for a part of this project.
-            let name = file.file_name().to_string_lossy().trim_end_matches(".txt").to_owned();
-            std::fs::copy(file.path(), folder.join(name))?;
-        }
-        let made = folder.join("unfinished");
-        let mut command = Place::HERE.inside("go")?;
-        command.args(["build", "-mod=mod", "-o"]).arg(&made).args(self.package());
-        command.current_dir(&folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
-        output(&mut command).with_context(|| format!("{} is not built", self.name()))?;
-        std::fs::rename(&made, &binary)?;
-        Ok(binary)
+        let folder = prepared(self.name(), &source, self.name(), |folder| {
+            let made = folder.join("unfinished");
+            let mut command = Place::HERE.inside("go")?;
+            command.args(["build", "-mod=mod", "-o"]).arg(&made).args(self.package());
+            command.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
+            output(&mut command)?;
+            Ok(std::fs::rename(&made, folder.join(self.name()))?)
+        })?;
+        Ok(folder.join(self.name()))
     }
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("meshtap"))
-}
-
-/// Changes with every byte of what it is built from.
-fn version(source: &std::path::Path) -> Result<String> {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(source)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
-    files.sort();
-    for file in files {
-        std::fs::read(&file)?.hash(&mut hasher);
-    }
-    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// A running component.

@@ -24,6 +24,18 @@ pub struct Expected {
     protocol: &'static str,
     client: Option<String>,
     server: Option<String>,
+    rpc: Option<Rpc>,
+    alternatives: Vec<Self>,
+}
+
+/// What a remote procedure call has besides.
+#[derive(Clone, Debug)]
+struct Rpc {
+    /// Status code's name.
+    code: Option<String>,
+    http_status: Option<u16>,
+    /// Of request and answer.
+    messages: (Option<u64>, Option<u64>),
 }
 
 impl Expected {
@@ -41,7 +53,49 @@ impl Expected {
             protocol: "http/1.1",
             client: None,
             server: None,
+            rpc: None,
+            alternatives: Vec::new(),
         }
+    }
+
+    /// A call by gRPC that was answered with HTTP status 200: its method
+    /// (`package.Service/Method`), the status code's name (empty: none was seen) and the
+    /// messages of request and answer.
+    #[must_use]
+    pub fn rpc(method: &str, code: &str, messages: (u64, u64)) -> Self {
+        let rpc = Rpc {
+            code: (!code.is_empty()).then(|| code.to_owned()),
+            http_status: Some(200),
+            messages: (Some(messages.0), Some(messages.1)),
+        };
+        let path = format!("/{method}");
+        let call = Self::call(method, &path, 0);
+        Self { status: None, protocol: "grpc", rpc: Some(rpc), ..call }
+    }
+
+    /// Of a call by gRPC: with another HTTP status, or without an answer.
+    #[must_use]
+    pub fn http_status(mut self, status: Option<u16>) -> Self {
+        if let Some(rpc) = &mut self.rpc {
+            rpc.http_status = status;
+        }
+        self
+    }
+
+    /// Of a call by gRPC: with messages that could not be counted.
+    #[must_use]
+    pub fn messages(mut self, request: Option<u64>, response: Option<u64>) -> Self {
+        if let Some(rpc) = &mut self.rpc {
+            rpc.messages = (request, response);
+        }
+        self
+    }
+
+    /// Either this call or the other one, where both are right.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.alternatives.push(other);
+        self
     }
 
     /// A call without an answer: the cause at each end is one of these.
@@ -74,8 +128,20 @@ impl Expected {
         Self { protocol: "http/1.0", ..self }
     }
 
-    /// Why `call` is not this one; `None`: it is.
+    /// By HTTP/2.
+    #[must_use]
+    pub fn http2(self) -> Self {
+        Self { protocol: "http/2", ..self }
+    }
+
+    /// Why `call` is not this one, nor one of its alternatives; `None`: it is.
     fn differs(&self, call: &CallLine) -> Option<String> {
+        let first = self.differs_itself(call)?;
+        let is_other = self.alternatives.iter().any(|other| other.differs(call).is_none());
+        (!is_other).then_some(first)
+    }
+
+    fn differs_itself(&self, call: &CallLine) -> Option<String> {
         let mut differences = Vec::new();
         let mut check = |what: &str, same: bool, wanted: String| {
             if !same {
@@ -106,6 +172,14 @@ impl Expected {
         }
         if let Some(name) = &self.server {
             check("server", call.server.name == *name, name.clone());
+        }
+        if let Some(Rpc { code, http_status, messages }) = &self.rpc {
+            check("status", call.code == *code, format!("{code:?}"));
+            check("http_status", call.http_status == *http_status, format!("{http_status:?}"));
+            let seen = (call.request_messages, call.response_messages);
+            check("messages", seen == *messages, format!("{messages:?}"));
+        } else {
+            check("status", call.code.is_none(), "a number".to_owned());
         }
         check("both ends", call.both_ends(), "seen".to_owned());
         (!differences.is_empty()).then(|| differences.join(", "))
@@ -191,11 +265,34 @@ mod tests {
             Expected::call("GET", "/1", 200).between("b", "a"),
             Expected::call("GET", "/1", 200).http10(),
             Expected::call("GET", "/1", 200).broken(CLOSED),
+            Expected::call("GET", "/1", 200).http2(),
+            Expected::rpc("GET", "OK", (1, 1)),
         ] {
             assert!(mismatch("x", &[&one], std::slice::from_ref(&bad)).is_some(), "{bad:?}");
         }
+        let either = Expected::call("GET", "/1", 201).or(Expected::call("GET", "/1", 200));
+        assert_eq!(mismatch("x", &[&one], &[either]), None);
         let mut half = one;
         half.server_duration_us = None;
         assert!(mismatch("x", &[&half], &[Expected::call("GET", "/1", 200)]).is_some());
+    }
+
+    #[test]
+    fn remote_procedure_calls_are_compared_by_status_and_messages() {
+        let mut seen = call("/shop.Cart/Get", None, None);
+        seen.method = "shop.Cart/Get".to_owned();
+        seen.protocol = "grpc".to_owned();
+        seen.code = Some("OK".to_owned());
+        (seen.http_status, seen.request_messages) = (Some(200), Some(1));
+        let good = Expected::rpc("shop.Cart/Get", "OK", (1, 2)).messages(Some(1), None);
+        assert_eq!(mismatch("x", &[&seen], std::slice::from_ref(&good)), None);
+        for bad in [
+            good.clone().messages(Some(1), Some(1)),
+            good.http_status(None),
+            Expected::rpc("shop.Cart/Get", "", (1, 2)).messages(Some(1), None),
+            Expected::rpc("shop.Cart/Put", "OK", (1, 2)).messages(Some(1), None),
+        ] {
+            assert!(mismatch("x", &[&seen], std::slice::from_ref(&bad)).is_some(), "{bad:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Ledger`]: how often each (client, server, method, path, status) happened, from the server's own log, from
+//! [`Ledger`]: how often each (method, path, status) happened, from the server's own log, from
 //! lines or from metrics, and where two of them differ.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use crate::call::CallLine;
 use crate::scrape::Scrape;
 
-/// Method, path (or route) and status; the status is empty where no answer was sent.
+/// Method, path (or route) and status; the status is empty where no answer was sent. Of a
+/// remote procedure call: method, its messages both ways, and status.
 pub type Key = (String, String, String);
 
 /// Codes that nginx writes to its log and never to the wire: there the agent has a call
@@ -32,6 +33,60 @@ impl Ledger {
     pub fn add(&mut self, method: &str, path: &str, status: Option<u16>, count: u64) {
         let status = status.map(|status| status.to_string()).unwrap_or_default();
         *self.counts.entry((method.to_owned(), path.to_owned(), status)).or_default() += count;
+    }
+
+    /// Adds to the key of a remote procedure call. Messages: `None` leaves them out of the
+    /// key, one that is `None` was not counted.
+    pub fn add_rpc(
+        &mut self,
+        method: &str,
+        messages: Option<(Option<u64>, Option<u64>)>,
+        status: Option<&str>,
+        count: u64,
+    ) {
+        let text = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
+        let messages =
+            messages.map(|(sent, received)| format!("{}>{}", text(sent), text(received)));
+        let key = (
+            method.to_owned(),
+            messages.unwrap_or_default(),
+            status.unwrap_or_default().to_owned(),
+        );
+        *self.counts.entry(key).or_default() += count;
+    }
+
+    /// Remote procedure calls from lines of `observe`, with their messages.
+    #[must_use]
+    pub fn from_rpc_calls(calls: &[&CallLine]) -> Self {
+        let mut ledger = Self::default();
+        for call in calls {
+            let messages = (call.request_messages, call.response_messages);
+            ledger.add_rpc(&call.method, Some(messages), call.code.as_deref(), 1);
+        }
+        ledger
+    }
+
+    /// Remote procedure calls from a histogram's `_count`, without their messages.
+    #[must_use]
+    pub fn from_rpc_metrics(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Self {
+        let mut ledger = Self::default();
+        for (key, count) in scrape.by(name, &["rpc_method", "rpc_status_code"], labels) {
+            if let [method, status] = key.as_slice() {
+                let status = (!status.is_empty()).then_some(status.as_str());
+                ledger.add_rpc(method, None, status, count);
+            }
+        }
+        ledger
+    }
+
+    /// The same calls of which the messages are not told.
+    #[must_use]
+    pub fn without_messages(&self) -> Self {
+        let mut ledger = Self::default();
+        for ((method, _, status), count) in &self.counts {
+            ledger.add_rpc(method, None, Some(status), *count);
+        }
+        ledger
     }
 
     /// From an access log whose lines begin with method, target and status.
@@ -92,6 +147,11 @@ impl Ledger {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
+    }
+
+    /// Every key and its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, u64)> {
+        self.counts.iter().map(|(key, count)| (key, *count))
     }
 
     /// Per key what `self` has more of than `other`, and how many that are.

@@ -6,11 +6,13 @@
 //! ([`agent::Turn`]), and every test looks only at the ports that it opened.
 
 pub mod agent;
+pub mod cache;
 pub mod call;
 pub mod cgroup;
 pub mod component;
 pub mod conversation;
 pub mod expected;
+pub mod frames;
 pub mod http;
 pub mod ledger;
 pub mod link;

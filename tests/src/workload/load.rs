@@ -100,6 +100,26 @@ pub fn h2load(
     Ok(())
 }
 
+/// Makes exactly `requests` GET requests by h2load over HTTP/2, with `streams` of them at a
+/// time on each connection, over `paths` in turn, and waits for every answer.
+pub fn h2load_streams(
+    place: Place<'_>,
+    address: &str,
+    paths: &[&str],
+    (connections, streams): (u32, u32),
+    requests: u64,
+) -> Result<()> {
+    let mut command = place.inside("h2load")?;
+    command.arg("-t1").arg(format!("-n{requests}")).arg(format!("-c{connections}"));
+    command.arg(format!("-m{streams}"));
+    command.args(paths.iter().map(|path| format!("http://{address}{path}")));
+    let text = Running::start(&mut command)?.succeed(Duration::from_secs(180)).context("h2load")?;
+    let done = format!("{requests} total, {requests} started, {requests} done");
+    ensure!(text.contains(&done), "h2load did not get every answer: {text}");
+    ensure!(text.contains("Application protocol: h2c"), "not by HTTP/2: {text}");
+    Ok(())
+}
+
 /// Makes exactly `requests` GET requests by ab, each on a connection of its own.
 pub fn ab(place: Place<'_>, url: &str, at_once: u32, requests: u64) -> Result<()> {
     let mut command = place.inside("ab")?;

@@ -6,20 +6,24 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 22] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),
+    ("nghttpd", "nghttp2-server"),
     ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("python3", "python3"),
+    ("pip3", "python3-pip"),
     ("node", "nodejs"),
+    ("npm", "npm"),
     ("javac", "default-jdk-headless"),
+    ("mvn", "maven"),
     ("go", "golang-go"),
     ("timeout", "coreutils"),
     ("setpriv", "util-linux"),
