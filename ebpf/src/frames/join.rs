@@ -26,11 +26,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return self.arrive();
         }
         if self.ends_preface() {
-            self.flow.next = self.flow.next.wrapping_add(self.flow.at);
-            self.join(FRAMES_PREFACE);
-            self.shared.verdict = VERDICT_HTTP2;
-            self.flow.next = self.flow.next.wrapping_add(PREFACE_BYTES - PREFACE_LINE);
-            return true;
+            let rest = self.flow.at + PREFACE_BYTES - PREFACE_LINE;
+            return self.join_preface(rest);
         }
         // Elsewhere the message's first bytes are in the window no more.
         self.flow.head == 0 && self.look()
@@ -53,27 +50,32 @@ impl<P: FramePort> FrameWalk<'_, P> {
         if left <= 0 {
             return false;
         }
+        let sure = self.shared.verdict == VERDICT_HTTP2;
+        let at_message = self.flow.mode == mode::START;
+        if sure && at_message && self.flow.head > 0 && self.flow.head < PREFACE_BYTES {
+            // The server spoke first while the preface was coming in small segments.
+            return self.join_preface(PREFACE_BYTES - self.flow.head);
+        }
         let count = if left > HEADER_BYTES as i32 { HEADER_BYTES } else { left as u32 };
         if !self.load_header(0, count) {
             return false;
         }
         let (first, last) = self.flow.header_words();
         let upgraded = self.shared.verdict == VERDICT_UPGRADED;
-        if upgraded || self.flow.placed == PLACED_FIRST {
-            let sure = self.shared.verdict == VERDICT_HTTP2;
+        if upgraded || at_message || self.flow.placed == PLACED_FIRST {
             if begins_preface(first, count, sure) {
-                self.join(FRAMES_PREFACE);
-                self.shared.verdict = VERDICT_HTTP2;
-                self.flow.next = self.flow.next.wrapping_add(PREFACE_BYTES);
-                return true;
+                return self.join_preface(PREFACE_BYTES);
             }
-            if begins_server(first, last, count) {
+            // What the other end said first, if it did, was no preface where it was refused.
+            let open = sure || self.shared.attempts == 0;
+            if open && begins_server(first, last, count) {
                 self.join(0);
                 self.flow.frames().tentative = 1;
                 return true;
             }
         }
-        if upgraded || count < HEADER_BYTES || !self.tiles(FrameHeader::read(first, last)) {
+        let known = sure || self.shared.late != 0;
+        if !known || count < HEADER_BYTES || !self.tiles(FrameHeader::read(first, last)) {
             return false;
         }
         self.join(FRAMES_JOINED);
@@ -116,6 +118,15 @@ impl<P: FramePort> FrameWalk<'_, P> {
         let offset = self.offset().wrapping_add(beyond);
         self.flow.frames().header = [0; 12];
         self.port.load_at(self.flow, HEADER_AT as u32, offset, count)
+    }
+
+    /// The client's preface is here, and `rest` bytes of it are to come.
+    #[inline(always)]
+    fn join_preface(&mut self, rest: u32) -> bool {
+        self.join(FRAMES_PREFACE);
+        self.shared.verdict = VERDICT_HTTP2;
+        self.flow.next = self.flow.next.wrapping_add(rest);
+        true
     }
 
     /// From here on the direction carries frames.

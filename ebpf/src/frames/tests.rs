@@ -159,6 +159,7 @@ impl Direction {
     fn late() -> Self {
         let mut direction = Self::new();
         direction.flow.placed = PLACED;
+        direction.shared.late = 1;
         let sequence = direction.sequence;
         direction.flow.edge.end = sequence;
         direction.flow.next = sequence;
@@ -295,6 +296,27 @@ fn a_server_may_speak_first_and_in_single_bytes() {
         [told(FRAME_SETTINGS, 0, 0, &[1; 12]), told(FRAME_HEADERS, FLAG_END_HEADERS, 1, &[0x88]),]
     );
     assert!(direction.port.announced.iter().all(|flags| *flags == 0), "from the first byte on");
+}
+
+#[test]
+fn a_preface_may_be_under_way_when_the_server_speaks() {
+    for cut in 1..PREFACE.len() {
+        let mut direction = Direction::new();
+        direction.send(&PREFACE[..cut]);
+        direction.shared.verdict = VERDICT_HTTP2;
+        direction.send(&PREFACE[cut..]);
+        direction.send(&frame(FRAME_HEADERS, FLAG_END_HEADERS, 1, &[0x82]));
+        let expected = [told(FRAME_HEADERS, FLAG_END_HEADERS, 1, &[0x82])];
+        assert_eq!(direction.port.told, expected, "after {cut} bytes");
+    }
+}
+
+#[test]
+fn frames_behind_something_else_are_none_of_http2() {
+    let mut direction = Direction::new();
+    direction.send(b"PRIMARY KEY (id)\r\n");
+    direction.send(&frame(FRAME_HEADERS, FLAG_END_HEADERS, 1, &[0x82]));
+    assert!(direction.port.told.is_empty());
 }
 
 #[test]

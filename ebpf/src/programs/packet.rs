@@ -148,6 +148,10 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
         }
         return None;
     }
+    if connection.marks & state::LATE != 0 {
+        // SAFETY: a value of the map; nothing else is ever written there.
+        unsafe { (*http).shared.late = 1 };
+    }
     follow::<DIRECTION>(ctx, sk, http, segment);
     Some(())
 }

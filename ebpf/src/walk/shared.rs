@@ -51,6 +51,6 @@ pub struct Shared {
     /// 1: the requests' direction became known, and the answers' is to begin anew: what it
     /// carried before was taken for a request, too.
     pub settled: u8,
-    /// Zero.
-    pub pad: u8,
+    /// 1: the connection is older than the agent: it may speak HTTP/2 without having begun so.
+    pub late: u8,
 }
