@@ -23,6 +23,7 @@ mod owner;
 pub mod process;
 pub mod program;
 mod report;
+mod request;
 pub mod settings;
 pub mod unit;
 
@@ -45,7 +46,7 @@ use cgroup::Cgroups;
 use connection::{Connection, Connections};
 use host::Host;
 use identity::Identities;
-use join::{OFFERS, Offer, Sequences};
+use join::Sequences;
 use listeners::Listeners;
 use process::Processes;
 
@@ -198,7 +199,8 @@ impl Attributor {
             Event::NameAnswer(record, message) => {
                 self.names.hear(message, record.cgroup, record.header.time_ns);
             }
-            Event::End(_) | Event::Shut(_) | Event::Desynchronised(_) | Event::Frames(..) => {}
+            Event::Frames(record, bytes) => self.frames(record, bytes),
+            Event::End(_) | Event::Shut(_) | Event::Desynchronised(_) => {}
         }
     }
 
@@ -335,55 +337,6 @@ impl Attributor {
         if !was_hop && self.is_hop(cookie) {
             // Another process made the hop's listener.
             self.hops.opened(cookie, &mut self.connections);
-        }
-    }
-
-    fn head(&mut self, record: &event::Head, bytes: &[u8]) {
-        let header = &record.header;
-        if header.flags & event::HEAD_FIRST == 0 || header.flags & event::HEAD_RESPONSE != 0 {
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(header.cookie) else {
-            self.strangers += 1;
-            return;
-        };
-        let sends = header.direction == event::EGRESS;
-        if connection.role.is_none() {
-            connection.role = Some(if sends { Side::Client } else { Side::Server });
-        }
-        let is_first = record.number == 0 && record.epoch == 0 && !connection.late;
-        connection.first_seen = connection.first_seen.or(Some(record.sequence));
-        if is_first && connection.first_request.is_none() {
-            connection.first_request = Some(record.sequence);
-        }
-        let passes = connection.hop.is_some() && connection.first_bytes.is_none();
-        if passes {
-            let first = bytes.get(..edge::FIRST_BYTES).unwrap_or(bytes);
-            connection.first_bytes = Some(first.into());
-        }
-        let joins = connection.peer.is_none() && connection.offered < OFFERS;
-        if joins {
-            connection.offered += 1;
-        }
-        if passes {
-            self.hops.passed(header.cookie, &mut self.connections);
-        }
-        if joins {
-            self.join(record, sends);
-        }
-    }
-
-    fn join(&mut self, record: &event::Head, sends: bool) {
-        let cookie = record.header.cookie;
-        let key = (record.sequence, record.acknowledgement);
-        let offer = Offer { cookie, key, sends, time_ns: record.header.time_ns };
-        let Some(other) = self.sequences.offer(offer) else { return };
-        let Some(peer) = self.connections.get_mut(other) else { return };
-        if peer.peer.is_none() {
-            peer.peer = Some(cookie);
-            if let Some(connection) = self.connections.get_mut(cookie) {
-                connection.peer = Some(other);
-            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use meshtap_ebpf::event::{Endpoint, Head, Header, Opened, Owner, Redirected, Statistics};
+use zerocopy::IntoBytes as _;
 
 use super::container::ContainerName;
 use super::host::ProcessRecord;
@@ -102,6 +103,27 @@ impl World {
         };
         let head = Head { header, sequence, acknowledgement: !sequence, ..Head::default() };
         self.see(&Event::Head(&head, bytes));
+    }
+
+    /// HEADERS of HTTP/2 pass a socket, `flags` (`FRAMES_*`) with them.
+    fn headers(&mut self, cookie: u64, sends: bool, flags: u16, sequence: u32, stream: u32) {
+        self.now += MS;
+        let direction = if sends { event::EGRESS } else { event::INGRESS };
+        let header = Header { time_ns: self.now, cookie, direction, flags, ..Header::default() };
+        let record =
+            event::Frames { header, acknowledgement: !sequence, ..event::Frames::default() };
+        let block = stream.to_be_bytes();
+        let item = event::Item {
+            sequence,
+            stream,
+            length: 4,
+            kind: event::FRAME_HEADERS,
+            bytes: 4,
+            ..event::Item::default()
+        };
+        let settings = event::Item { kind: event::FRAME_SETTINGS, ..event::Item::default() };
+        let bytes = [settings.as_bytes(), item.as_bytes(), &block, &[0; 4]].concat();
+        self.see(&Event::Frames(&record, &bytes));
     }
 
     fn redirect(&mut self, cookie: u64, local: &str, remote: &str) {
@@ -621,6 +643,40 @@ mod joins {
     }
 
     #[test]
+    fn streams_join_as_requests_do() {
+        for late in [false, true] {
+            let mut world = World::new();
+            let opened = |mut record: Opened| {
+                if late {
+                    (record.header.flags, record.role) = (event::OPENED_LATE, event::ROLE_UNKNOWN);
+                }
+                record
+            };
+            world.open(opened(client(1, A, "10.96.0.10:80", curl())));
+            world.open(opened(server(2, "10.1.0.5:8080", "10.1.0.1:61000", nginx())));
+            let flags = if late { event::FRAMES_JOINED } else { event::FRAMES_PREFACE };
+            // An answer is offered only where it is not known to be one.
+            world.headers(2, true, 0, 50, 1);
+            world.headers(1, true, flags, 70, 1);
+            assert!(!world.call(1, Side::Client, 70).peer_observed);
+            world.headers(2, false, flags, 70, 1);
+            assert_one_edge(&mut world, 1, 2, 70, ("curl", "nginx"));
+        }
+    }
+
+    #[test]
+    fn a_preface_says_which_end_a_socket_is() {
+        let mut world = World::new();
+        for (cookie, sends, side) in [(1, true, Side::Client), (2, false, Side::Server)] {
+            let record = client(cookie, A, B, curl());
+            world.open(Opened { role: event::ROLE_UNKNOWN, ..record });
+            assert_eq!(world.attributor.edge(cookie).unwrap().0, None);
+            world.headers(cookie, sends, event::FRAMES_PREFACE, 70, 1);
+            assert_eq!(world.attributor.edge(cookie).unwrap().0, Some(side));
+        }
+    }
+
+    #[test]
     fn redirected_packets_join_without_a_request() {
         let mut world = World::new();
         world.open(client(1, A, "10.96.0.10:80", curl()));
@@ -678,7 +734,7 @@ mod joins {
         }
         let occupancy = world.attributor.occupancy();
         let waiting = occupancy.iter().find(|one| one.cache == "unmatched_requests").unwrap();
-        assert_eq!(waiting.used, usize::from(OFFERS));
+        assert_eq!(waiting.used, usize::from(join::OFFERS));
     }
 
     #[test]
@@ -809,9 +865,9 @@ mod hops {
             "the target is known at once"
         );
         world.request(12, false, 1, b"GET /a");
-        world.request(22, false, 2, b"GET /b");
+        world.headers(22, false, event::FRAMES_PREFACE, 2, 5);
         world.request(13, true, 3, b"GET /a");
-        world.request(23, true, 4, b"GET /b");
+        world.headers(23, true, event::FRAMES_PREFACE, 4, 5);
         assert_eq!(names(&world.call(14, Side::Server, 1)), ("a", "web"));
         assert_eq!(names(&world.call(24, Side::Server, 1)), ("b", "web"));
         assert_eq!(world.attributor.hops.occupancy().0, 0);

@@ -43,7 +43,7 @@ use super::request::OpenRequest;
 use super::{Output, Shared, Side, lost};
 use crate::ring_buffer::Event;
 use ending::{Ending, asking_direction, ending};
-pub(super) use ending::{asking_side, cause, closed_first, reset};
+pub(super) use ending::{answering_direction, asking_side, cause, closed_first, reset};
 
 /// Open requests above which an empty queue gives its memory back.
 const QUEUE_KEPT: usize = 32;

@@ -23,9 +23,10 @@
 //! missing ([`event::Header::lost`]; both may be concerned). Then:
 //! - What was compressed before is not known ([`hpack`]): headers that refer to it are
 //!   [`super::exchange::UNKNOWN`], or missing, but never others.
-//! - Open calls are in doubt. One whose end is seen later is told, with the bytes that were
-//!   seen and without the numbers of its messages; one whose end is not seen is lost, since
-//!   it may have ended well; so is one whose answer's head was missed.
+//! - Open calls are in doubt. One whose answer's end is seen later is told, with the bytes
+//!   that were seen and without the numbers of its messages; one whose end is not seen is
+//!   lost, since it may have ended well. So is one whose answer's head was missed, and one
+//!   that is reset after a part of its answer was missed: what was answered early is reset.
 //! - Numbers of streams grow by two. Where the next request has a number that is higher
 //!   than the next one, those between were begun unseen: lost calls. Without anything
 //!   missed they were skipped, which clients may do. An answer on a stream that did not
@@ -71,6 +72,8 @@ const QUEUE_KEPT: usize = 32;
 struct Way {
     decoder: Decoder,
     assembly: Assembly,
+    /// Frames pass unseen until the direction's next record, and why.
+    blind: Option<&'static str>,
 }
 
 /// State of one connection.
@@ -89,9 +92,9 @@ pub(crate) struct Http2 {
     gap: Option<&'static str>,
     /// The beginning of the connection was not seen.
     late: bool,
-    /// Records missing before the first request, where they can have been requests.
+    /// Records missing before [`Self::sequence`] was known.
     missing: u32,
-    /// Sequence number behind the last request's beginning; before, that of the first frame.
+    /// Sequence number behind the last request's beginning, or of the direction's first frame.
     sequence: Option<u32>,
     /// What the answering end acknowledged last.
     acknowledged: Option<u32>,
@@ -126,6 +129,7 @@ impl Http2 {
         let way = || Way {
             decoder: if upgraded { Decoder::whole() } else { Decoder::unknown() },
             assembly: Assembly::default(),
+            blind: (!upgraded).then_some(lost::DESYNCHRONISED_GAP),
         };
         let late = before.late || flags & event::FRAMES_JOINED != 0;
         let mut http2 = Self {
@@ -166,7 +170,7 @@ impl Http2 {
     pub(crate) fn feed(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
         let missing = event.header().lost;
         if missing > 0 {
-            if self.next.is_none() {
+            if self.sequence.is_none() {
                 self.missing = self.missing.saturating_add(u32::from(missing));
             }
             self.miss(event::INGRESS, lost::RECORDS_LOST, pass);
@@ -210,7 +214,9 @@ impl Http2 {
     }
 
     fn desynchronised(&mut self, record: &Desynchronised, pass: &mut Pass<'_>) {
-        self.miss(record.header.direction, lost::desynchronised(record.reason), pass);
+        let (direction, reason) = (record.header.direction, lost::desynchronised(record.reason));
+        self.miss(direction, reason, pass);
+        self.way(direction).blind = Some(reason);
     }
 
     /// Frames passed unseen in `direction`.

@@ -46,6 +46,11 @@ pub(super) fn asking_direction(side: Side) -> u8 {
     if side == Side::Server { event::INGRESS } else { event::EGRESS }
 }
 
+/// The direction in which answers do.
+pub(in crate::protocol) fn answering_direction(side: Side) -> u8 {
+    if side == Side::Server { event::EGRESS } else { event::INGRESS }
+}
+
 /// Which end a socket is on which a request passes in this direction.
 pub(in crate::protocol) fn asking_side(direction: u8) -> Side {
     if direction == event::INGRESS { Side::Server } else { Side::Client }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use meshtap_ebpf::event::{self, Data, Frames, Item};
+use meshtap_ebpf::event::{self, Data, Frames, Header, Item};
 use zerocopy::FromBytes as _;
 
 use super::assembly::{First, Step};
@@ -11,7 +11,7 @@ use super::hpack::Decoder;
 use super::stream::Stream;
 use super::{Http2, Memory, Pass};
 use crate::protocol::exchange::StreamError;
-use crate::protocol::{Cause, lost};
+use crate::protocol::{Cause, connection, lost};
 use crate::ring_buffer::Items;
 
 impl Http2 {
@@ -19,20 +19,21 @@ impl Http2 {
         self.figures(record.retransmits, record.srtt_us);
         let header = &record.header;
         if header.flags & event::FRAMES_PREFACE != 0 {
-            self.preface(header.direction, header.flags, pass);
+            self.preface(header, pass);
         }
         if header.flags & event::FRAMES_JOINED != 0 {
             self.miss(header.direction, lost::DESYNCHRONISED_GAP, pass);
         }
-        let asks = self.asks == Some(header.direction);
-        if !asks {
+        if self.asks != Some(header.direction) {
             self.acknowledged = Some(record.acknowledgement);
         }
+        let mut begins = header.flags & event::FRAMES_PREFACE != 0 && header.lost == 0;
+        self.way(header.direction).blind = None;
         for item in Items::new(bytes) {
             match item {
                 Ok((item, bytes)) => {
-                    if asks && self.sequence.is_none() {
-                        self.sequence = Some(item.sequence);
+                    if std::mem::take(&mut begins) {
+                        self.sequence.get_or_insert(item.sequence);
                     }
                     self.item(item, bytes, record, pass);
                 }
@@ -41,20 +42,27 @@ impl Http2 {
         }
     }
 
-    /// The direction begins here, and it asks.
-    fn preface(&mut self, direction: u8, flags: u16, pass: &mut Pass<'_>) {
-        let upgraded = flags & event::FRAMES_UPGRADED != 0;
+    /// The direction begins here, and it asks. Where records are missing they may have held
+    /// its first frames: then what follows is as behind a gap.
+    fn preface(&mut self, header: &Header, pass: &mut Pass<'_>) {
+        let direction = header.direction;
+        let upgraded = header.flags & event::FRAMES_UPGRADED != 0;
         if self.asks.is_some_and(|asks| asks != direction) || (self.next.is_some() && !upgraded) {
             pass.shared.counters.strays += 1;
             return;
         }
         self.asks = Some(direction);
+        self.next.get_or_insert(1);
+        if header.lost > 0 {
+            return;
+        }
         self.gap = None;
         self.way(direction).decoder = Decoder::whole();
         if !upgraded {
             // Nothing was asked, so nothing was answered.
-            self.next = Some(1);
-            self.way(other(direction)).decoder = Decoder::whole();
+            let answers = self.way(other(direction));
+            answers.decoder = Decoder::whole();
+            answers.blind = None;
         }
     }
 
@@ -111,17 +119,14 @@ impl Http2 {
         if first.stream.is_multiple_of(2) || self.next.is_some_and(|next| first.stream < next) {
             return;
         }
-        match (self.next, self.gap) {
-            (Some(next), Some(reason)) => {
-                let calls = ((first.stream - next) / 2).min(self.room(Some(first.sequence)));
+        if let Some(next) = self.next {
+            let calls = ((first.stream - next) / 2).min(self.room(first.sequence));
+            if let Some(reason) = self.gap {
                 self.lose(calls, reason, pass);
             }
-            (None, _) if !self.late => {
-                self.lose(self.missing.min(first.stream / 2), lost::RECORDS_LOST, pass);
-            }
-            _ => {}
+        } else if !self.late {
+            self.lose(self.missing.min(first.stream / 2), lost::RECORDS_LOST, pass);
         }
-        self.missing = 0;
         self.gap = None;
         self.sequence = Some(first.sequence.wrapping_add(REQUEST_MIN));
         self.next = Some(first.stream.saturating_add(2));
@@ -134,7 +139,10 @@ impl Http2 {
         if self.streams.capacity() == 0 {
             self.streams.reserve_exact(1);
         }
-        let stream = Stream::begin(first, pass.socket, side, self.retransmits, pass.shared);
+        let mut stream = Stream::begin(first, pass.socket, side, self.retransmits, pass.shared);
+        if let Some(reason) = self.way(connection::answering_direction(side)).blind {
+            stream.miss(false, reason);
+        }
         self.streams.push_back(stream);
         pass.shared.requests += 1;
     }
@@ -282,6 +290,13 @@ impl Http2 {
             self.finish(index, end_ns, None, pass);
             return;
         }
+        if stream.answer_missed {
+            // It may have been answered before: a reset is also what comes behind that.
+            let reason = stream.doubt.unwrap_or(lost::RECORDS_LOST);
+            self.drop_at(index, pass);
+            self.lose(1, reason, pass);
+            return;
+        }
         let cause = match StreamError::of(code) {
             StreamError::NoError | StreamError::Cancel if asked => stream.given_up(pass.time_ns),
             StreamError::RefusedStream if !asked => Cause::Refused,
@@ -319,18 +334,22 @@ impl Http2 {
         {
             let reason = self.gap.take().unwrap_or(lost::RECORDS_LOST);
             self.next = Some(id.saturating_add(2));
-            let calls = ((id - next) / 2 + 1).min(self.room(self.acknowledged));
-            self.sequence = self.acknowledged.or(self.sequence);
+            let room = self.acknowledged.map_or(0, |end| self.room(end));
+            let calls = ((id - next) / 2 + 1).min(room.max(1));
+            let sent = calls.wrapping_mul(REQUEST_MIN);
+            self.sequence = self.sequence.map(|begin| begin.wrapping_add(sent));
             self.lose(calls, reason, pass);
         }
         index
     }
 
     /// How many requests the asking end can have begun in what it sent since the last one,
-    /// up to a sequence number. A number of a stream alone proves nothing: it may be any.
-    fn room(&self, end: Option<u32>) -> u32 {
-        let sent = self.sequence.zip(end).map(|(begin, end)| end.wrapping_sub(begin));
-        sent.map_or(0, |sent| if sent > i32::MAX.cast_unsigned() { 0 } else { sent / REQUEST_MIN })
+    /// up to a sequence number; where that is not known, one a record that is missing. The
+    /// number of a stream alone proves nothing: it may be any.
+    fn room(&self, end: u32) -> u32 {
+        let Some(begin) = self.sequence else { return self.missing };
+        let sent = end.wrapping_sub(begin).cast_signed();
+        sent.max(0).cast_unsigned() / REQUEST_MIN
     }
 
     fn position(&self, id: u32) -> Option<usize> {

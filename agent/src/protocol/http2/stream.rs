@@ -48,8 +48,9 @@ pub(super) struct Stream {
     pub(super) asked: bool,
     /// Nothing more of the request is to come.
     pub(super) sent: bool,
-    /// The end of the request may have passed unseen.
+    /// The end of the request may have passed unseen, or that of the answer.
     pub(super) end_missed: bool,
+    pub(super) answer_missed: bool,
     /// The head of the final answer was seen, whether or not its status could be read.
     pub(super) answering: bool,
     /// The request's content type is not known.
@@ -94,6 +95,7 @@ impl Stream {
             asked: false,
             sent: false,
             end_missed: false,
+            answer_missed: false,
             answering: false,
             content_unknown: true,
             content: Content::Other,
@@ -177,6 +179,7 @@ impl Stream {
         self.doubt.get_or_insert(reason);
         self.asked |= asks;
         self.end_missed |= asks;
+        self.answer_missed |= !asks;
         let messages = if asks { &mut self.requests } else { &mut self.answers };
         messages.unknown = true;
     }

@@ -39,6 +39,20 @@ fn a_number_alone_proves_no_more_than_what_was_sent() {
 }
 
 #[test]
+fn a_preface_behind_missing_records_is_as_behind_a_gap() {
+    let (mut stage, mut wire) = (Stage::new(), Wire::new(Side::Server));
+    wire.preface();
+    wire.request(1, "/1");
+    wire.socket.lost = 1;
+    // The kernel half announces the direction until a record of it came through.
+    let request = wire.asking(3, "/1", true);
+    stage.feed(wire.frames(wire.asks(), FRAMES_PREFACE, &[request]));
+    assert_eq!(stage.lost(), [(1, lost::RECORDS_LOST)]);
+    stage.feed(wire.answer(3, "200"));
+    assert_eq!(stage.told(), [(exchange::UNKNOWN, Some(200), None)]);
+}
+
+#[test]
 fn skipped_numbers_without_a_gap_are_no_calls() {
     let (mut stage, mut wire) = begun(Side::Client);
     stage.feed(wire.request(13, "/a")).feed(wire.answer(13, "200"));
