@@ -18,6 +18,19 @@ pub struct Apache {
 impl Apache {
     /// Starts it with the prefork module where it is installed: a process per connection.
     pub fn start() -> Result<Self> {
+        let spare = "StartServers 3\nMinSpareServers 2\n";
+        Self::launch(&["mpm_prefork", "authz_core"], spare)
+    }
+
+    /// Starts it with threads and HTTP/2, to which a client comes by an upgrade or at once.
+    pub fn http2() -> Result<Self> {
+        Self::launch(
+            &["mpm_event", "authz_core", "http2"],
+            "Protocols h2c http/1.1\nH2Upgrade on\n",
+        )
+    }
+
+    fn launch(names: &[&str], lines: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = free_port();
         let documents = folder.path().join("documents");
@@ -32,13 +45,11 @@ impl Apache {
             if file.exists() { line } else { String::new() }
         };
         let text = format!(
-            "{}{}ServerName localhost\nServerRoot {folder}\nPidFile {folder}/pid\n\
+            "{}ServerName localhost\nServerRoot {folder}\nPidFile {folder}/pid\n\
              ErrorLog {folder}/error.log\nMutex file:{folder}\nListen 0.0.0.0:{port}\n\
-             DocumentRoot {folder}/documents\nStartServers 3\nMinSpareServers 2\n\
-             User www-data\nGroup www-data\n\
-             <Directory />\nRequire all granted\n</Directory>\n",
-            module("mpm_prefork"),
-            module("authz_core"),
+             DocumentRoot {folder}/documents\nUser www-data\nGroup www-data\n\
+             <Directory />\nRequire all granted\n</Directory>\n{lines}",
+            names.iter().map(|name| module(name)).collect::<String>(),
             folder = folder.path().display(),
         );
         // Apache gives up root; the folder must be open to what is left.

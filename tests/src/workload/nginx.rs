@@ -27,11 +27,23 @@ impl Nginx {
 
     /// Starts it somewhere, with a number of workers and further lines of its `server` block.
     pub fn start_in(place: Place<'_>, workers: u32, lines: &str) -> Result<Self> {
+        Self::launch(place, workers, "", lines)
+    }
+
+    /// Starts it with HTTP/2 by prior knowledge instead of HTTP/1.1, and further lines of its
+    /// `server` block.
+    pub fn http2(lines: &str) -> Result<Self> {
+        // Header blocks as long as the tests send.
+        let large = "large_client_header_buffers 8 64k;";
+        Self::launch(Place::HERE, 1, " http2", &format!("{large}\n{lines}"))
+    }
+
+    fn launch(place: Place<'_>, workers: u32, listen: &str, lines: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::create_dir(folder.path().join("files"))?;
         let port = free_port();
         let configuration =
-            configuration(&folder.path().display().to_string(), port, workers, lines);
+            configuration(&folder.path().display().to_string(), port, workers, (listen, lines));
         let file = folder.path().join("nginx.conf");
         write(&file, &configuration)?;
         let mut command = place.inside("nginx")?;
@@ -72,7 +84,7 @@ impl Nginx {
     }
 }
 
-fn configuration(folder: &str, port: u16, workers: u32, lines: &str) -> String {
+fn configuration(folder: &str, port: u16, workers: u32, (listen, lines): (&str, &str)) -> String {
     format!(
         r#"
 daemon off;
@@ -93,8 +105,8 @@ http {{
     client_max_body_size 0;
     default_type text/plain;
     server {{
-        listen 0.0.0.0:{port};
-        listen [::]:{port};
+        listen 0.0.0.0:{port}{listen};
+        listen [::]:{port}{listen};
         location = /ok {{ return 200 "fine\n"; }}
         location = /moved {{ return 302 /ok; }}
         location = /teapot {{ return 418 "short\n"; }}
