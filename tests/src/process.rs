@@ -15,8 +15,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::netns::Place;
 use crate::requirement::program;
 
-/// How long anything may take to start or stop on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take to start or stop on a busy machine, or on an emulated one,
+/// whose kernel takes most of a minute to verify the programs.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A process and whatever it started, in a process group of its own.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! it cannot resolve. Nothing here needs a kernel, a compiler or privileges.
 
 mod alter;
+mod globals;
 mod image;
 mod instruction;
 mod prove;
@@ -16,6 +17,7 @@ mod value;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use globals::read_by;
 use image::Image;
 
 /// What was shown, for people.

@@ -51,6 +51,11 @@ pub fn check(tally: &mut Tally) {
     }
 }
 
+/// The committed object.
+pub fn object() -> PathBuf {
+    root().join(sources::OBJECT)
+}
+
 fn digest_file() -> Result<String> {
     fs::read_to_string(root().join(sources::DIGEST))
         .with_context(|| format!("{} is missing; renew it: {}", sources::DIGEST, sources::RENEW))

@@ -11,6 +11,7 @@ mod packages;
 mod tally;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -62,6 +63,19 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Boot Debian's kernels, verify every program on each, run end-to-end tests inside, and
+    /// write docs/kernel-support.md.
+    Vm {
+        /// Which.
+        #[arg(long, value_enum, default_value = "all")]
+        kernel: vm::Choice,
+        /// Fetch kernels that are cached, too: there may be newer ones.
+        #[arg(long)]
+        fetch: bool,
+        /// Only tests whose name contains one of these, behind `--`; a short list without.
+        #[arg(last = true)]
+        filters: Vec<String>,
+    },
     /// Run every gate and every test.
     Ci {
         /// Also what takes long to build or run.
@@ -96,6 +110,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench { quick } => {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
         }
+        Command::Vm { kernel, fetch, filters } => vm::run(&vm::Options { kernel, fetch, filters }),
         Command::Ci { full } => ci::run_all(full),
     }
 }

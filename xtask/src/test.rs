@@ -3,8 +3,8 @@
 //! **Nothing is skipped in silence**: a test that cannot run prints why, is taken out
 //! of those that passed, and stands in the list at the end.
 
-mod libtest;
-mod setup;
+pub mod libtest;
+pub mod setup;
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::workspace::{cargo, has, is_root, line, privileged, root};
 use libtest::Transcript;
 
 /// Package with the tests that need root.
-const END_TO_END: &str = "meshtap-tests";
+pub const END_TO_END: &str = "meshtap-tests";
 /// Seconds after which a test program is ended, so that one that hangs is a failure.
 const LIMIT: u32 = 1500;
 /// The same with `--full`.
@@ -35,11 +35,14 @@ pub struct Options {
 
 /// A compiled test program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Program {
-    name: String,
+pub struct Program {
+    /// As cargo calls it.
+    pub name: String,
     package: String,
-    folder: PathBuf,
-    executable: PathBuf,
+    /// Of its package.
+    pub folder: PathBuf,
+    /// What to start.
+    pub executable: PathBuf,
 }
 
 /// Sets up, builds and runs; the tally holds what happened.
@@ -47,7 +50,7 @@ pub fn run(options: &Options) -> Result<Tally> {
     let mut tally = Tally::default();
     setup::programs();
     let agent = agent::build()?;
-    let programs = programs()?;
+    let programs = programs(&["--workspace"])?;
     ensure!(!programs.is_empty(), "cargo built no test program");
     for program in &programs {
         execute(program, &agent, options, &mut tally)?;
@@ -56,10 +59,11 @@ pub fn run(options: &Options) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Compiles all test programs.
-fn programs() -> Result<Vec<Program>> {
+/// Compiles the test programs of some packages, as cargo's arguments name them.
+pub fn programs(packages: &[&str]) -> Result<Vec<Program>> {
     let mut command = cargo();
-    command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-run", "--locked"]);
+    command.arg("test").args(packages);
+    command.args(["--lib", "--bins", "--tests", "--no-run", "--locked"]);
     command.args(["--message-format", "json-render-diagnostics"]);
     eprintln!("$ {}", line(&command));
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;

@@ -3,7 +3,7 @@
 //! **Every byte of every executable section belongs to a function**, or the object
 //! is refused: what is not seen cannot be proven.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use object::{
@@ -33,6 +33,8 @@ pub struct Function {
     pub slots: Vec<Instruction>,
     /// Slot of a local call, or of a `lddw` that takes a function's address: index of that function.
     pub targets: BTreeMap<usize, usize>,
+    /// Section and address of what it takes the address of and is no function.
+    pub data: BTreeSet<Place>,
 }
 
 impl Function {
@@ -50,8 +52,8 @@ pub struct Image {
     pub functions: Vec<Function>,
 }
 
-/// Where a function stands.
-type Place = (usize, u64);
+/// Section and address.
+pub type Place = (usize, u64);
 
 impl Image {
     /// Reads an ELF object.
@@ -88,6 +90,7 @@ impl Image {
                     file_offset: usize::try_from(start + address)?,
                     slots: decode(bytes)?,
                     targets: BTreeMap::new(),
+                    data: BTreeSet::new(),
                 });
                 covered = end;
             }
@@ -148,7 +151,12 @@ fn link(
             let is_resolved = instruction.is_call() || instruction.is_wide();
             let target = match relocated.get(&address).filter(|_| is_resolved) {
                 Some(&(kind, symbol, value)) => {
-                    aim(file, instruction, kind, symbol, value)?.map(|address| (symbol.0, address))
+                    let address = aim(file, instruction, kind, symbol, value)?;
+                    if address.is_none() {
+                        let address = value.wrapping_add_signed(instruction.imm.into());
+                        functions[index].data.insert((symbol.0, address));
+                    }
+                    address.map(|address| (symbol.0, address))
                 }
                 None if instruction.is_call() && instruction.src == CALL_LOCAL => {
                     let distance = (i64::from(instruction.imm) + 1) * 8;

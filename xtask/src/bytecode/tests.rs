@@ -83,6 +83,7 @@ fn image(section: &str, program: &[Instruction], functions: &[&[Instruction]]) -
             file_offset: 0,
             slots: slots.to_vec(),
             targets: targets.collect::<BTreeMap<_, _>>(),
+            data: std::collections::BTreeSet::new(),
         }
     });
     Image { functions: functions.collect() }

@@ -1,0 +1,178 @@
+//! Runs a script in a guest, or on this machine, and gives what it printed.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::image::Image;
+use super::kernels::Guest;
+use crate::workspace::{line, privileged, target};
+
+/// Seconds after which a guest is ended: it hangs.
+const LIMIT: u32 = 3600;
+/// Seconds in which a virtualized guest is up, where virtualization works at all.
+const KVM_LIMIT: u32 = 20;
+/// Memory of a guest: the tests' files are written into it.
+const MEMORY: &str = "1536M";
+/// The program that serves the host's files, where releases of Debian put it.
+const FILE_SERVERS: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
+
+/// The program that serves the host's files.
+pub fn file_server() -> Option<&'static str> {
+    FILE_SERVERS.into_iter().find(|path| Path::new(path).is_file())
+}
+
+/// Runs a shell script as root and gives what it printed, on standard output and error.
+pub fn run(guest: &Guest, image: Option<&Image>, script: &str) -> Result<String> {
+    let folder = target().join("vm").join(guest.name.replace(['=', ' '], "-"));
+    fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    let file = folder.join("script.sh");
+    fs::write(&file, script)?;
+    let output = folder.join("output");
+    match image {
+        None => here(&file, &output)?,
+        Some(image) => {
+            let virtualize = virtualizes(image, &folder);
+            boot(image, guest.append, &file, &folder, virtualize, LIMIT)?;
+        }
+    }
+    text(&output)
+}
+
+fn here(script: &Path, output: &Path) -> Result<()> {
+    let sink = fs::File::create(output)?;
+    let mut command = limited(LIMIT)?;
+    command.arg("/bin/sh").arg(script).stdin(Stdio::null());
+    let status = command.stdout(sink.try_clone()?).stderr(sink).status()?;
+    ensure!(status.success(), "{} ended with {status}", script.display());
+    Ok(())
+}
+
+/// Whether virtualization works here: it may be there and not work in a virtual machine.
+fn virtualizes(image: &Image, folder: &Path) -> bool {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    *WORKS.get_or_init(|| {
+        let works = Path::new("/dev/kvm").exists() && {
+            let script = folder.join("alive.sh");
+            fs::write(&script, "echo alive\n").is_ok()
+                && boot(image, "", &script, folder, true, KVM_LIMIT).is_ok()
+                && text(&folder.join("output")).is_ok_and(|output| output.contains("alive"))
+        };
+        eprintln!("guests are {}", if works { "virtualized" } else { "emulated" });
+        works
+    })
+}
+
+/// Boots, and waits until the guest is off.
+fn boot(
+    image: &Image,
+    append: &str,
+    script: &Path,
+    folder: &Path,
+    virtualize: bool,
+    limit: u32,
+) -> Result<()> {
+    let socket = folder.join("files");
+    let _ = fs::remove_file(&socket);
+    let mut files = serve(&socket, folder, limit + 60)?;
+    let output = folder.join("output");
+    let console = folder.join("console");
+    for file in [&output, &console] {
+        fs::write(file, "")?;
+    }
+    let mut command = limited(limit)?;
+    command.args(["nice", "-n", "10", "qemu-system-x86_64"]);
+    command.args(if virtualize {
+        ["-accel", "kvm", "-cpu", "host"]
+    } else {
+        ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    });
+    // One processor: two raced in QEMU 7.2 and crashed new kernels now and then.
+    command.args(["-machine", "pc", "-smp", "1", "-m", MEMORY, "-nodefaults", "-no-reboot"]);
+    command.args(["-display", "none", "-numa", "node,memdev=memory"]);
+    command.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
+    command.args(["-chardev", &format!("socket,id=files,path={}", socket.display())]);
+    command.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host,queue-size=1024"]);
+    command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initial);
+    command.args([
+        "-append",
+        &format!(
+            "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on panic=-1 \
+             rdinit=/init meshtap.script={} meshtap.modules={} {append}",
+            script.display(),
+            image.modules.canonicalize()?.display()
+        ),
+    ]);
+    command.arg("-serial").arg(format!("file:{}", console.display()));
+    command.arg("-serial").arg(format!("file:{}", output.display()));
+    let started = Instant::now();
+    let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    // It ends when its guest does; its own limit ends it where it does not.
+    let patience = Instant::now() + Duration::from_secs(5);
+    while files.try_wait()?.is_none() && Instant::now() < patience {
+        sleep(Duration::from_millis(20));
+    }
+    let _ = files.kill();
+    let _ = files.wait();
+    let ended = ended.with_context(|| format!("cannot start {}", line(&command)))?;
+    if !ended.success() {
+        bail!(
+            "the guest did not end by itself within {} s ({ended}): {}",
+            started.elapsed().as_secs(),
+            tail(&text(&console)?)
+        );
+    }
+    Ok(())
+}
+
+fn serve(socket: &Path, folder: &Path, limit: u32) -> Result<Child> {
+    let server = file_server().context("virtiofsd is not installed")?;
+    let log = fs::File::create(folder.join("files.log"))?;
+    let mut command = limited(limit)?;
+    command.arg(server).arg(format!("--socket-path={}", socket.display()));
+    command.args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot", "-o", "xattr"]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {}", line(&command)))?;
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() {
+        if child.try_wait()?.is_some() || Instant::now() > patience {
+            let _ = child.kill();
+            bail!("the host's files are not served: {}", text(&folder.join("files.log"))?);
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(child)
+}
+
+/// What follows runs as root, and is ended after `limit` seconds.
+fn limited(limit: u32) -> Result<Command> {
+    let mut command = privileged(&PathBuf::from("timeout"))?;
+    command.args(["--kill-after=5", &limit.to_string()]);
+    Ok(command)
+}
+
+/// A serial port may have bytes that are no text.
+fn text(file: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+}
+
+/// The last lines.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}

@@ -1,0 +1,50 @@
+#!/bin/busybox sh
+# The first program in a guest: mounts the host's files read-only, lays memory over them,
+# and runs the script that the kernel's command line names, its output on the second
+# serial port.
+bb=/bin/busybox
+$bb mount -t proc proc /proc
+$bb mount -t sysfs sys /sys
+$bb mount -t devtmpfs dev /dev
+for module in $($bb cat /modules/order); do
+    $bb insmod /modules/$module || echo "the module $module was refused"
+done
+for word in $($bb cat /proc/cmdline); do
+    case $word in
+        meshtap.script=*) script=${word#*=} ;;
+        meshtap.modules=*) modules=${word#*=} ;;
+    esac
+done
+$bb mount -t virtiofs -o ro host /host || echo "the host's files could not be mounted"
+$bb mount -t tmpfs -o size=75% over /over
+$bb mkdir /over/upper /over/work
+$bb mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work root /root ||
+    echo "nothing could be laid over the host's files"
+$bb mount --move /proc /root/proc
+$bb mount --move /sys /root/sys
+$bb mount --move /dev /root/dev
+$bb mkdir -p /root/dev/pts /root/dev/shm
+$bb mount -t devpts -o ptmxmode=666 pts /root/dev/pts
+$bb mount -t tmpfs shm /root/dev/shm
+$bb mount -t tmpfs run /root/run
+release=$($bb uname -r)
+$bb mkdir -p /root/lib/modules/$release
+$bb mount --bind /host$modules /root/lib/modules/$release
+$bb mount -t cgroup2 cgroup /root/sys/fs/cgroup
+$bb mount -t bpf bpf /root/sys/fs/bpf
+$bb mount -t tracefs trace /root/sys/kernel/tracing
+$bb mount -t securityfs security /root/sys/kernel/security
+$bb ip link set lo up
+$bb hostname guest
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
+$bb mkdir -p /root/run/vm
+$bb cp $bb /root/run/vm/busybox
+$bb stty -F /root/dev/ttyS1 raw -echo
+$bb cat >/root/run/vm/last <<END
+cd /
+/bin/sh $script </dev/null >/dev/ttyS1 2>&1
+/run/vm/busybox sync
+/run/vm/busybox poweroff -f
+END
+# This process itself changes its root: the kernel looks there for modprobe, too.
+exec $bb chroot /root /run/vm/busybox sh /run/vm/last

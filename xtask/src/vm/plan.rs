@@ -1,0 +1,182 @@
+//! Which programs have to be verified under which switches, so that every combination is.
+//!
+//! What the verifier sees of a program depends only on the switches that it reads. So a
+//! combination needs only those programs for which it sets these as no combination before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+use crate::bytecode;
+use crate::ebpf;
+
+/// One setting of all switches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Combination {
+    /// `PACKET_NETNS`
+    pub packet_netns: bool,
+    /// `SOCKET_NETNS`
+    pub socket_netns: bool,
+    /// `IS_STRONGLY_ORDERED`
+    pub strongly_ordered: bool,
+    /// `AYA_LOG_LEVEL`
+    pub log_level: u8,
+}
+
+/// Nothing, warnings, all: between them the object holds no line.
+const LOG_LEVELS: [u8; 3] = [0, 2, 4];
+/// The switches by the names of their globals.
+const SWITCHES: [&str; 4] =
+    ["PACKET_NETNS", "SOCKET_NETNS", "IS_STRONGLY_ORDERED", "AYA_LOG_LEVEL"];
+
+impl Combination {
+    /// All, with those first that loaders choose on x86.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for log_level in LOG_LEVELS {
+            for strongly_ordered in [true, false] {
+                for packet_netns in [false, true] {
+                    for socket_netns in [false, true] {
+                        all.push(Self { packet_netns, socket_netns, strongly_ordered, log_level });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Flags of `meshtap verify`.
+    pub fn flags(self) -> String {
+        let mut flags = format!("--log-level={}", self.log_level);
+        for (is_set, flag) in [
+            (self.packet_netns, "--packet-netns"),
+            (self.socket_netns, "--socket-netns"),
+            (self.strongly_ordered, "--strongly-ordered"),
+        ] {
+            if is_set {
+                flags.push(' ');
+                flags.push_str(flag);
+            }
+        }
+        flags
+    }
+
+    /// As far as a program that reads these switches can tell.
+    fn seen_by(self, switches: &BTreeSet<String>) -> Self {
+        let reads = |name: &str| switches.contains(name);
+        Self {
+            packet_netns: self.packet_netns && reads(SWITCHES[0]),
+            socket_netns: self.socket_netns && reads(SWITCHES[1]),
+            strongly_ordered: self.strongly_ordered && reads(SWITCHES[2]),
+            log_level: if reads(SWITCHES[3]) { self.log_level } else { 0 },
+        }
+    }
+}
+
+/// What is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Programs, and the globals that each reads.
+    reads: BTreeMap<String, BTreeSet<String>>,
+    /// Combinations with the programs that are verified under them; those that bring
+    /// nothing new are left out.
+    pub runs: Vec<(Combination, Vec<String>)>,
+}
+
+/// The plan for the committed object.
+pub fn plan() -> Result<Plan> {
+    let object = fs::read(ebpf::object())?;
+    let reads = bytecode::read_by(&object)?;
+    for switch in SWITCHES {
+        ensure!(
+            reads.values().any(|read| read.contains(switch)),
+            "no program reads the switch {switch}: it has another name, or the reading of the \
+             object has gone blind"
+        );
+    }
+    Ok(Plan::new(reads))
+}
+
+impl Plan {
+    fn new(reads: BTreeMap<String, BTreeSet<String>>) -> Self {
+        let mut seen = BTreeSet::new();
+        let mut runs = Vec::new();
+        for combination in Combination::all() {
+            let new = |(name, switches): &(&String, &BTreeSet<String>)| {
+                seen.insert(((*name).clone(), combination.seen_by(switches)))
+            };
+            let programs: Vec<String> =
+                reads.iter().filter(new).map(|(name, _)| name.clone()).collect();
+            if !programs.is_empty() {
+                runs.push((combination, programs));
+            }
+        }
+        Self { reads, runs }
+    }
+
+    /// Programs, by name.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.reads.keys().map(String::as_str)
+    }
+
+    /// Under which combination of [`Plan::runs`] a program was verified as under this one.
+    pub fn stand_in(&self, program: &str, combination: Combination) -> Option<Combination> {
+        let switches = self.reads.get(program)?;
+        let wanted = combination.seen_by(switches);
+        let mut runs = self.runs.iter();
+        runs.find(|(run, programs)| {
+            run.seen_by(switches) == wanted && programs.iter().any(|name| name == program)
+        })
+        .map(|(run, _)| *run)
+    }
+
+    /// Whether a program under a combination calls a helper that the kernel may lack.
+    pub fn needs(&self, program: &str, combination: Combination) -> (bool, bool) {
+        let seen = self.reads.get(program).map(|reads| combination.seen_by(reads));
+        seen.map_or((false, false), |seen| (seen.packet_netns, seen.socket_netns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads(names: &[(&str, &[&str])]) -> BTreeMap<String, BTreeSet<String>> {
+        let set = |switches: &[&str]| switches.iter().map(|&name| name.to_owned()).collect();
+        names.iter().map(|&(name, switches)| (name.to_owned(), set(switches))).collect()
+    }
+
+    #[test]
+    fn every_combination_is_covered_and_nothing_is_verified_twice() {
+        let plan = Plan::new(reads(&[
+            ("bind4", &["DROP_REASON"]),
+            ("egress", &["PACKET_NETNS", "AYA_LOG_LEVEL"]),
+            ("lifecycle", &["SOCKET_NETNS"]),
+        ]));
+        let times = |program: &str| {
+            plan.runs.iter().filter(|(_, names)| names.iter().any(|name| name == program)).count()
+        };
+        assert_eq!([times("bind4"), times("egress"), times("lifecycle")], [1, 6, 2]);
+        for combination in Combination::all() {
+            for program in ["bind4", "egress", "lifecycle"] {
+                assert!(plan.stand_in(program, combination).is_some(), "{program} {combination:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_who_reads_a_switch_needs_its_helper() {
+        let plan = Plan::new(reads(&[("egress", &["PACKET_NETNS"]), ("bind4", &[])]));
+        let all = Combination { packet_netns: true, socket_netns: true, ..Combination::default() };
+        assert_eq!(plan.needs("egress", all), (true, false));
+        assert_eq!(plan.needs("bind4", all), (false, false));
+    }
+
+    #[test]
+    fn the_committed_object_has_a_plan() {
+        let plan = plan().unwrap();
+        assert!(plan.programs().any(|name| name == "lifecycle"));
+        assert_eq!(plan.runs[0].1.len(), plan.programs().count());
+    }
+}
