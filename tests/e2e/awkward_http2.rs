@@ -410,13 +410,13 @@ fn bodies() {
         |wire| {
             let large = [(MAX_FRAME_SIZE, 1 << 20), (INITIAL_WINDOW_SIZE, 1 << 20)];
             open_with(wire, &large, &large)?;
-            wire.request([window_update(0, 1 << 20), get(3, "/after")].concat())?;
+            wire.request([window_update(0, 1 << 20), get(1, "/after")].concat())?;
             wire.answer(window_update(0, 1 << 20))?;
-            let body = data(1, END_STREAM, &[0; 500_000]);
-            let head = headers(1, END_HEADERS, &request("PUT", "/large"));
+            let body = data(3, END_STREAM, &[0; 500_000]);
+            let head = headers(3, END_HEADERS, &request("PUT", "/large"));
             wire.request([head, body.clone()].concat())?;
-            let head = headers(1, END_HEADERS, &status(200));
-            wire.answer([head, body, answer(3)].concat())?;
+            let head = headers(3, END_HEADERS, &status(200));
+            wire.answer([head, body, answer(1)].concat())?;
             wire.close()
         },
     );
