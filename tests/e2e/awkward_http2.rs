@@ -869,3 +869,33 @@ fn remote_procedure_calls() {
     });
     all.verify(observer);
 }
+
+/// What was said before the agent came is unknown, and not guessed; what is said since is not.
+#[test]
+fn connections_older_than_the_agent() {
+    require!("ss");
+    let mut wire = Wire::open().expect("opens");
+    let port = wire.port();
+    open(&mut wire).expect("opens");
+    let get = || [indexed(2), indexed(6)].concat();
+    let kept = |path: &str| [get(), kept_by(4, path)].concat();
+    let mut ask = |stream: u32, block: &[u8]| -> Result<()> {
+        wire.request(headers(stream, WHOLE, block))?;
+        wire.answer([headers(stream, END_HEADERS, &indexed(8)), data(stream, 1, b"ok")].concat())
+    };
+    ask(1, &kept("/before")).expect("crosses");
+    let observer = Observer::start().expect("observes");
+    for stream in [3, 5] {
+        ask(stream, &[get(), indexed(62)].concat()).expect("crosses");
+    }
+    ask(7, &request("GET", "/literal")).expect("crosses");
+    ask(9, &kept("/since")).expect("crosses");
+    ask(11, &[get(), indexed(62)].concat()).expect("crosses");
+    ask(13, &[get(), indexed(63)].concat()).expect("crosses");
+    wire.close().expect("closes");
+    let calls = observer.finish().expect("ends well");
+    let unknown = || ok("");
+    let since = ok("/since").or(unknown());
+    let expected = [unknown(), unknown(), ok("/literal"), ok("/since"), since, unknown()];
+    meshtap_tests::expected::verify(&calls, port, &expected);
+}

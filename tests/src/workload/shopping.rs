@@ -34,15 +34,17 @@ pub struct Shopping {
 }
 
 impl Shopping {
-    /// Starts them.
+    /// Starts them: `streams` at a time on each of `connections`, each with a pause of so
+    /// many milliseconds before its next call.
     pub fn start(
         place: Place<'_>,
         address: &str,
         (connections, streams): (u32, u32),
+        pause: u32,
     ) -> Result<Self> {
         let mut command = Grpc::Go.command(Grpc::Go.client_name(), place)?;
         command.arg(address).arg("endless");
-        command.arg(connections.to_string()).arg(streams.to_string());
+        command.args([connections, streams, pause].map(|number| number.to_string()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("standard output is piped")?;
@@ -111,7 +113,8 @@ mod tests {
         }
         // Connections are told to go away meanwhile, and no call fails for it.
         let cart = Cart::start_in(Grpc::Go, Place::HERE, &["150"]).expect("starts");
-        let mut shopping = Shopping::start(Place::HERE, &cart.address(), (2, 10)).expect("starts");
+        let mut shopping =
+            Shopping::start(Place::HERE, &cart.address(), (2, 10), 0).expect("starts");
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(300));
             shopping.turn().expect("turns");
