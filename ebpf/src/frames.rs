@@ -24,6 +24,8 @@ use crate::flow::{Flow, PLACED, mode};
 use crate::sequence::{Arrival, distance};
 use crate::walk::{Shared, VERDICT_HTTP2, VERDICT_UPGRADED};
 
+/// Bytes of the client's preface that are compared at once.
+const PREFACE_WORD: u32 = 8;
 /// Bytes of GOAWAY that are sent: what follows is text for people.
 const GOAWAY_BYTES: u32 = 8;
 /// Bytes of SETTINGS that are sent: more than there are settings.
@@ -171,7 +173,9 @@ impl<P: FramePort> FrameWalk<'_, P> {
             state.start = next;
         }
         let have = state.have;
-        let missing = HEADER_BYTES.wrapping_sub(have);
+        let preface = state.preface != 0;
+        let wanted = if preface { PREFACE_WORD } else { HEADER_BYTES };
+        let missing = wanted.wrapping_sub(have);
         let count = if left < missing { left } else { missing };
         if !self.port.load_at(self.flow, HEADER_AT as u32 + have, offset, count) {
             return self.fail(event::LOST_GAP);
@@ -181,7 +185,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
             self.flow.frames().have = have + count;
             return false;
         }
-        self.begin_frame()
+        if preface { self.read_preface() } else { self.begin_frame() }
     }
 
     /// A frame's header is whole.

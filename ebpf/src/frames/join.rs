@@ -11,9 +11,13 @@ use crate::limits::SNIFF_BUDGET;
 use crate::sequence::distance;
 use crate::walk::{VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_UPGRADED};
 
-const PREFACE: u64 = u64::from_le_bytes(*b"PRI * HT");
-const PREFACE_REST: u64 = u64::from_le_bytes(*b"TP/2.0\r\n");
-/// Bytes of the client's preface, and of its first line.
+/// The client's preface (RFC 9113, section 3.4), word by word.
+const PREFACE: [u64; 3] = [
+    u64::from_le_bytes(*b"PRI * HT"),
+    u64::from_le_bytes(*b"TP/2.0\r\n"),
+    u64::from_le_bytes(*b"\r\nSM\r\n\r\n"),
+];
+/// Bytes of it, and of its first line.
 const PREFACE_BYTES: u32 = 24;
 const PREFACE_LINE: u32 = 16;
 
@@ -26,8 +30,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return self.arrive();
         }
         if self.ends_preface() {
-            let rest = self.flow.at + PREFACE_BYTES - PREFACE_LINE;
-            return self.join_preface(rest);
+            self.flow.next = self.flow.next.wrapping_add(self.flow.at);
+            return self.join_preface(PREFACE_BYTES - PREFACE_LINE);
         }
         // Elsewhere the message's first bytes are in the window no more.
         self.flow.head == 0 && self.look()
@@ -39,8 +43,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
     fn ends_preface(&self) -> bool {
         let start = (WINDOW_START as u32 + self.flow.at).wrapping_sub(PREFACE_LINE) as usize;
         self.flow.head + self.flow.at == PREFACE_LINE
-            && self.flow.word(start) == PREFACE
-            && self.flow.word(start.wrapping_add(8)) == PREFACE_REST
+            && self.flow.word(start) == PREFACE[0]
+            && self.flow.word(start.wrapping_add(8)) == PREFACE[1]
     }
 
     /// Looks whether frames begin at [`Flow::next`]; true: they do, or may.
@@ -120,12 +124,38 @@ impl<P: FramePort> FrameWalk<'_, P> {
         self.port.load_at(self.flow, HEADER_AT as u32, offset, count)
     }
 
-    /// The client's preface is here, and `rest` bytes of it are to come.
+    /// The client's preface is here, and `rest` bytes of it are to come: its whole words
+    /// among them decide.
     #[inline(always)]
     fn join_preface(&mut self, rest: u32) -> bool {
         self.join(FRAMES_PREFACE);
-        self.shared.verdict = VERDICT_HTTP2;
-        self.flow.next = self.flow.next.wrapping_add(rest);
+        self.flow.next = self.flow.next.wrapping_add(rest & 7);
+        let state = self.flow.frames();
+        state.preface = (rest >> 3) as u8;
+        state.tentative = state.preface;
+        true
+    }
+
+    /// A word of the preface was gathered.
+    #[inline(always)]
+    pub(super) fn read_preface(&mut self) -> bool {
+        let (word, _) = self.flow.header_words();
+        let state = self.flow.frames();
+        state.have = 0;
+        let expected = match state.preface {
+            3 => PREFACE[0],
+            2 => PREFACE[1],
+            _ => PREFACE[2],
+        };
+        if word != expected {
+            return self.fail(event::LOST_SYNTAX);
+        }
+        state.preface -= 1;
+        if state.preface == 0 {
+            state.tentative = 0;
+            state.preface = 0;
+            self.shared.verdict = VERDICT_HTTP2;
+        }
         true
     }
 
@@ -186,7 +216,7 @@ fn clear(state: &mut State) {
 fn begins_preface(first: u64, count: u32, sure: bool) -> bool {
     let count = if count > 8 { 8 } else { count };
     let mask = u64::MAX >> ((64 - count * 8) & 63);
-    (count >= 4 || sure) && first == PREFACE & mask
+    (count >= 4 || sure) && first == PREFACE[0] & mask
 }
 
 /// Whether `count` bytes may begin a server's first frame.

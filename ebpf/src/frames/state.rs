@@ -66,6 +66,8 @@ pub struct State {
     pub kept: u32,
     /// `FRAMES_*` that the next record is to carry.
     pub announce: u16,
+    /// Messages that began in the packet.
+    pub counted: u16,
     /// Type of the frame.
     pub kind: u8,
     /// Its flags.
@@ -74,10 +76,10 @@ pub struct State {
     pub phase: u8,
     /// 1: frames are assumed, the first one decides.
     pub tentative: u8,
-    /// Messages that began in the packet.
-    pub counted: u16,
+    /// Words of the client's preface that are still to come.
+    pub preface: u8,
     /// Zero.
-    pub pad: [u8; 4],
+    pub pad: [u8; 3],
 }
 
 const _: () = assert!(size_of::<State>() <= BUFFER);

@@ -312,6 +312,14 @@ fn a_preface_may_be_under_way_when_the_server_speaks() {
 }
 
 #[test]
+fn the_whole_preface_is_read() {
+    let mut direction = Direction::new();
+    direction.send(b"PRI * HTTP/2.0\r\n\r\nSMILE\r\n\r\n and be happy\r\n");
+    assert_ne!(direction.shared.verdict, VERDICT_HTTP2);
+    assert!(direction.port.told.is_empty() && direction.port.lost.is_empty());
+}
+
+#[test]
 fn frames_behind_something_else_are_none_of_http2() {
     let mut direction = Direction::new();
     direction.send(b"PRIMARY KEY (id)\r\n");

@@ -21,7 +21,7 @@ use super::state::{self, EGRESS_PARTS, HELD, Http};
 use super::waiting::{self, EMPTY, Held, Waiting};
 
 /// Steps through frames that waited: the first ones of a connection are few.
-const STEPS: u32 = 64;
+const STEPS: u32 = 40;
 
 /// The addresses in the packet.
 #[repr(C)]
