@@ -155,6 +155,9 @@ impl Pipeline {
             match found {
                 Found::Call(call) => self.aggregator.record(call, call.exchange.end_ns),
                 Found::Connection(report, time_ns) => self.aggregator.connection(report, *time_ns),
+                Found::Progress(call, gains) => {
+                    self.aggregator.progress(call, gains, call.exchange.end_ns);
+                }
                 Found::Lost(_) => panic!("the bench loses nothing"),
             }
         }

@@ -28,6 +28,7 @@ pub use route::{RouteSettings, Routes};
 
 use crate::ring_buffer::{ByCookie, Event};
 use connection::{Connection, Forgotten, Pass};
+use exchange::rpc::Progress;
 use heads::Heads;
 
 /// Connections that were forgotten with open requests and of which the numbers are
@@ -57,6 +58,8 @@ pub struct ProtocolSettings {
     /// When all of the kernel's hooks were attached. A connection that was opened before is as
     /// one older than the agent: half of its first messages may have passed unseen.
     pub complete_ns: u64,
+    /// Calls that are open for longer report what they did, each time this has gone by.
+    pub report_ns: u64,
 }
 
 impl Default for ProtocolSettings {
@@ -70,6 +73,7 @@ impl Default for ProtocolSettings {
             idle_ns: 15 * 60 * 1_000_000_000,
             pending_ns: 2 * 60 * 60 * 1_000_000_000,
             complete_ns: 0,
+            report_ns: 10_000_000_000,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct Output {
     pub exchanges: Vec<Box<Exchange>>,
     /// Calls that were there and cannot be told.
     pub lost: Vec<LostCalls>,
+    /// What calls did that go on.
+    pub progress: Vec<Progress>,
 }
 
 impl Output {
@@ -88,6 +94,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.exchanges.clear();
         self.lost.clear();
+        self.progress.clear();
     }
 }
 
@@ -159,6 +166,8 @@ pub struct Protocols {
     forgotten: LruCache<u64, Forgotten, ByCookie>,
     shared: Shared,
     gone: Vec<u64>,
+    /// When open calls report again.
+    next_report_ns: u64,
 }
 
 impl Protocols {
@@ -180,6 +189,7 @@ impl Protocols {
                 counters: Counters::default(),
             },
             gone: Vec::new(),
+            next_report_ns: 0,
         }
     }
 
@@ -243,6 +253,21 @@ impl Protocols {
             self.shared.counters.connections_expired += 1;
             let mut pass = Pass { socket, time_ns: now_ns, shared: &mut self.shared, out };
             forget(&mut self.forgotten, connection, lost::EXPIRED, &mut pass);
+        }
+    }
+
+    /// Lets remote procedure calls report that are open for long, where that is due
+    /// ([`ProtocolSettings::report_ns`]): streams may last for hours. To be called about
+    /// every second.
+    pub fn report(&mut self, now_ns: u64, out: &mut Output) {
+        let settings = self.shared.settings;
+        if now_ns < self.next_report_ns {
+            return;
+        }
+        self.next_report_ns = now_ns.saturating_add(settings.report_ns);
+        let before_ns = now_ns.saturating_sub(settings.report_ns);
+        for (_, connection) in &mut self.connections {
+            connection.report(before_ns, now_ns, out);
         }
     }
 

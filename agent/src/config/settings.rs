@@ -161,8 +161,9 @@ section! {
         /// longer costs less. Without records nothing is done.
         drain_interval: Duration = milliseconds(5), Bounds::between(milliseconds(1), seconds(1));
         /// How often the figures of a connection that goes on (bytes, retransmissions, round-trip
-        /// time) are reported, with the next packet that is due. Shorter shows them sooner, longer
-        /// costs less; what is left over is reported when the connection ends.
+        /// time) are reported, with the next packet that is due, and the messages and bytes of
+        /// remote procedure calls that go on. Shorter shows them sooner, longer costs less; what
+        /// is left over is reported when the connection or the call ends.
         report_interval: Duration = seconds(10), Bounds::between(milliseconds(100), seconds(3600));
     }
 }

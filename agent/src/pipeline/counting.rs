@@ -145,6 +145,9 @@ impl Sink for Counting {
                     Found::Call(call) => {
                         aggregator.record(call, clock.unix_ns(call.exchange.end_ns));
                     }
+                    Found::Progress(call, gains) => {
+                        aggregator.progress(call, gains, clock.unix_ns(call.exchange.end_ns));
+                    }
                     Found::Connection(report, time_ns) => {
                         aggregator.connection(report, clock.unix_ns(*time_ns));
                     }

@@ -69,6 +69,7 @@ pub fn protocol(config: &Config) -> ProtocolSettings {
         requests: config.protocol.requests,
         requests_per_connection: config.protocol.requests_per_connection,
         head_bytes: bytes(config.capture.head_prefix),
+        report_ns: nanos(config.capture.report_interval),
         ..ProtocolSettings::default()
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::attribution::{Attributor, Call, ConnectionReport};
 use crate::command::observe::Lost;
+use crate::protocol::exchange::rpc::{Progress, Traffic};
 use crate::protocol::{Output, Protocols, Routes, Side};
 use crate::ring_buffer::Event;
 
@@ -11,6 +12,8 @@ use crate::ring_buffer::Event;
 pub enum Found {
     /// One end's observation of a call.
     Call(Call),
+    /// What a call that goes on did since its last report.
+    Progress(Call, Traffic),
     /// Calls that took place and cannot be told.
     Lost(Lost),
     /// What changed on a connection, and when (`CLOCK_MONOTONIC`, nanoseconds).
@@ -71,6 +74,7 @@ impl Stages {
     /// Forgets what is over and reports what waited. To be called about every second.
     pub fn sweep(&mut self, now_ns: u64, found: &mut Vec<Found>) {
         self.protocols.expire(now_ns, &mut self.output);
+        self.protocols.report(now_ns, &mut self.output);
         self.name(found);
         self.attributor.sweep(now_ns, &mut self.reports);
         self.report(now_ns, found);
@@ -79,7 +83,9 @@ impl Stages {
     /// Takes back what nobody wants any more, for its memory; `found` is empty then.
     pub fn reuse(&mut self, found: &mut Vec<Found>) {
         for found in found.drain(..) {
-            if let Found::Call(Call { exchange, .. }) = found {
+            if let Found::Call(Call { exchange, .. }) | Found::Progress(Call { exchange, .. }, _) =
+                found
+            {
                 self.protocols.reuse(exchange);
             }
         }
@@ -94,6 +100,11 @@ impl Stages {
         for exchange in self.output.exchanges.drain(..) {
             if let Some(call) = self.attributor.resolve(exchange, &mut self.routes) {
                 found.push(Found::Call(call));
+            }
+        }
+        for Progress { exchange, gains } in self.output.progress.drain(..) {
+            if let Some(call) = self.attributor.resolve(exchange, &mut self.routes) {
+                found.push(Found::Progress(call, gains));
             }
         }
         for lost in self.output.lost.drain(..) {

@@ -27,7 +27,7 @@ impl Sink for Watching {
             match found {
                 Found::Call(call) => self.observer.call(call),
                 Found::Lost(lost) => self.observer.lost(&lost),
-                Found::Connection(..) => {}
+                Found::Connection(..) | Found::Progress(..) => {}
             }
         }
         self.observer.tick(now_ns)

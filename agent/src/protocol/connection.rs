@@ -38,6 +38,8 @@ use std::collections::VecDeque;
 
 use meshtap_ebpf::event::{self, Desynchronised, End, Frames, Head, Shut, Statistics};
 
+#[cfg(doc)]
+use super::Cause;
 use super::http2::{Before, Http2};
 use super::request::OpenRequest;
 use super::{Output, Shared, Side, lost};
@@ -173,6 +175,13 @@ impl Connection {
         self.lose(calls, reason, pass);
         if let Some(http2) = &mut self.http2 {
             http2.lose_all(reason, pass);
+        }
+    }
+
+    /// Lets calls report that began before `before_ns`.
+    pub(crate) fn report(&mut self, before_ns: u64, now_ns: u64, out: &mut Output) {
+        if let Some(http2) = &mut self.http2 {
+            http2.report(before_ns, now_ns, out);
         }
     }
 

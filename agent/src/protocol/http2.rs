@@ -51,7 +51,7 @@ use std::collections::VecDeque;
 use meshtap_ebpf::event::{self, Desynchronised, Frames, Shut, Statistics};
 
 use super::connection::{self, Pass, asking_side, closed_first, reset};
-use super::{Cause, Exchange, LostCalls, Side, lost};
+use super::{Cause, Exchange, LostCalls, Output, Side, lost};
 use crate::ring_buffer::Event;
 use assembly::Assembly;
 use hpack::Decoder;
@@ -204,6 +204,13 @@ impl Http2 {
         }
         self.lose(calls, reason, pass);
         self.ways.iter_mut().for_each(|way| way.assembly.clear(pass.shared));
+    }
+
+    /// Lets calls report that began before `before_ns`.
+    pub(crate) fn report(&mut self, before_ns: u64, now_ns: u64, out: &mut Output) {
+        let rtt_us = self.rtt_us;
+        let old = self.streams.iter_mut().filter(|one| one.exchange.start_ns <= before_ns);
+        out.progress.extend(old.filter_map(|stream| stream.report(now_ns, rtt_us)));
     }
 
     fn figures(&mut self, retransmits: u32, rtt_us: u32) {

@@ -4,6 +4,7 @@ use meshtap_ebpf::event::{self, Data};
 
 use super::assembly::First;
 use super::fields::Fields;
+use crate::protocol::exchange::rpc::{Progress, Traffic};
 use crate::protocol::exchange::{AgentClass, UNKNOWN};
 use crate::protocol::rpc::Content;
 use crate::protocol::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text};
@@ -201,6 +202,7 @@ impl Stream {
         rtt_us: u32,
     ) -> Box<Exchange> {
         self.count_messages();
+        self.conclude();
         let exchange = &mut self.exchange;
         exchange.error = error;
         let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
@@ -210,22 +212,57 @@ impl Stream {
         self.exchange
     }
 
+    /// What a remote procedure call did since its last report, if anything.
+    pub(super) fn report(&mut self, now_ns: u64, rtt_us: u32) -> Option<Progress> {
+        self.count_messages();
+        let exchange = &mut self.exchange;
+        let rpc = exchange.rpc.as_mut()?;
+        let before = rpc.reported;
+        // A number that is not known any more stays where it was.
+        let now = Traffic {
+            request_messages: rpc.request_messages.unwrap_or(before.request_messages),
+            response_messages: rpc.response_messages.unwrap_or(before.response_messages),
+            request_bytes: exchange.request_bytes,
+            response_bytes: exchange.response_bytes,
+        };
+        if now == before {
+            return None;
+        }
+        rpc.reported = now;
+        let gains = Traffic {
+            request_messages: now.request_messages - before.request_messages,
+            response_messages: now.response_messages - before.response_messages,
+            request_bytes: now.request_bytes - before.request_bytes,
+            response_bytes: now.response_bytes - before.response_bytes,
+        };
+        let mut exchange = exchange.clone();
+        exchange.end_ns = now_ns.max(exchange.start_ns);
+        exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
+        Some(Progress { exchange, gains })
+    }
+
+    /// Gives the call its numbers of messages.
     fn count_messages(&mut self) {
-        let status = self.exchange.status;
         let Some(rpc) = &mut self.exchange.rpc else { return };
-        match (rpc.system, self.content) {
-            (RpcSystem::Grpc, _) => {
-                rpc.request_messages = self.requests.known();
-                rpc.response_messages = self.answers.known();
-            }
-            // The end of the answer is in a message, too, which is none of the server's.
-            (RpcSystem::GrpcWeb, Content::GrpcWeb)
-            | (RpcSystem::Connect, Content::ConnectStream) => {
-                rpc.request_messages = self.requests.known();
-            }
-            // Its status is that of HTTP.
-            (RpcSystem::Connect, Content::Unary) if status == Some(200) => rpc.status = Some(0),
-            _ => {}
+        let is_framed = match rpc.system {
+            RpcSystem::Grpc => true,
+            RpcSystem::GrpcWeb => self.content == Content::GrpcWeb,
+            RpcSystem::Connect => self.content == Content::ConnectStream,
+        };
+        rpc.request_messages = self.requests.known().filter(|_| is_framed);
+        // Elsewhere the end of the answer is in a message, too, which is none of the server's.
+        let is_counted = rpc.system == RpcSystem::Grpc;
+        rpc.response_messages = self.answers.known().filter(|_| is_counted);
+    }
+
+    /// A unary call of Connect has no status but that of HTTP.
+    fn conclude(&mut self) {
+        let is_ok = self.content == Content::Unary && self.exchange.status == Some(200);
+        if let Some(rpc) = &mut self.exchange.rpc
+            && rpc.system == RpcSystem::Connect
+            && is_ok
+        {
+            rpc.status = Some(0);
         }
     }
 }

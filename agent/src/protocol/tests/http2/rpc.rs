@@ -123,6 +123,54 @@ fn an_answer_tells_what_a_late_agent_missed_of_the_request() {
     }
 }
 
+/// What was gained since the last report at `now_ns`, for each call.
+fn reported(stage: &mut Stage, now_ns: u64) -> Vec<[u64; 4]> {
+    stage.out.progress.clear();
+    stage.protocols.report(now_ns, &mut stage.out);
+    let gains = stage.out.progress.iter().map(|progress| {
+        assert_eq!((progress.exchange.end_ns, progress.exchange.path.as_str()), (now_ns, "/a.B/C"));
+        progress.gains
+    });
+    gains
+        .map(|gains| {
+            let messages = [gains.request_messages, gains.response_messages];
+            [messages[0], messages[1], gains.request_bytes, gains.response_bytes]
+        })
+        .collect()
+}
+
+#[test]
+fn a_call_that_goes_on_reports_what_it_did() {
+    let second = 1_000_000_000;
+    let settings = ProtocolSettings { report_ns: 10 * second, ..ProtocolSettings::default() };
+    let (mut stage, mut wire) = (Stage::with(settings), Wire::new(Side::Client));
+    stage.feed(wire.preface());
+    let (asks, answers) = (wire.asks(), wire.answers());
+    let frames = [head(&mut wire, 1, &[GRPC], false), Frame::data(1, 12, false, messages(2))];
+    stage.feed(wire.frames(asks, 0, &frames)).feed(wire.request(3, "/no/call"));
+    stage.feed(wire.answer_with(1, &OK, false));
+    assert_eq!(reported(&mut stage, 9 * second), [[0; 4]; 0], "it is too young");
+    assert_eq!(reported(&mut stage, 19 * second), [[2, 0, 12, 0]]);
+    let more = [Frame::data(1, 5, false, messages(1)), Frame::data(1, 5, false, messages(1))];
+    stage.feed(wire.frames(answers, 0, &more));
+    assert_eq!(reported(&mut stage, 20 * second), [[0; 4]; 0], "not due");
+    assert_eq!(reported(&mut stage, 29 * second), [[0, 2, 0, 10]]);
+    assert_eq!(reported(&mut stage, 39 * second), [[0; 4]; 0], "nothing new");
+    // From here on the numbers of messages are not known.
+    stage.feed(wire.desynchronised(answers));
+    let last = Frame::data(1, 7, true, messages(1));
+    stage.feed(wire.frames(answers, FRAMES_JOINED, &[Frame::data(1, 7, false, messages(1))]));
+    assert_eq!(reported(&mut stage, 49 * second), [[0, 0, 0, 7]]);
+    stage.feed(wire.frames(answers, 0, &[last]));
+    stage.feed(wire.frames(asks, 0, &[Frame::data(1, 0, true, Data::default())]));
+    let rpc = stage.only().rpc.as_ref().unwrap();
+    assert_eq!((rpc.request_messages, rpc.response_messages), (Some(2), None));
+    let Traffic { request_messages, response_messages, request_bytes, response_bytes } =
+        rpc.reported;
+    assert_eq!([request_messages, response_messages], [2, 2]);
+    assert_eq!([request_bytes, response_bytes], [12, 17]);
+}
+
 #[test]
 fn over_http_1() {
     let told = |headers: &str, status| {
