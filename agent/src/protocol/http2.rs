@@ -10,8 +10,8 @@
 //! - **the end of its answer** (END_STREAM), told once its request is over, too: by its own
 //!   end, or a reset of the stream by either side, which is no error any more then.
 //! - **a reset of the stream**. By the asking end with CANCEL or NO_ERROR it gave up:
-//!   [`Cause::DeadlineExceeded`] where `grpc-timeout` had run out, else
-//!   [`Cause::Cancelled`]. By the answering end with REFUSED_STREAM:
+//!   [`Cause::DeadlineExceeded`] where `grpc-timeout` had run out (so it is where the
+//!   answering end says CANCEL then), else [`Cause::Cancelled`]. By the answering end with REFUSED_STREAM:
 //!   [`Cause::Refused`]. Every other is a [`Cause::StreamReset`] with its code.
 //! - **GOAWAY of the answering end** with a lower last stream: [`Cause::Refused`].
 //! - **the end of the connection**, with the causes that HTTP/1 has for it

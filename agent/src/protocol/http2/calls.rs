@@ -298,7 +298,12 @@ impl Http2 {
             return;
         }
         let cause = match StreamError::of(code) {
-            StreamError::NoError | StreamError::Cancel if asked => stream.given_up(pass.time_ns),
+            // A server that watches the client's time does so when that is over.
+            StreamError::Cancel if stream.is_over(pass.time_ns) => Cause::DeadlineExceeded,
+            StreamError::NoError if asked && stream.is_over(pass.time_ns) => {
+                Cause::DeadlineExceeded
+            }
+            StreamError::NoError | StreamError::Cancel if asked => Cause::Cancelled,
             StreamError::RefusedStream if !asked => Cause::Refused,
             error => Cause::StreamReset(error),
         };

@@ -185,12 +185,11 @@ impl Stream {
         messages.unknown = true;
     }
 
-    /// Why it ended where the asking end reset it at `time_ns`.
-    pub(super) fn given_up(&self, time_ns: u64) -> Cause {
+    /// Whether the time that the client announced is over at `time_ns`.
+    pub(super) fn is_over(&self, time_ns: u64) -> bool {
         let timeout_ns = self.exchange.rpc.as_ref().and_then(|rpc| rpc.timeout_ns);
         let lasted_ns = time_ns.saturating_sub(self.exchange.start_ns);
-        let is_over = |timeout_ns| lasted_ns.saturating_add(TOLERANCE_NS) >= timeout_ns;
-        if timeout_ns.is_some_and(is_over) { Cause::DeadlineExceeded } else { Cause::Cancelled }
+        timeout_ns.is_some_and(|timeout_ns| lasted_ns.saturating_add(TOLERANCE_NS) >= timeout_ns)
     }
 
     /// The call has ended: its exchange is whole now.
