@@ -12,6 +12,7 @@ pub mod host;
 pub mod opened;
 pub mod outlet;
 pub mod packet;
+pub mod part;
 pub mod segment;
 pub mod socket;
 pub mod state;

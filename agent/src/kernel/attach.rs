@@ -91,27 +91,31 @@ const NECESSARY: [(&str, AttachType); 3] = [
     ("egress", AttachType::Egress),
 ];
 
-/// The parts that walk long packets, by their place in their tail-call map.
+/// The parts of the packet programs, by their place in their tail-call map.
 const PARTS: [(&str, &[&str]); 2] = [
     (
         "INGRESS_PARTS",
         &[
-            "ingress_part",
+            "ingress_lines",
             "ingress_frames",
             "ingress_join",
-            "ingress_aside",
+            "ingress_held",
+            "ingress",
+            "ingress_held_lines",
+            "ingress_held_frames",
+            "ingress_aside_lines",
             "ingress_aside_frames",
         ],
     ),
     (
         "EGRESS_PARTS",
         &[
-            "egress_part",
-            "egress_held",
-            "egress",
-            "egress_held_part",
+            "egress_lines",
             "egress_frames",
             "egress_join",
+            "egress_held",
+            "egress",
+            "egress_held_lines",
             "egress_held_frames",
         ],
     ),

@@ -11,12 +11,13 @@ use super::follow::{finish, steps, walk};
 use super::frames;
 use super::outlet::Outlet;
 use super::packet::socket;
-use super::state::{self, ASIDE, AsideKey, Http, INGRESS_PARTS};
+use super::part;
+use super::state::{self, ASIDE, AsideKey, Http};
 use super::waiting::{self, EMPTY, HELD_BYTES, Held, Waiting};
 
 const DIRECTION: usize = INGRESS as usize;
 /// Steps through one segment.
-const STEPS: u32 = 48;
+const STEPS: u32 = 32;
 
 /// Keeps the flow's segment; 0: it is too long to be kept whole, or there is no room.
 #[inline(never)]
@@ -48,19 +49,16 @@ pub fn find(cookie: u64, sequence: u32) -> Option<*mut Held> {
 /// calls is reached.
 #[inline(always)]
 pub fn go_on(ctx: &SkBuffContext, flow: &Flow) {
-    // SAFETY: the context of the program.
-    unsafe {
-        if flow.mode == mode::FRAMES {
-            INGRESS_PARTS.tail_call(ctx, 4);
-        } else {
-            INGRESS_PARTS.tail_call(ctx, 3);
-        }
+    if flow.mode == mode::FRAMES {
+        part::go_on::<DIRECTION>(ctx, part::ASIDE_FRAMES);
+    } else {
+        part::go_on::<DIRECTION>(ctx, part::ASIDE_LINES);
     }
 }
 
 /// Walks a segment that was set aside.
 #[cgroup_skb(ingress)]
-pub fn ingress_aside(ctx: SkBuffContext) -> i32 {
+pub fn ingress_aside_lines(ctx: SkBuffContext) -> i32 {
     lines(&ctx);
     1
 }

@@ -20,8 +20,9 @@ use super::emit::{self, Wake};
 use super::frames;
 use super::outlet::{Outlet, note};
 use super::packet::socket;
+use super::part;
 use super::segment::{FIN, RESET, Segment};
-use super::state::{self, EGRESS_PARTS, Http, INGRESS_PARTS};
+use super::state::{self, Http};
 
 /// Steps that one program takes before it tail-calls its next part. Verified within
 /// the kernel's bound of a million instructions on 5.10 … 7.x.
@@ -72,36 +73,16 @@ pub fn follow<const DIRECTION: usize>(
     if segment.length > 0 && walk.enter() {
         // The walk is a program of its own: here the verifier would follow it once for
         // every way that leads to this line.
-        go_on::<DIRECTION>(ctx);
+        part::go_on::<DIRECTION>(ctx, part::LINES);
         state::count(Loss::TailCall);
         walk.exhaust();
     }
     finish::<DIRECTION>(ctx, walk, http, segment.flags);
 }
 
-/// Tail-calls the next part; returns if the kernel's bound on tail calls is reached.
-#[inline(always)]
-fn go_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    // SAFETY: the context of the program.
-    unsafe {
-        if DIRECTION == INGRESS as usize {
-            INGRESS_PARTS.tail_call(ctx, 0);
-        } else {
-            EGRESS_PARTS.tail_call(ctx, 0);
-        }
-    }
-}
-
-/// Begins anew with the packet that leaves, after [`held`] told of an earlier one.
-#[inline(always)]
-pub fn again(ctx: &SkBuffContext) {
-    // SAFETY: the context of the program.
-    unsafe { EGRESS_PARTS.tail_call(ctx, 2) };
-}
-
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
-pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
+pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
     let sk = socket(skb);
     if sk.is_null() {
@@ -117,10 +98,10 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let done = steps::<STEPS>(&mut walk);
     if done && may_be_frames(walk.flow, walk.shared) {
-        frames::recognise::<DIRECTION>(ctx);
+        part::go_on::<DIRECTION>(ctx, part::JOIN);
     }
     if !done {
-        go_on::<DIRECTION>(ctx);
+        part::go_on::<DIRECTION>(ctx, part::LINES);
         walk.exhaust();
     } else {
         walk.leave();

@@ -11,39 +11,13 @@ use super::claim::release;
 use super::follow::{finish, leave_alone, send_shut, walk};
 use super::outlet::Outlet;
 use super::packet::socket;
+use super::part;
 use super::segment::{FIN, RESET};
-use super::state::{self, EGRESS_PARTS, Http, INGRESS_PARTS};
+use super::state::{self, Http};
 
 /// Steps that one program takes before it tail-calls its next part: with all 33 parts enough
 /// for a packet of 64 KiB that is nothing but the smallest frames.
 const STEPS: u32 = 224;
-
-/// Tail-calls the part that follows frames; returns if the kernel's bound on tail calls is
-/// reached.
-#[inline(always)]
-pub fn go_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    // SAFETY: the context of the program.
-    unsafe {
-        if DIRECTION == INGRESS as usize {
-            INGRESS_PARTS.tail_call(ctx, 1);
-        } else {
-            EGRESS_PARTS.tail_call(ctx, 4);
-        }
-    }
-}
-
-/// Tail-calls the part that sees whether what is no HTTP/1 is HTTP/2; returns likewise.
-#[inline(always)]
-pub fn recognise<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    // SAFETY: the context of the program.
-    unsafe {
-        if DIRECTION == INGRESS as usize {
-            INGRESS_PARTS.tail_call(ctx, 2);
-        } else {
-            EGRESS_PARTS.tail_call(ctx, 5);
-        }
-    }
-}
 
 /// The same direction of the same packet, frame by frame.
 #[inline(always)]
@@ -65,7 +39,7 @@ pub fn follow<const DIRECTION: usize>(
 ) {
     let mut frames = of(&mut lines);
     if frames.flow.holds_payload() && frames.enter() {
-        go_on::<DIRECTION>(ctx);
+        part::go_on::<DIRECTION>(ctx, part::FRAMES);
         state::count(Loss::TailCall);
         frames.exhaust();
     }
@@ -74,7 +48,7 @@ pub fn follow<const DIRECTION: usize>(
 
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
-pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
+pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
     let sk = socket(skb);
     if sk.is_null() {
@@ -92,7 +66,7 @@ pub fn part<const DIRECTION: usize>(ctx: &SkBuffContext) {
     if steps::<STEPS>(&mut frames) {
         frames.leave();
     } else {
-        go_on::<DIRECTION>(ctx);
+        part::go_on::<DIRECTION>(ctx, part::FRAMES);
         frames.exhaust();
     }
     if DIRECTION == INGRESS as usize && frames.flow.aside > 0 {
@@ -119,7 +93,7 @@ pub fn join<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     if of(&mut lines).recognise() {
         debug!(ctx, "HTTP/2 on port {}", unsafe { (*sk).src_port });
-        go_on::<DIRECTION>(ctx);
+        part::go_on::<DIRECTION>(ctx, part::FRAMES);
         of(&mut lines).exhaust();
         let frames = of(&mut lines);
         return end::<DIRECTION>(ctx, frames, http);

@@ -6,22 +6,24 @@ use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use meshtap_ebpf::event::{Endpoint, INGRESS, Loss};
+use meshtap_ebpf::event::{EGRESS, Endpoint, INGRESS, Loss};
 use meshtap_ebpf::flow::{Flow, mode};
 use meshtap_ebpf::http1::is_token;
 
 use super::claim::{claim, release};
-use super::follow::{self, again, may_be_frames, steps, walk};
+use super::follow::{may_be_frames, steps, walk};
 use super::frames;
 use super::opened::addresses;
 use super::outlet::Outlet;
 use super::packet::socket;
+use super::part;
 use super::segment::{self, Segment};
-use super::state::{self, EGRESS_PARTS, HELD, Http};
+use super::state::{self, HELD, Http};
 use super::waiting::{self, EMPTY, Held, Waiting};
 
-/// Steps through frames that waited: the first ones of a connection are few.
-const STEPS: u32 = 40;
+/// Steps through lines that waited, and through frames: the first ones of a connection are few.
+const LINES: u32 = 48;
+const FRAMES: u32 = 24;
 
 /// The addresses in the packet.
 #[repr(C)]
@@ -58,28 +60,45 @@ pub fn hold(skb: *mut __sk_buff, segment: &Segment) -> u32 {
     0
 }
 
-/// Runs before a server's first answer where no request was seen on its connection.
-#[cgroup_skb(egress)]
-pub fn egress_held(ctx: SkBuffContext) -> i32 {
-    let _ = begin(&ctx);
-    again(&ctx);
+/// Runs before the first packet of an accepted connection.
+#[cgroup_skb(ingress)]
+pub fn ingress_held(ctx: SkBuffContext) -> i32 {
+    begin::<{ INGRESS as usize }>(&ctx);
     1
 }
 
-/// Walks a request that waited as if it came now. A program of its own for the same
-/// reason as the walk through a packet.
+/// Runs before the first packet of an accepted connection.
 #[cgroup_skb(egress)]
-pub fn egress_held_part(ctx: SkBuffContext) -> i32 {
-    let _ = replay(&ctx);
-    again(&ctx);
+pub fn egress_held(ctx: SkBuffContext) -> i32 {
+    begin::<{ EGRESS as usize }>(&ctx);
+    1
+}
+
+/// Walks a request that waited as if it came now.
+#[cgroup_skb(ingress)]
+pub fn ingress_held_lines(ctx: SkBuffContext) -> i32 {
+    replay::<{ INGRESS as usize }>(&ctx);
+    1
+}
+
+/// Walks a request that waited as if it came now.
+#[cgroup_skb(egress)]
+pub fn egress_held_lines(ctx: SkBuffContext) -> i32 {
+    replay::<{ EGRESS as usize }>(&ctx);
+    1
+}
+
+/// The same where it turned out to be frames of HTTP/2.
+#[cgroup_skb(ingress)]
+pub fn ingress_held_frames(ctx: SkBuffContext) -> i32 {
+    replay_frames::<{ INGRESS as usize }>(&ctx);
     1
 }
 
 /// The same where it turned out to be frames of HTTP/2.
 #[cgroup_skb(egress)]
 pub fn egress_held_frames(ctx: SkBuffContext) -> i32 {
-    let _ = replay_frames(&ctx);
-    again(&ctx);
+    replay_frames::<{ EGRESS as usize }>(&ctx);
     1
 }
 
@@ -109,7 +128,13 @@ fn find(skb: *mut __sk_buff) -> Option<Place> {
 }
 
 #[inline(always)]
-fn begin(ctx: &SkBuffContext) -> Option<()> {
+fn begin<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let _ = take_in::<DIRECTION>(ctx);
+    part::go_on::<DIRECTION>(ctx, part::WHOLE);
+}
+
+#[inline(always)]
+fn take_in<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let Place { mut outlet, http, held, key } = find(ctx.skb.skb)?;
     if !claim::<{ INGRESS as usize }>(http) {
         return None;
@@ -119,8 +144,7 @@ fn begin(ctx: &SkBuffContext) -> Option<()> {
     // SAFETY: a value of the map.
     unsafe { arrive(walk.flow, ctx.skb.skb, held) };
     if walk.enter() {
-        // SAFETY: the context of the program.
-        unsafe { EGRESS_PARTS.tail_call(ctx, 3) };
+        part::go_on::<DIRECTION>(ctx, part::HELD_LINES);
         walk.exhaust();
     }
     release::<{ INGRESS as usize }>(http);
@@ -129,16 +153,21 @@ fn begin(ctx: &SkBuffContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn replay(ctx: &SkBuffContext) -> Option<()> {
+fn replay<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let _ = walk_lines::<DIRECTION>(ctx);
+    part::go_on::<DIRECTION>(ctx, part::WHOLE);
+}
+
+#[inline(always)]
+fn walk_lines<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let Place { outlet, http, held, key } = find(ctx.skb.skb)?;
     let mut waiting = Waiting { inner: outlet, held };
-    // SAFETY: the flow was claimed by `egress_held`.
+    // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
-    if !steps::<{ follow::STEPS }>(&mut walk) {
+    if !steps::<LINES>(&mut walk) {
         walk.exhaust();
     } else if may_be_frames(walk.flow, walk.shared) {
-        // SAFETY: the context of the program.
-        unsafe { EGRESS_PARTS.tail_call(ctx, 6) };
+        part::go_on::<DIRECTION>(ctx, part::HELD_FRAMES);
         walk.leave();
     } else {
         walk.leave();
@@ -149,15 +178,21 @@ fn replay(ctx: &SkBuffContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn replay_frames(ctx: &SkBuffContext) -> Option<()> {
+fn replay_frames<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let _ = walk_frames(ctx);
+    part::go_on::<DIRECTION>(ctx, part::WHOLE);
+}
+
+#[inline(always)]
+fn walk_frames(ctx: &SkBuffContext) -> Option<()> {
     let Place { outlet, http, held, key } = find(ctx.skb.skb)?;
     let mut waiting = Waiting { inner: outlet, held };
-    // SAFETY: the flow was claimed by `egress_held`.
+    // SAFETY: the flow was claimed by the first part.
     let mut lines = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
     let mut frames = frames::of(&mut lines);
     if !frames.recognise() {
         lines.leave();
-    } else if frames::steps::<STEPS>(&mut frames) {
+    } else if frames::steps::<FRAMES>(&mut frames) {
         frames.leave();
     } else {
         frames.exhaust();

@@ -20,11 +20,11 @@ use meshtap_ebpf::flow::opaque;
 use meshtap_ebpf::limits::NAME_ANSWER;
 
 use super::emit::{self, Wake};
-use super::follow::{follow, part};
+use super::follow::{follow, walk_on};
 use super::opened::{compare, open};
 use super::segment::{self, FIN, Packet, RESET, Segment};
-use super::state::{self, Connection, EGRESS_PARTS, RING};
-use super::{frames, globals, held};
+use super::state::{self, Connection, RING};
+use super::{frames, globals, held, part};
 
 const TCP_LISTEN: u32 = 10;
 const SOCK_STREAM: u32 = 1;
@@ -42,26 +42,26 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
 }
 
 #[cgroup_skb(ingress)]
-pub fn ingress_part(ctx: SkBuffContext) -> i32 {
-    part::<{ INGRESS as usize }>(&ctx);
+pub fn ingress_lines(ctx: SkBuffContext) -> i32 {
+    walk_on::<{ INGRESS as usize }>(&ctx);
     1
 }
 
 #[cgroup_skb(egress)]
-pub fn egress_part(ctx: SkBuffContext) -> i32 {
-    part::<{ EGRESS as usize }>(&ctx);
+pub fn egress_lines(ctx: SkBuffContext) -> i32 {
+    walk_on::<{ EGRESS as usize }>(&ctx);
     1
 }
 
 #[cgroup_skb(ingress)]
 pub fn ingress_frames(ctx: SkBuffContext) -> i32 {
-    frames::part::<{ INGRESS as usize }>(&ctx);
+    frames::walk_on::<{ INGRESS as usize }>(&ctx);
     1
 }
 
 #[cgroup_skb(egress)]
 pub fn egress_frames(ctx: SkBuffContext) -> i32 {
-    frames::part::<{ EGRESS as usize }>(&ctx);
+    frames::walk_on::<{ EGRESS as usize }>(&ctx);
     1
 }
 
@@ -129,9 +129,9 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     if connection.marks & state::COMPARED == 0 {
         compare(skb, sk, connection, segment.header, DIRECTION as u8);
     }
-    if DIRECTION == EGRESS as usize && segment.length > 0 && answers_first(connection) {
-        // SAFETY: the context of the program. It comes back to `egress`.
-        unsafe { EGRESS_PARTS.tail_call(ctx, 1) };
+    if segment.length > 0 && begins(connection) {
+        // It comes back to this program.
+        part::go_on::<DIRECTION>(ctx, part::HELD);
     }
     report(skb, sk, connection);
     if segment.flags & (FIN | RESET) != 0 {
@@ -156,13 +156,14 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     Some(())
 }
 
-/// Whether this is a server's first answer: what it answers may have come to the listener.
+/// Whether these are the first bytes of an accepted connection: those before may have come
+/// to the listener.
 #[inline(always)]
-fn answers_first(connection: &mut Connection) -> bool {
-    if connection.role != ROLE_SERVER || connection.marks & state::ANSWERED != 0 {
+fn begins(connection: &mut Connection) -> bool {
+    if connection.role != ROLE_SERVER || connection.marks & state::BEGUN != 0 {
         return false;
     }
-    connection.marks |= state::ANSWERED;
+    connection.marks |= state::BEGUN;
     true
 }
 

@@ -36,8 +36,8 @@ pub const LATE: u16 = 32;
 pub const OPAQUE: u16 = 64;
 /// Its packets were compared with its socket's addresses.
 pub const COMPARED: u16 = 128;
-/// It is a server's and has answered: nothing waits for it at the listener any more.
-pub const ANSWERED: u16 = 256;
+/// It is a server's and has carried bytes: nothing waits for it at the listener any more.
+pub const BEGUN: u16 = 256;
 
 /// What is kept for every TCP socket: 40 bytes.
 #[repr(C)]
@@ -137,18 +137,14 @@ pub static HOST: PerCpuArray<[u64; FIGURES], 1> = PerCpuArray::new();
 #[btf_map]
 pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 
-/// For packets that arrive: 0 the part that walks on, 1 the one that walks over frames, 2
-/// the one that sees whether there are any, 3 and 4 those that walk lines and frames of a
-/// segment that was set aside. One map per direction: the kernel binds such a
-/// map to one type of attachment.
+/// The parts of the programs for packets that arrive, by [`super::part`]. One map per
+/// direction: the kernel binds such a map to one type of attachment.
 #[btf_map]
-pub static INGRESS_PARTS: ProgramArray<5> = ProgramArray::new();
+pub static INGRESS_PARTS: ProgramArray<9> = ProgramArray::new();
 
-/// For packets that leave: 0 the part that walks on, 1 what waited at the listener,
-/// 2 the program itself, 3 the walk through what waited, 4 the walk over
-/// frames, 5 what sees whether there are any, 6 the walk over frames that waited.
+/// The same for packets that leave.
 #[btf_map]
-pub static EGRESS_PARTS: ProgramArray<7> = ProgramArray::new();
+pub static EGRESS_PARTS: ProgramArray<9> = ProgramArray::new();
 
 /// A stream of a connection, in one direction.
 #[repr(C)]

@@ -135,7 +135,7 @@ impl<P: Port> Walk<'_, P> {
             self.flow.piece_flags |= event::HEAD_ENDED;
             let upgraded = response && self.flow.status == 101;
             self.shared.verdict = if upgraded { VERDICT_UPGRADED } else { VERDICT_OPAQUE };
-            return action::WINDOW | PIECE;
+            return action::WINDOW | PIECE | NEXT;
         }
         self.begin_body();
         action::WINDOW | PIECE | MORE
