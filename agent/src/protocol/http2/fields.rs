@@ -37,17 +37,19 @@ pub(super) struct Fields {
     pub(super) unknown: bool,
     /// There was a block, and nothing of it could be read.
     pub(super) unreadable: bool,
-    traces: [(&'static str, Range<usize>); TRACES],
-    traced: usize,
+    /// Names of headers with trace context, and where in the bytes their values stand.
+    traces: Vec<(&'static str, Range<usize>)>,
     bytes: Vec<u8>,
 }
 
 impl Fields {
     /// Empties it and keeps its memory.
     pub(super) fn clear(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
+        let (mut traces, mut bytes) =
+            (std::mem::take(&mut self.traces), std::mem::take(&mut self.bytes));
+        traces.clear();
         bytes.clear();
-        *self = Self { bytes, ..Self::default() };
+        *self = Self { traces, bytes, ..Self::default() };
     }
 
     /// Takes a header.
@@ -77,14 +79,12 @@ impl Fields {
     }
 
     fn trace(&mut self, name: &'static str, value: &[u8]) {
-        let Some(place) = self.traces.get_mut(self.traced) else { return };
-        if value.len() > TRACE_MAX {
+        if self.traces.len() >= TRACES || value.len() > TRACE_MAX {
             return;
         }
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        *place = (name, begin..self.bytes.len());
-        self.traced += 1;
+        self.traces.push((name, begin..self.bytes.len()));
     }
 
     /// Whether it is the head of a request.
@@ -106,11 +106,11 @@ impl Fields {
     /// Gives the exchange what the request carried beside its target.
     pub(super) fn say_ids(&mut self, exchange: &mut Exchange, scratch: &mut Vec<u8>) {
         exchange.request_id = self.request_id.take();
-        if self.traced == 0 {
+        if self.traces.is_empty() {
             return;
         }
         let mut carrier = Carrier::default();
-        for (name, range) in self.traces.iter().take(self.traced) {
+        for (name, range) in &self.traces {
             carrier.header(name, self.bytes.get(range.clone()).unwrap_or_default());
         }
         if let Some((context, is_w3c)) = carrier.context() {
