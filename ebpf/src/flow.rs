@@ -161,8 +161,10 @@ pub struct Flow {
     pub fin: u8,
     /// Segments that came ahead of a hole and were set aside, at most.
     pub aside: u8,
+    /// 1: one of them is being walked, by several programs in turn.
+    pub walking: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Where the stream ends, once a FIN was seen.
     pub fin_at: u32,
     /// Zero: whole cache lines, so that the two directions share none.

@@ -16,7 +16,7 @@ use super::state::{self, ASIDE, AsideKey, Http};
 use super::waiting::{self, EMPTY, HELD_BYTES, Held, Waiting};
 
 const DIRECTION: usize = INGRESS as usize;
-/// Steps through one segment.
+/// Steps that one program takes.
 const STEPS: u32 = 32;
 
 /// Keeps the flow's segment; 0: it is too long to be kept whole, or there is no room.
@@ -88,11 +88,17 @@ fn place(skb: *mut __sk_buff) -> Option<(Outlet, *mut Http)> {
 /// Tells the flow of the segment that was set aside and follows; `None`: none does.
 #[inline(always)]
 fn arrive(flow: &mut Flow) -> Option<*mut Held> {
-    let Some(held) = find(flow.cookie, flow.edge.end) else {
+    let begins = if flow.walking != 0 { flow.segment_start } else { flow.edge.end };
+    let Some(held) = find(flow.cookie, begins) else {
+        flow.walking = 0;
         flow.pass_unseen();
         return None;
     };
+    if flow.walking != 0 {
+        return Some(held);
+    }
     flow.take_aside();
+    flow.walking = 1;
     // SAFETY: a value of the map.
     unsafe {
         flow.segment_start = (*held).sequence;
@@ -122,8 +128,10 @@ fn lines(ctx: &SkBuffContext) {
         if steps::<STEPS>(&mut lines) {
             lines.leave();
         } else {
+            go_on(ctx, lines.flow);
             lines.exhaust();
         }
+        lines.flow.walking = 0;
         forget(lines.flow);
         if lines.flow.aside > 0 {
             go_on(ctx, lines.flow);
@@ -149,8 +157,10 @@ fn walk_frames(ctx: &SkBuffContext) {
         if frames::steps::<STEPS>(&mut walked) {
             walked.leave();
         } else {
+            go_on(ctx, walked.flow);
             walked.exhaust();
         }
+        lines.flow.walking = 0;
         forget(lines.flow);
         if lines.flow.aside > 0 {
             go_on(ctx, lines.flow);

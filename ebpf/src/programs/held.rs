@@ -21,7 +21,7 @@ use super::segment::{self, Segment};
 use super::state::{self, HELD, Http};
 use super::waiting::{self, EMPTY, Held, Waiting};
 
-/// Steps through lines that waited, and through frames: the first ones of a connection are few.
+/// Steps that one program takes through lines that waited, and through frames.
 const LINES: u32 = 48;
 const FRAMES: u32 = 24;
 
@@ -165,6 +165,7 @@ fn walk_lines<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
     if !steps::<LINES>(&mut walk) {
+        part::go_on::<DIRECTION>(ctx, part::HELD_LINES);
         walk.exhaust();
     } else if may_be_frames(walk.flow, walk.shared) {
         part::go_on::<DIRECTION>(ctx, part::HELD_FRAMES);
@@ -179,22 +180,23 @@ fn walk_lines<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
 
 #[inline(always)]
 fn replay_frames<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    let _ = walk_frames(ctx);
+    let _ = walk_frames::<DIRECTION>(ctx);
     part::go_on::<DIRECTION>(ctx, part::WHOLE);
 }
 
 #[inline(always)]
-fn walk_frames(ctx: &SkBuffContext) -> Option<()> {
+fn walk_frames<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let Place { outlet, http, held, key } = find(ctx.skb.skb)?;
     let mut waiting = Waiting { inner: outlet, held };
     // SAFETY: the flow was claimed by the first part.
     let mut lines = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
     let mut frames = frames::of(&mut lines);
-    if !frames.recognise() {
+    if frames.flow.mode != mode::FRAMES && !frames.recognise() {
         lines.leave();
     } else if frames::steps::<FRAMES>(&mut frames) {
         frames.leave();
     } else {
+        part::go_on::<DIRECTION>(ctx, part::HELD_FRAMES);
         frames.exhaust();
     }
     release::<{ INGRESS as usize }>(http);
