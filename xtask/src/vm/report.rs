@@ -74,6 +74,10 @@ fn summary(examined: &[Examined]) -> String {
                 let tests = found.tests();
                 format!("{}, {}, {}", tests.passed, tests.failed.len(), tests.skipped.len())
             }),
+            row("tests that failed", &|found| match found.tests().failed.join(", ") {
+                none if none.is_empty() => "none".to_owned(),
+                names => names,
+            }),
         ],
     )
 }
