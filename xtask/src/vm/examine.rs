@@ -148,9 +148,7 @@ impl Examined {
     /// Why a program's result under a run is not what it has to be.
     fn fault(&self, plan: &Plan, program: &str, run: usize) -> Option<String> {
         let combination = plan.runs[run].0;
-        let (packet, socket) = plan.needs(program, combination);
-        let lacks = packet && !self.has("packet_netns_cookie")
-            || socket && !self.has("sock_ops_netns_cookie");
+        let lacks = plan.needs(program, combination).iter().any(|helper| !self.has(helper));
         let Some(found) = self.verified.get(&run).and_then(|programs| programs.get(program)) else {
             return Some("was not looked at".to_owned());
         };
