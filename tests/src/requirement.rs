@@ -30,6 +30,14 @@ pub fn kernel_since(major: u32, minor: u32) -> bool {
     (next(), next()) >= (major, minor)
 }
 
+/// Whether the kernel keeps its events to itself (lockdown=confidentiality): whatever is told
+/// by a tracepoint is lost then.
+#[must_use]
+pub fn keeps_events() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|text| text.contains("[confidentiality]"))
+}
+
 /// Why a test that needs root and `programs` cannot run here; `None`: it can.
 #[must_use]
 pub fn missing(programs: &[&str]) -> Option<String> {

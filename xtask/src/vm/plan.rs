@@ -26,8 +26,9 @@ pub struct Combination {
 
 /// Nothing, warnings, all: between them the object holds no line.
 const LOG_LEVELS: [u8; 3] = [0, 2, 4];
-/// `bpf_probe_read_kernel_str`, which lockdown=confidentiality takes away.
-const PROBE_READ_KERNEL_STR: i32 = 115;
+/// `bpf_probe_read_kernel` and the same for texts, which lockdown=confidentiality takes away
+/// together.
+const PROBE_READ_KERNEL: [i32; 2] = [113, 115];
 /// The switches by the names of their globals.
 const SWITCHES: [&str; 4] =
     ["PACKET_NETNS", "SOCKET_NETNS", "IS_STRONGLY_ORDERED", "AYA_LOG_LEVEL"];
@@ -141,7 +142,10 @@ impl Plan {
         let needed = [
             (seen.packet_netns, "packet_netns_cookie"),
             (seen.socket_netns, "sock_ops_netns_cookie"),
-            (depends.helpers.contains(&PROBE_READ_KERNEL_STR), "tracepoint_text"),
+            (
+                PROBE_READ_KERNEL.iter().any(|helper| depends.helpers.contains(helper)),
+                "tracepoint_text",
+            ),
         ];
         needed.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, name)| name).collect()
     }
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn only_who_reads_a_switch_needs_its_helper() {
         let mut depends = reads(&[("egress", &["PACKET_NETNS"]), ("bind4", &[]), ("exec", &[])]);
-        depends.get_mut("exec").unwrap().helpers.insert(PROBE_READ_KERNEL_STR);
+        depends.get_mut("exec").unwrap().helpers.insert(PROBE_READ_KERNEL[1]);
         let plan = Plan::new(depends);
         let all = Combination { packet_netns: true, socket_netns: true, ..Combination::default() };
         assert_eq!(plan.needs("egress", all), ["packet_netns_cookie"]);
