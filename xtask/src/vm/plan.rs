@@ -134,20 +134,24 @@ impl Plan {
         .map(|(run, _)| *run)
     }
 
-    /// Helpers that a program calls under a combination and that not every kernel has for
-    /// it, as `meshtap doctor` calls them.
+    /// Helpers that a program certainly calls under a combination and that not every kernel
+    /// has for it, as `meshtap doctor` calls them.
     pub fn needs(&self, program: &str, combination: Combination) -> Vec<&'static str> {
         let Some(depends) = self.depends.get(program) else { return Vec::new() };
         let seen = combination.seen_by(&depends.globals);
         let needed = [
             (seen.packet_netns, "packet_netns_cookie"),
             (seen.socket_netns, "sock_ops_netns_cookie"),
-            (
-                PROBE_READ_KERNEL.iter().any(|helper| depends.helpers.contains(helper)),
-                "tracepoint_text",
-            ),
         ];
         needed.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, name)| name).collect()
+    }
+
+    /// Likewise one that it may call: where the event has not what it asks for, the verifier
+    /// does not come by.
+    pub fn may_need(&self, program: &str) -> Option<&'static str> {
+        let helpers = &self.depends.get(program)?.helpers;
+        let reads = PROBE_READ_KERNEL.iter().any(|helper| helpers.contains(helper));
+        reads.then_some("tracepoint_text")
     }
 }
 
@@ -189,7 +193,9 @@ mod tests {
         let all = Combination { packet_netns: true, socket_netns: true, ..Combination::default() };
         assert_eq!(plan.needs("egress", all), ["packet_netns_cookie"]);
         assert!(plan.needs("bind4", all).is_empty());
-        assert_eq!(plan.needs("exec", Combination::default()), ["tracepoint_text"]);
+        assert!(plan.needs("exec", all).is_empty());
+        assert_eq!(plan.may_need("exec"), Some("tracepoint_text"));
+        assert_eq!(plan.may_need("egress"), None);
     }
 
     #[test]
