@@ -39,7 +39,7 @@ impl Script<'_> {
         let agent = self.agent.display();
         let mut text = format!(
             "step() {{ echo \"{MARK} begin $1\"; name=$1; shift; \"$@\"; \
-             echo; echo \"{MARK} end $name $?\"; }}\n\
+             code=$?; echo; echo \"{MARK} end $name $code\"; }}\n\
              quiet() {{ \"$@\" 2>/dev/null; }}\n\
              folder=$(mktemp -d)\n\
              apart() {{ \"$@\" >$folder/output 2>$folder/errors; code=$?; cat $folder/output; \
