@@ -101,7 +101,7 @@ fn one(
         None => None,
     };
     let output = guest::run(guest, image.as_ref(), &script.text())?;
-    Examined::read(guest.name, &output)
+    Examined::read(guest.name, &output, script.tests)
 }
 
 fn install() -> Result<()> {

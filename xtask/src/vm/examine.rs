@@ -106,13 +106,15 @@ pub struct Examined {
     pub doctor: Value,
     /// By run of the plan, by program.
     pub verified: BTreeMap<usize, BTreeMap<String, Verified>>,
-    /// Names and outputs of test programs.
+    /// Names, outputs and exit codes of test programs.
     tests: Vec<(String, String, i32)>,
+    /// Test programs that did not end: the guest was off before.
+    unended: Vec<String>,
 }
 
 impl Examined {
-    /// Reads what a script printed.
-    pub fn read(name: &'static str, output: &str) -> Result<Self> {
+    /// Reads what a script printed that runs these tests.
+    pub fn read(name: &'static str, output: &str, programs: &[Program]) -> Result<Self> {
         let mut doctor = None;
         let mut verified = BTreeMap::new();
         let mut tests = Vec::new();
@@ -120,13 +122,15 @@ impl Examined {
             if step == "doctor" {
                 doctor = Some(serde_json::from_str(&text).context("what doctor printed")?);
             } else if let Some(number) = step.strip_prefix("verify-") {
-                verified.insert(number.parse()?, programs(&text)?);
+                verified.insert(number.parse()?, verdicts(&text)?);
             } else if let Some(test) = step.strip_prefix("test-") {
                 tests.push((test.to_owned(), text, code));
             }
         }
         let doctor = doctor.with_context(|| format!("{name}: doctor did not end: {output}"))?;
-        Ok(Self { name, doctor, verified, tests })
+        let mut unended: Vec<_> = programs.iter().map(|program| program.name.clone()).collect();
+        unended.retain(|program| tests.iter().all(|(name, ..)| name != program));
+        Ok(Self { name, doctor, verified, tests, unended })
     }
 
     /// Whether a helper is there that a switch stands for.
@@ -181,6 +185,7 @@ impl Examined {
             let transcript = Transcript::read(text.lines());
             tally.add(transcript.tally(name, ExitStatus::from_raw(code << 8), LIMIT));
         }
+        tally.failed.extend(self.unended.iter().map(|name| format!("{name} (did not end)")));
         tally
     }
 
@@ -238,7 +243,7 @@ fn steps(output: &str) -> Vec<(String, String, i32)> {
     found
 }
 
-fn programs(text: &str) -> Result<BTreeMap<String, Verified>> {
+fn verdicts(text: &str) -> Result<BTreeMap<String, Verified>> {
     let mut found = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with('{')) {
         let told: Value = serde_json::from_str(line).context("what verify printed")?;
@@ -269,17 +274,20 @@ mod tests {
 
     #[test]
     fn what_a_guest_prints_is_read() {
-        let found = Examined::read("6.1", OUTPUT).unwrap();
+        let found = Examined::read("6.1", OUTPUT, &[Program::named("hangs")]).unwrap();
         let chosen = found.chosen();
         assert_eq!((chosen.packet_netns, chosen.socket_netns), (false, true));
         assert_eq!(found.verified[&0]["bind4"].instructions, Some(61));
         assert_eq!(found.counts(), (1, 0));
         let tests = found.tests();
-        assert_eq!((tests.passed, tests.failed), (1, vec!["http1 get".to_owned()]));
+        assert_eq!(
+            (tests.passed, tests.failed.join(", ")),
+            (1, "http1 get, hangs (did not end)".into())
+        );
     }
 
     #[test]
     fn a_guest_that_ends_early_is_an_error() {
-        assert!(Examined::read("6.1", "@@vm begin doctor\n").is_err());
+        assert!(Examined::read("6.1", "@@vm begin doctor\n", &[]).is_err());
     }
 }
