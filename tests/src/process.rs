@@ -16,8 +16,8 @@ use crate::netns::Place;
 use crate::requirement::program;
 
 /// How long anything may take to start or stop on a busy machine, or on an emulated one,
-/// whose kernel takes most of a minute to verify the programs.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+/// whose kernel takes a minute or more to verify the programs.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process and whatever it started, in a process group of its own.
 #[derive(Debug)]

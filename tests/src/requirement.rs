@@ -21,6 +21,23 @@ pub fn program(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// Whether this kernel is of a version or newer: for what it does otherwise and does not tell.
+#[must_use]
+pub fn kernel_since(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().ok());
+    let mut next = || numbers.next().flatten().unwrap_or(0_u32);
+    (next(), next()) >= (major, minor)
+}
+
+/// Whether the kernel keeps its events to itself (lockdown=confidentiality): whatever is told
+/// by a tracepoint is lost then.
+#[must_use]
+pub fn keeps_events() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|text| text.contains("[confidentiality]"))
+}
+
 /// Why a test that needs root and `programs` cannot run here; `None`: it can.
 #[must_use]
 pub fn missing(programs: &[&str]) -> Option<String> {

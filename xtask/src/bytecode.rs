@@ -17,7 +17,7 @@ mod value;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-pub use globals::read_by;
+pub use globals::{Depends, depends};
 use image::Image;
 
 /// What was shown, for people.

@@ -45,6 +45,15 @@ pub struct Program {
     pub executable: PathBuf,
 }
 
+#[cfg(test)]
+impl Program {
+    /// One that is only talked about.
+    pub fn named(name: &str) -> Self {
+        let (package, folder, executable) = Default::default();
+        Self { name: name.to_owned(), package, folder, executable }
+    }
+}
+
 /// Sets up, builds and runs; the tally holds what happened.
 pub fn run(options: &Options) -> Result<Tally> {
     let mut tally = Tally::default();

@@ -155,10 +155,12 @@ fn serve(socket: &Path, folder: &Path, limit: u32) -> Result<Child> {
     Ok(child)
 }
 
-/// What follows runs as root, and is ended after `limit` seconds.
+/// What follows runs as root, and is ended after `limit` seconds, by the keyboard, or when
+/// this program ends.
 fn limited(limit: u32) -> Result<Command> {
-    let mut command = privileged(&PathBuf::from("timeout"))?;
-    command.args(["--kill-after=5", &limit.to_string()]);
+    let mut command = privileged(&PathBuf::from("setpriv"))?;
+    command.args(["--pdeathsig", "TERM", "timeout", "--foreground", "--kill-after=5"]);
+    command.arg(limit.to_string());
     Ok(command)
 }
 

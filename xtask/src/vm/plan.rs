@@ -8,7 +8,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
-use crate::bytecode;
+use crate::bytecode::{self, Depends};
 use crate::ebpf;
 
 /// One setting of all switches.
@@ -26,6 +26,9 @@ pub struct Combination {
 
 /// Nothing, warnings, all: between them the object holds no line.
 const LOG_LEVELS: [u8; 3] = [0, 2, 4];
+/// `bpf_probe_read_kernel` and the same for texts, which lockdown=confidentiality takes away
+/// together.
+const PROBE_READ_KERNEL: [i32; 2] = [113, 115];
 /// The switches by the names of their globals.
 const SWITCHES: [&str; 4] =
     ["PACKET_NETNS", "SOCKET_NETNS", "IS_STRONGLY_ORDERED", "AYA_LOG_LEVEL"];
@@ -77,8 +80,8 @@ impl Combination {
 /// What is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Programs, and the globals that each reads.
-    reads: BTreeMap<String, BTreeSet<String>>,
+    /// Programs, and what the verifier's answer to each depends on.
+    depends: BTreeMap<String, Depends>,
     /// Combinations with the programs that are verified under them; those that bring
     /// nothing new are left out.
     pub runs: Vec<(Combination, Vec<String>)>,
@@ -87,42 +90,42 @@ pub struct Plan {
 /// The plan for the committed object.
 pub fn plan() -> Result<Plan> {
     let object = fs::read(ebpf::object())?;
-    let reads = bytecode::read_by(&object)?;
+    let depends = bytecode::depends(&object)?;
     for switch in SWITCHES {
         ensure!(
-            reads.values().any(|read| read.contains(switch)),
+            depends.values().any(|depends| depends.globals.contains(switch)),
             "no program reads the switch {switch}: it has another name, or the reading of the \
              object has gone blind"
         );
     }
-    Ok(Plan::new(reads))
+    Ok(Plan::new(depends))
 }
 
 impl Plan {
-    fn new(reads: BTreeMap<String, BTreeSet<String>>) -> Self {
+    fn new(depends: BTreeMap<String, Depends>) -> Self {
         let mut seen = BTreeSet::new();
         let mut runs = Vec::new();
         for combination in Combination::all() {
-            let new = |(name, switches): &(&String, &BTreeSet<String>)| {
-                seen.insert(((*name).clone(), combination.seen_by(switches)))
+            let new = |(name, depends): &(&String, &Depends)| {
+                seen.insert(((*name).clone(), combination.seen_by(&depends.globals)))
             };
             let programs: Vec<String> =
-                reads.iter().filter(new).map(|(name, _)| name.clone()).collect();
+                depends.iter().filter(new).map(|(name, _)| name.clone()).collect();
             if !programs.is_empty() {
                 runs.push((combination, programs));
             }
         }
-        Self { reads, runs }
+        Self { depends, runs }
     }
 
     /// Programs, by name.
     pub fn programs(&self) -> impl Iterator<Item = &str> {
-        self.reads.keys().map(String::as_str)
+        self.depends.keys().map(String::as_str)
     }
 
     /// Under which combination of [`Plan::runs`] a program was verified as under this one.
     pub fn stand_in(&self, program: &str, combination: Combination) -> Option<Combination> {
-        let switches = self.reads.get(program)?;
+        let switches = &self.depends.get(program)?.globals;
         let wanted = combination.seen_by(switches);
         let mut runs = self.runs.iter();
         runs.find(|(run, programs)| {
@@ -131,10 +134,24 @@ impl Plan {
         .map(|(run, _)| *run)
     }
 
-    /// Whether a program under a combination calls a helper that the kernel may lack.
-    pub fn needs(&self, program: &str, combination: Combination) -> (bool, bool) {
-        let seen = self.reads.get(program).map(|reads| combination.seen_by(reads));
-        seen.map_or((false, false), |seen| (seen.packet_netns, seen.socket_netns))
+    /// Helpers that a program certainly calls under a combination and that not every kernel
+    /// has for it, as `meshtap doctor` calls them.
+    pub fn needs(&self, program: &str, combination: Combination) -> Vec<&'static str> {
+        let Some(depends) = self.depends.get(program) else { return Vec::new() };
+        let seen = combination.seen_by(&depends.globals);
+        let needed = [
+            (seen.packet_netns, "packet_netns_cookie"),
+            (seen.socket_netns, "sock_ops_netns_cookie"),
+        ];
+        needed.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, name)| name).collect()
+    }
+
+    /// Likewise one that it may call: where the event has not what it asks for, the verifier
+    /// does not come by.
+    pub fn may_need(&self, program: &str) -> Option<&'static str> {
+        let helpers = &self.depends.get(program)?.helpers;
+        let reads = PROBE_READ_KERNEL.iter().any(|helper| helpers.contains(helper));
+        reads.then_some("tracepoint_text")
     }
 }
 
@@ -142,9 +159,12 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn reads(names: &[(&str, &[&str])]) -> BTreeMap<String, BTreeSet<String>> {
-        let set = |switches: &[&str]| switches.iter().map(|&name| name.to_owned()).collect();
-        names.iter().map(|&(name, switches)| (name.to_owned(), set(switches))).collect()
+    fn reads(names: &[(&str, &[&str])]) -> BTreeMap<String, Depends> {
+        let depends = |switches: &[&str]| Depends {
+            globals: switches.iter().map(|&name| name.to_owned()).collect(),
+            helpers: BTreeSet::new(),
+        };
+        names.iter().map(|&(name, switches)| (name.to_owned(), depends(switches))).collect()
     }
 
     #[test]
@@ -167,10 +187,15 @@ mod tests {
 
     #[test]
     fn only_who_reads_a_switch_needs_its_helper() {
-        let plan = Plan::new(reads(&[("egress", &["PACKET_NETNS"]), ("bind4", &[])]));
+        let mut depends = reads(&[("egress", &["PACKET_NETNS"]), ("bind4", &[]), ("exec", &[])]);
+        depends.get_mut("exec").unwrap().helpers.insert(PROBE_READ_KERNEL[1]);
+        let plan = Plan::new(depends);
         let all = Combination { packet_netns: true, socket_netns: true, ..Combination::default() };
-        assert_eq!(plan.needs("egress", all), (true, false));
-        assert_eq!(plan.needs("bind4", all), (false, false));
+        assert_eq!(plan.needs("egress", all), ["packet_netns_cookie"]);
+        assert!(plan.needs("bind4", all).is_empty());
+        assert!(plan.needs("exec", all).is_empty());
+        assert_eq!(plan.may_need("exec"), Some("tracepoint_text"));
+        assert_eq!(plan.may_need("egress"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub fn text(examined: &[Examined], plan: &Plan, filters: &[String]) -> String {
     let mut text = String::from("## Kernels\n\n");
     text.push_str(&summary(examined));
     text.push_str(&format!("\nThe tests: {}.\n", filters.join(", ")));
-    text.push_str("\n## Features\n\n");
+    text.push_str("\n## Features\n\n`–`: the kernel does not have it, or keeps it to itself.\n\n");
     text.push_str(&table(examined, "", &features(examined)));
     text.push_str(
         "\n## Instructions verified\n\nOf a million that the verifier walks at most.\n\n",
@@ -73,6 +73,10 @@ fn summary(examined: &[Examined]) -> String {
             row("end-to-end tests passed, failed, skipped", &|found| {
                 let tests = found.tests();
                 format!("{}, {}, {}", tests.passed, tests.failed.len(), tests.skipped.len())
+            }),
+            row("tests that failed", &|found| match found.tests().failed.join(", ") {
+                none if none.is_empty() => "none".to_owned(),
+                names => names,
             }),
         ],
     )
