@@ -87,6 +87,7 @@ pub struct AgentTelemetry {
     events_lost: Named<Arc<Figure>>,
     events: Named<Arc<Figure>>,
     spans_left_out: Named<Arc<Figure>>,
+    not_calls: Named<Arc<Figure>>,
     exports: Named<Export>,
     queues: Named<Fill>,
     tables: Named<Fill>,
@@ -111,6 +112,7 @@ impl AgentTelemetry {
             events_lost: Named::default(),
             events: Named::default(),
             spans_left_out: Named::default(),
+            not_calls: Named::default(),
             exports: Named::default(),
             queues: Named::default(),
             tables: Named::default(),
@@ -137,6 +139,12 @@ impl AgentTelemetry {
     #[must_use]
     pub fn spans_left_out(&self, reason: &'static str) -> Arc<Figure> {
         Arc::clone(self.spans_left_out.lock().entry(reason).or_default())
+    }
+
+    /// What is no call, by what it is.
+    #[must_use]
+    pub fn not_calls(&self, reason: &'static str) -> Arc<Figure> {
+        Arc::clone(self.not_calls.lock().entry(reason).or_default())
     }
 
     /// What became of what was to be sent of a signal, so far.
@@ -218,6 +226,7 @@ impl AgentTelemetry {
         );
         out.exports(&self.exports);
         out.figures(MetricId::SpansLeftOut, REASON.name, &self.spans_left_out);
+        out.figures(MetricId::NotCalls, REASON.name, &self.not_calls);
         out.one(MetricId::SeriesOverflowed, exposed(self.series_overflowed.get()));
         out.one(MetricId::SeriesExpired, exposed(self.series_expired.get()));
         if let Some(cost) = Cost::read() {
@@ -359,6 +368,7 @@ mod tests {
         telemetry.host_resets("transmit").set(6);
         telemetry.export("traces", Export { exported: 4, retries: 6, ..Export::default() });
         telemetry.spans_left_out("itself").set(8);
+        telemetry.not_calls("push").set(9);
         telemetry.aggregation(&Occupancy { series: 5, series_limit: 9, ..Occupancy::default() });
         let families = telemetry.families();
         let value = |name: &str, label: Option<&str>| {
@@ -382,6 +392,7 @@ mod tests {
         assert_eq!(value("meshtap_export_items_total", Some("dropped")), Some(0.0));
         assert_eq!(value("meshtap_export_retries_total", Some("traces")), Some(6.0));
         assert_eq!(value("meshtap_spans_left_out_total", Some("itself")), Some(8.0));
+        assert_eq!(value("meshtap_not_calls_total", Some("push")), Some(9.0));
         assert_eq!(value("meshtap_table_entries", Some("series")), Some(5.0));
         assert_eq!(value("meshtap_table_capacity", Some("series")), Some(9.0));
         assert_eq!(value("meshtap_host_packets_dropped_total", Some("NO_SOCKET")), Some(4.0));

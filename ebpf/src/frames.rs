@@ -90,7 +90,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
     /// Takes the next decision; false: the packet is done.
     ///
     /// The verifier follows every way through a step: what is done in it one behind the
-    /// other is parted by [`FrameWalk::forget`], or the ways would multiply.
+    /// other is parted by a barrier, or the ways would multiply.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
         self.forget();

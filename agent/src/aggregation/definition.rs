@@ -64,6 +64,7 @@ pub enum MetricId {
     ExportItems,
     ExportRetries,
     SpansLeftOut,
+    NotCalls,
     SeriesOverflowed,
     SeriesExpired,
     CpuSeconds,

@@ -154,6 +154,15 @@ impl Figures {
         table("open_requests", requests.used, requests.limit, counters.requests_refused);
         let heads = protocol.head_bytes;
         table("head_bytes", heads.used, heads.limit, counters.heads_cut);
+        for (reason, count) in [
+            ("tunnel", counters.tunnels),
+            ("push", counters.pushes),
+            ("unreadable_block", counters.blocks_unreadable),
+            ("malformed_frame", counters.frames_malformed),
+            ("stray_record", counters.strays),
+        ] {
+            self.telemetry.not_calls(reason).set(count);
+        }
         for cache in stages.attributor.occupancy() {
             table(cache.cache, cache.used, cache.bound, cache.evicted);
         }
