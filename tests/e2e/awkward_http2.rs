@@ -220,7 +220,7 @@ fn beginnings() {
         b"PRIMARY KEY (id)\r\nPRI * HTTP/2.0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSMILE\r\n\r\n and be happy\r\n\r\n",
         b"PRI * HTTP/2.0\n\nSM\n\n\0\0\0\x04\0\0\0\0\0",
-        b"PRIVMSG #shop :GET / HTTP/1.1\r\n",
+        b"PRIVMSG #shop :hello there\r\n",
     ];
     for stranger in strangers {
         all.play(&String::from_utf8_lossy(stranger), vec![], |wire| {

@@ -243,7 +243,8 @@ fn exactly(mut observer: Observer, port: u16, made: &Ledger, (client, server): (
     let one_end = seen.iter().filter(|call| !call.both_ends()).count() as u64;
     let declared = calls.declared_lost();
     assert_eq!(2 * missing + one_end, declared, "missing against declared lost: {lines:#?}");
-    assert!(declared * 1000 <= 2 * made.total(), "{declared} of {} lost", made.total());
+    let lost = &calls.lost;
+    assert!(declared * 1000 <= 2 * made.total(), "{declared} of {} lost: {lost:?}", made.total());
     for call in seen {
         assert_eq!((call.protocol.as_str(), &call.error), ("http/2", &None), "{call:?}");
         assert_eq!((call.client.name.as_str(), call.server.name.as_str()), (client, server));

@@ -6,8 +6,11 @@ use super::state::{self, PREFIX_AT};
 use crate::event::{self, FLAG_PADDED, MESSAGE_BOUNDARY, MESSAGE_PREFIX, MESSAGE_UNKNOWN};
 use crate::sequence::distance;
 
-/// Messages of one packet that are counted: bytes that are all zero look like as many as fit.
-const MESSAGES: u16 = 4_096;
+/// Messages of one packet that are counted, but for the first of each frame: each takes a
+/// step.
+const MESSAGES: u16 = 1_024;
+/// Empty messages in a row in one frame: more are bytes of something else that are all zero.
+const EMPTY: u8 = 16;
 /// Bytes of a message's prefix: a flag and the length.
 const PREFIX_BYTES: u32 = 5;
 
@@ -22,6 +25,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
         let state = self.flow.frames();
         state.before = state.place;
         state.messages = 0;
+        state.empty = 0;
         state.phase = if state.flags & FLAG_PADDED != 0 {
             state::PADDING
         } else if state.left == 0 {
@@ -141,10 +145,13 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return true;
         }
         let length = ((prefix >> 8) as u32).swap_bytes();
-        state.counted += 1;
+        // The first of a frame is no step of its own.
+        state.counted += u16::from(state.messages != 0);
+        state.empty = if length == 0 { state.empty.saturating_add(1) } else { 0 };
+        let zeros = state.counted > MESSAGES || state.empty > EMPTY;
         // Compressed or not; with the highest bit set these are the trailers of gRPC-Web.
         let flag = prefix as u8;
-        if flag & 0x7e != 0 || length & MESSAGE_PREFIX != 0 || state.counted > MESSAGES {
+        if flag & 0x7e != 0 || length & MESSAGE_PREFIX != 0 || zeros {
             state.place = MESSAGE_UNKNOWN;
         } else {
             state.place = length;

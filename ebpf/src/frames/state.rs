@@ -78,8 +78,10 @@ pub struct State {
     pub tentative: u8,
     /// Words of the client's preface that are still to come.
     pub preface: u8,
+    /// Empty messages in a row.
+    pub empty: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 const _: () = assert!(size_of::<State>() <= BUFFER);

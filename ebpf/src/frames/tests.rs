@@ -388,9 +388,9 @@ fn bytes_that_are_all_zero_do_not_use_up_the_walk() {
     ];
     direction.send(&frames.concat());
     let counts: Vec<_> = direction.port.told.iter().map(|told| told.messages).collect();
-    assert_eq!(counts, [Some(3_200), None, None]);
+    assert_eq!(counts, [None, None, None]);
     assert_eq!(direction.port.told.len(), 3);
-    assert!(direction.steps < 7_000, "{}", direction.steps);
+    assert!(direction.steps < 100, "{}", direction.steps);
 }
 
 #[test]

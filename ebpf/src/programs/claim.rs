@@ -9,7 +9,7 @@ use super::globals;
 use super::state::Http;
 
 /// How often a program waits for the other CPU's packet of the same direction.
-const CLAIMS: u32 = 128;
+const CLAIMS: u32 = 512;
 
 /// What one program at work on the flow of this direction adds to [`Http::busy`].
 const fn share<const DIRECTION: usize>() -> u32 {
