@@ -244,7 +244,8 @@ fn exactly(mut observer: Observer, port: u16, made: &Ledger, (client, server): (
     let declared = calls.declared_lost();
     assert_eq!(2 * missing + one_end, declared, "missing against declared lost: {lines:#?}");
     let lost = &calls.lost;
-    assert!(declared * 1000 <= 2 * made.total(), "{declared} of {} lost: {lost:?}", made.total());
+    // A packet that cannot be looked at costs the calls that are open on its connection.
+    assert!(declared * 200 <= 2 * made.total(), "{declared} of {} lost: {lost:?}", made.total());
     for call in seen {
         assert_eq!((call.protocol.as_str(), &call.error), ("http/2", &None), "{call:?}");
         assert_eq!((call.client.name.as_str(), call.server.name.as_str()), (client, server));

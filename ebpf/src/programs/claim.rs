@@ -9,7 +9,10 @@ use super::globals;
 use super::state::Http;
 
 /// How often a program waits for the other CPU's packet of the same direction.
-const CLAIMS: u32 = 512;
+const CLAIMS: u32 = 128;
+/// The same for a packet whose bytes would be lost: some hundred microseconds, if the other
+/// CPU was taken away for that long.
+const PATIENT: u32 = 4_096;
 
 /// What one program at work on the flow of this direction adds to [`Http::busy`].
 const fn share<const DIRECTION: usize>() -> u32 {
@@ -19,8 +22,19 @@ const fn share<const DIRECTION: usize>() -> u32 {
 /// Takes the flow, so that no other CPU works on it; false: it took too long.
 #[inline(always)]
 pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
+    attempt::<DIRECTION, CLAIMS>(http)
+}
+
+/// The same with more patience.
+#[inline(always)]
+pub fn claim_patiently<const DIRECTION: usize>(http: *mut Http) -> bool {
+    attempt::<DIRECTION, PATIENT>(http)
+}
+
+#[inline(always)]
+fn attempt<const DIRECTION: usize, const ATTEMPTS: u32>(http: *mut Http) -> bool {
     let mut attempts = 0;
-    while attempts < CLAIMS {
+    while attempts < ATTEMPTS {
         // SAFETY: a value of the map.
         if unsafe { try_claim::<DIRECTION>(http) } {
             return true;

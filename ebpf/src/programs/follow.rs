@@ -15,7 +15,7 @@ use meshtap_ebpf::walk::{
 };
 
 use super::aside;
-use super::claim::{claim, release};
+use super::claim::{claim, claim_patiently, release};
 use super::emit::{self, Wake};
 use super::frames;
 use super::outlet::{Outlet, note};
@@ -55,7 +55,7 @@ pub fn follow<const DIRECTION: usize>(
     segment: &Segment,
 ) {
     let skb = ctx.skb.skb;
-    if !claim::<DIRECTION>(http) {
+    if !claim_patiently::<DIRECTION>(http) {
         warn!(ctx, "two packets of one direction at once: the later is not looked at");
         // Its bytes are unseen: the kernel's own count shows the hole to the next packet.
         state::count(Loss::Unreadable);
