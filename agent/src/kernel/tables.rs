@@ -26,7 +26,7 @@ pub type Filled = (&'static str, usize, usize);
 pub struct Tables {
     held: Option<HashMap<MapData, HeldKey, HeldValue>>,
     late: Option<HashMap<MapData, u64, u64>>,
-    places: Option<HashMap<MapData, [u64; 2], u32>>,
+    places: Option<HashMap<MapData, [u64; 2], u64>>,
     late_used: usize,
     pulse: u32,
 }

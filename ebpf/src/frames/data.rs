@@ -42,11 +42,11 @@ impl<P: FramePort> FrameWalk<'_, P> {
         let (cookie, direction) = (self.flow.cookie, u64::from(self.direction) << 32);
         let state = self.flow.frames();
         let (place, of) = (state.place, state.place_stream);
-        // A prefix cut in two is given up, and so is what holds no messages: the next
-        // frame's `before` tells.
-        if place != MESSAGE_BOUNDARY && place < MESSAGE_PREFIX {
+        // What holds no messages is given up: the next frame's `before` tells.
+        if place != MESSAGE_BOUNDARY && place != MESSAGE_UNKNOWN {
             state.kept = state.kept.saturating_add(1);
-            self.port.keep(direction | u64::from(of), cookie, place);
+            let prefix = self.flow.word(PREFIX_AT) << 32;
+            self.port.keep(direction | u64::from(of), cookie, prefix | u64::from(place));
         }
         let state = self.flow.frames();
         state.place_stream = stream;
@@ -55,7 +55,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
             && let Some(place) = self.port.take(direction | u64::from(stream), cookie)
         {
             let state = self.flow.frames();
-            state.place = place;
+            state.place = place as u32;
+            state.prefix = (place >> 32).to_le_bytes();
             state.kept = state.kept.saturating_sub(1);
         }
     }

@@ -11,8 +11,8 @@ pub trait FramePort: Port {
     /// Sends the first `length` bytes of the flow's buffer, an [`crate::event::Frames`]
     /// and its items, once TCP's figures are in it; false: it found no room.
     fn send_frames(&mut self, flow: &mut Flow, shared: &mut Shared, length: u32) -> bool;
-    /// Keeps a stream's place in a message.
-    fn keep(&mut self, stream: u64, cookie: u64, place: u32);
+    /// Keeps a stream's place in a message, and above it what came of a prefix.
+    fn keep(&mut self, stream: u64, cookie: u64, place: u64);
     /// Takes it back, if it was kept.
-    fn take(&mut self, stream: u64, cookie: u64) -> Option<u32>;
+    fn take(&mut self, stream: u64, cookie: u64) -> Option<u64>;
 }

@@ -38,7 +38,7 @@ struct Recorder {
     packet: Vec<u8>,
     aside: HashMap<u32, Vec<u8>>,
     told: Vec<Told>,
-    places: HashMap<(u64, u64), u32>,
+    places: HashMap<(u64, u64), u64>,
     after: HashMap<u32, u32>,
     open: Option<Told>,
     announced: Vec<u16>,
@@ -129,10 +129,10 @@ impl FramePort for Recorder {
         }
         true
     }
-    fn keep(&mut self, stream: u64, cookie: u64, place: u32) {
+    fn keep(&mut self, stream: u64, cookie: u64, place: u64) {
         self.places.insert((stream, cookie), place);
     }
-    fn take(&mut self, stream: u64, cookie: u64) -> Option<u32> {
+    fn take(&mut self, stream: u64, cookie: u64) -> Option<u64> {
         self.places.remove(&(stream, cookie))
     }
 }
@@ -355,16 +355,33 @@ fn messages_are_counted_across_frames_and_streams() {
     let mut direction = Direction::new();
     direction.send(PREFACE);
     let (one, two) = (message(20_000), [message(3), message(0), message(30_000)].concat());
-    for (stream, from, to) in
-        [(1, 0, 9_000), (3, 0, 100), (1, 9_000, 20_005), (3, 100, 30_010), (3, 30_010, 30_018)]
-    {
+    for (stream, from, to) in [
+        (1, 0, 3),
+        (3, 0, 100),
+        (1, 3, 9_000),
+        (5, 0, 7),
+        (1, 9_000, 20_005),
+        (3, 100, 30_010),
+        (3, 30_010, 30_018),
+    ] {
         let bytes = if stream == 1 { &one } else { &two };
         direction.send(&frame(FRAME_DATA, 0, stream, &bytes[from..to]));
     }
     let counts: Vec<_> =
         direction.port.told.iter().map(|told| (told.stream, told.messages)).collect();
-    assert_eq!(counts, [(1, Some(1)), (3, Some(3)), (1, Some(0)), (3, Some(0)), (3, Some(0))]);
-    assert!(direction.port.places.is_empty());
+    assert_eq!(
+        counts,
+        [
+            (1, Some(0)),
+            (3, Some(3)),
+            (1, Some(1)),
+            (5, Some(1)),
+            (1, Some(0)),
+            (3, Some(0)),
+            (3, Some(0))
+        ]
+    );
+    assert_eq!(direction.port.places.len(), 1, "of the message that did not end");
 }
 
 #[test]

@@ -128,12 +128,12 @@ impl FramePort for Outlet {
     }
 
     #[inline(always)]
-    fn keep(&mut self, stream: u64, cookie: u64, place: u32) {
+    fn keep(&mut self, stream: u64, cookie: u64, place: u64) {
         let _ = state::PLACES.insert(&StreamKey { cookie, stream }, &place, 0);
     }
 
     #[inline(always)]
-    fn take(&mut self, stream: u64, cookie: u64) -> Option<u32> {
+    fn take(&mut self, stream: u64, cookie: u64) -> Option<u64> {
         let key = StreamKey { cookie, stream };
         // SAFETY: an aligned value of the map.
         let place = unsafe { *state::PLACES.get_ptr(&key)? };

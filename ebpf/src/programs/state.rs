@@ -159,7 +159,7 @@ pub struct StreamKey {
 /// Places in messages that go on in a later DATA frame, of streams that others have
 /// interrupted: 8,192 entries of 24 bytes, 700 KB in all.
 #[btf_map]
-pub static PLACES: LruHashMap<StreamKey, u32, 8_192> = LruHashMap::new();
+pub static PLACES: LruHashMap<StreamKey, u64, 8_192> = LruHashMap::new();
 
 /// First requests that came to a listener: 256 entries of about 2.3 KB, 600 KB in all.
 #[btf_map]

@@ -149,12 +149,12 @@ impl FramePort for Waiting {
     }
 
     #[inline(always)]
-    fn keep(&mut self, stream: u64, cookie: u64, place: u32) {
+    fn keep(&mut self, stream: u64, cookie: u64, place: u64) {
         self.inner.keep(stream, cookie, place);
     }
 
     #[inline(always)]
-    fn take(&mut self, stream: u64, cookie: u64) -> Option<u32> {
+    fn take(&mut self, stream: u64, cookie: u64) -> Option<u64> {
         self.inner.take(stream, cookie)
     }
 }
