@@ -63,7 +63,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
         match self.flow.edge.arrival(start, end) {
             Arrival::Again => return false,
             Arrival::Ahead => {
-                self.flow.note_ahead(self.port);
+                self.flow.note_ahead(self.port, self.direction);
                 return false;
             }
             Arrival::InOrder => {}

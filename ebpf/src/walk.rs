@@ -81,7 +81,7 @@ impl<P: Port> Walk<'_, P> {
         match self.flow.edge.arrival(start, end) {
             Arrival::Again => return false,
             Arrival::Ahead => {
-                self.flow.note_ahead(self.port);
+                self.flow.note_ahead(self.port, self.direction);
                 return false;
             }
             Arrival::InOrder => {}

@@ -147,7 +147,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
         }
         let length = ((prefix >> 8) as u32).swap_bytes();
         // The first of a frame is no step of its own.
-        state.counted += u16::from(state.messages != 0);
+        state.counted = state.counted.saturating_add(u16::from(state.messages != 0));
         state.empty = if length == 0 { state.empty.saturating_add(1) } else { 0 };
         let zeros = state.counted > MESSAGES || state.empty > EMPTY;
         // Compressed or not; with the highest bit set these are the trailers of gRPC-Web.

@@ -4,7 +4,7 @@
 use super::FrameWalk;
 use super::header::{FrameHeader, HEADER_BYTES};
 use super::port::FramePort;
-use super::state::{HEADER_AT, State};
+use super::state::HEADER_AT;
 use crate::event::{self, FRAMES_JOINED, FRAMES_PREFACE, FRAMES_UPGRADED};
 use crate::flow::{Flow, PLACED_FIRST, WINDOW_START, mode};
 use crate::limits::SNIFF_BUDGET;
@@ -153,7 +153,6 @@ impl<P: FramePort> FrameWalk<'_, P> {
         state.preface -= 1;
         if state.preface == 0 {
             state.tentative = 0;
-            state.preface = 0;
             self.shared.verdict = VERDICT_HTTP2;
         }
         true
@@ -163,12 +162,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
     #[inline(always)]
     fn join(&mut self, announce: u16) {
         let upgraded = self.shared.verdict == VERDICT_UPGRADED;
-        let state = self.flow.frames();
-        // Pieces of the buffer: one store each, since the stack is too small for a state.
-        state.header = [0; 12];
-        state.prefix = [0; 8];
-        clear(state);
-        state.announce = announce | if upgraded { FRAMES_UPGRADED } else { 0 };
+        self.flow.clear_frames();
+        self.flow.frames().announce = announce | if upgraded { FRAMES_UPGRADED } else { 0 };
         self.flow.mode = mode::FRAMES;
         self.flow.trouble = 0;
     }
@@ -187,27 +182,6 @@ impl<P: FramePort> FrameWalk<'_, P> {
             self.shared.verdict = VERDICT_OPAQUE;
         }
     }
-}
-
-#[inline(always)]
-fn clear(state: &mut State) {
-    state.fill = 0;
-    state.have = 0;
-    state.start = 0;
-    state.stream = 0;
-    state.length = 0;
-    state.left = 0;
-    state.rest = 0;
-    state.place = 0;
-    state.place_stream = 0;
-    state.before = 0;
-    state.messages = 0;
-    state.kept = 0;
-    state.counted = 0;
-    state.kind = 0;
-    state.flags = 0;
-    state.phase = super::state::HEADER;
-    state.tentative = 0;
 }
 
 /// Whether `count` bytes begin the client's preface; `sure`: the connection is known to

@@ -4,7 +4,7 @@
 use core::mem::{offset_of, size_of};
 
 use crate::event::{Frames, Item};
-use crate::flow::{BUFFER, Flow};
+use crate::flow::{BUFFER, Flow, write_word};
 
 /// Room for items that wait to be sent.
 pub const ITEMS: usize = 160;
@@ -84,9 +84,22 @@ pub struct State {
     pub pad: [u8; 2],
 }
 
-const _: () = assert!(size_of::<State>() <= BUFFER);
+const _: () =
+    assert!(size_of::<State>() <= BUFFER && (size_of::<State>() - HEADER_AT).is_multiple_of(8));
 
 impl Flow {
+    /// Begins anew, but for the record and its items, which are written before they are
+    /// read. Lines of HTTP/1 stood there before.
+    #[inline(always)]
+    pub(super) fn clear_frames(&mut self) {
+        let mut at = HEADER_AT;
+        while at < size_of::<State>() {
+            // SAFETY: whole words within the buffer, as asserted above.
+            unsafe { write_word(self.buffer.as_mut_ptr().add(at), 0) };
+            at += 8;
+        }
+    }
+
     /// The state of a direction that carries frames.
     #[inline(always)]
     #[must_use]

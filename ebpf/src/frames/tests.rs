@@ -320,6 +320,19 @@ fn the_whole_preface_is_read() {
 }
 
 #[test]
+fn nothing_of_what_stood_there_before_is_taken_for_state() {
+    let mut direction = Direction::new();
+    direction.flow.buffer.fill(0xff);
+    direction.send(&frame(FRAME_SETTINGS, 0, 0, &[1; 6]));
+    direction.send(&frame(FRAME_DATA, FLAG_END_STREAM, 1, &message(3)));
+    assert_eq!(
+        direction.port.told,
+        [told(FRAME_SETTINGS, 0, 0, &[1; 6]), counted(FLAG_END_STREAM, 1, 8, 1),]
+    );
+    assert_eq!(direction.port.announced, [0, 0]);
+}
+
+#[test]
 fn frames_behind_something_else_are_none_of_http2() {
     let mut direction = Direction::new();
     direction.send(b"PRIMARY KEY (id)\r\n");

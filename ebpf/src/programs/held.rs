@@ -2,7 +2,7 @@
 //! handshake's last acknowledgement was lost, the packet that carries them belongs to
 //! no connection yet. Their bytes wait here until the connection answers.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
+use aya_ebpf::bindings::{__sk_buff, BPF_ANY, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -11,6 +11,7 @@ use meshtap_ebpf::flow::{Flow, mode};
 use meshtap_ebpf::http1::is_token;
 
 use super::claim::{claim, release};
+use super::emit;
 use super::follow::{may_be_frames, steps, walk};
 use super::frames;
 use super::opened::addresses;
@@ -135,12 +136,18 @@ fn begin<const DIRECTION: usize>(ctx: &SkBuffContext) {
 
 #[inline(always)]
 fn take_in<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
-    let Place { mut outlet, http, held, key } = find(ctx.skb.skb)?;
+    let Place { outlet, http, held, key } = find(ctx.skb.skb)?;
+    // SAFETY: a value of the map, and a full socket.
+    if !unsafe { belongs(held, outlet.sk) } {
+        let _ = HELD.remove(&key);
+        return None;
+    }
     if !claim::<{ INGRESS as usize }>(http) {
         return None;
     }
+    let mut waiting = Waiting { inner: outlet, held };
     // SAFETY: the flow is claimed.
-    let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut outlet) };
+    let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
     // SAFETY: a value of the map.
     unsafe { arrive(walk.flow, ctx.skb.skb, held) };
     if walk.enter() {
@@ -202,6 +209,21 @@ fn walk_frames<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     release::<{ INGRESS as usize }>(http);
     let _ = HELD.remove(&key);
     Some(())
+}
+
+/// Whether it is the connection's first segment: what an earlier connection between the
+/// same addresses left behind is none of this one's.
+///
+/// # Safety
+/// `held` must be a value of the map, `sk` a full socket.
+#[inline(always)]
+unsafe fn belongs(held: *const Held, sk: *mut bpf_sock) -> bool {
+    // SAFETY: by the contract.
+    let (tcp, sequence) = unsafe { (emit::tcp(sk), (*held).sequence) };
+    let Some(tcp) = tcp else { return false };
+    let first = tcp.rcv_nxt.wrapping_sub(tcp.bytes_received as u32);
+    // A FIN that was received counts as one more.
+    first.wrapping_sub(sequence) <= 1
 }
 
 /// Tells the flow of the segment that waited.

@@ -1,18 +1,19 @@
 //! What surrounds a walk: where bytes come from and findings go.
 
-use crate::event::Head;
+use crate::event::{Head, INGRESS};
 use crate::flow::Flow;
 use crate::limits::ASIDE;
 use crate::sequence::distance;
 use crate::walk::Shared;
 
 impl Flow {
-    /// Takes note of a segment that came ahead of a hole.
+    /// Takes note of a segment that came ahead of a hole. What leaves does so in order, or
+    /// again: only what arrives is set aside.
     #[inline(always)]
-    pub fn note_ahead(&mut self, port: &mut impl Port) {
+    pub fn note_ahead(&mut self, port: &mut impl Port, direction: u8) {
         let (start, end) = (self.segment_start, self.segment_end);
         self.edge.note_ahead(start, end);
-        if self.aside < ASIDE && port.set_aside(self) {
+        if direction == INGRESS && self.aside < ASIDE && port.set_aside(self) {
             self.aside += 1;
         }
     }
