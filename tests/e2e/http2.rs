@@ -244,20 +244,19 @@ fn exactly(mut observer: Observer, port: u16, made: &Ledger, (client, server): (
     let declared = calls.declared_lost();
     assert_eq!(2 * missing + one_end, declared, "missing against declared lost: {lines:#?}");
     let lost = &calls.lost;
-    // A packet that cannot be looked at costs the calls that are open on its connection.
-    assert!(declared * 200 <= 2 * made.total(), "{declared} of {} lost: {lost:?}", made.total());
+    assert!(declared * 1000 <= 2 * made.total(), "{declared} of {} lost: {lost:?}", made.total());
     for call in seen {
         assert_eq!((call.protocol.as_str(), &call.error), ("http/2", &None), "{call:?}");
         assert_eq!((call.client.name.as_str(), call.server.name.as_str()), (client, server));
     }
 }
 
-const REQUESTS: u64 = 20_000;
+const REQUESTS: u64 = 100_000;
 /// Connections, and streams at a time on each.
 const MANY: (u32, u32) = (4, 100);
 
 #[test]
-fn twenty_thousand_on_four_connections_of_nginx() {
+fn a_hundred_thousand_on_four_connections_of_nginx() {
     require!("nginx", "h2load", "ss");
     let nginx = Nginx::http2("").expect("starts");
     nginx.file("page", 20_000).expect("is made");
@@ -271,7 +270,7 @@ fn twenty_thousand_on_four_connections_of_nginx() {
 }
 
 #[test]
-fn twenty_thousand_on_four_connections_of_nghttpd() {
+fn a_hundred_thousand_on_four_connections_of_nghttpd() {
     require!("nghttpd", "h2load", "ss");
     let nghttpd = Nghttpd::start(&[]).expect("starts");
     for (name, size) in [("page", 1000), ("large", 40_000)] {

@@ -6,13 +6,13 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::INGRESS;
 use meshtap_ebpf::flow::{Flow, mode};
+use meshtap_ebpf::walk::Walk;
 
 use super::follow::{finish, steps, walk};
 use super::frames;
-use super::outlet::Outlet;
-use super::packet::socket;
+use super::outlet::{Outlet, claimed};
 use super::part;
-use super::state::{self, ASIDE, AsideKey, Http};
+use super::state::{ASIDE, AsideKey, Http};
 use super::waiting::{self, EMPTY, HELD_BYTES, Held, Waiting};
 
 const DIRECTION: usize = INGRESS as usize;
@@ -70,21 +70,6 @@ pub fn ingress_aside_frames(ctx: SkBuffContext) -> i32 {
     1
 }
 
-/// The claimed flow of the packet's socket, and the segment that follows.
-#[inline(always)]
-fn place(skb: *mut __sk_buff) -> Option<(Outlet, *mut Http)> {
-    let sk = socket(skb);
-    if sk.is_null() {
-        return None;
-    }
-    // SAFETY: a socket.
-    let http = unsafe { state::http(sk.cast(), false) };
-    if http.is_null() {
-        return None;
-    }
-    Some((Outlet { skb, sk }, http))
-}
-
 /// Tells the flow of the segment that was set aside and follows; `None`: none does.
 #[inline(always)]
 fn arrive(flow: &mut Flow) -> Option<*mut Held> {
@@ -115,29 +100,43 @@ fn forget(flow: &Flow) {
     let _ = ASIDE.remove(&key);
 }
 
+/// Has the segment that follows walked, if one was set aside, and goes on behind it; the
+/// place to end at once none follows.
 #[inline(always)]
-fn lines(ctx: &SkBuffContext) {
-    let Some((mut outlet, http)) = place(ctx.skb.skb) else { return };
+fn next(
+    ctx: &SkBuffContext,
+    walked: impl FnOnce(&mut Walk<'_, Waiting>),
+) -> Option<(Outlet, *mut Http)> {
+    let (outlet, http) = claimed(ctx)?;
+    let Outlet { skb, sk } = outlet;
     // SAFETY: the flow was claimed by the first program.
     let flow = unsafe { &mut (*http).flows[DIRECTION] };
     if let Some(held) = arrive(flow) {
-        let Outlet { skb, sk } = outlet;
         let mut waiting = Waiting { inner: Outlet { skb, sk }, held };
         // SAFETY: as above.
         let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
-        if steps::<STEPS>(&mut lines) {
-            lines.leave();
-        } else {
-            go_on(ctx, lines.flow);
-            lines.exhaust();
-        }
+        walked(&mut lines);
         lines.flow.walking = 0;
         forget(lines.flow);
         if lines.flow.aside > 0 {
             go_on(ctx, lines.flow);
         }
     }
-    // SAFETY: as above.
+    Some((outlet, http))
+}
+
+#[inline(always)]
+fn lines(ctx: &SkBuffContext) {
+    let place = next(ctx, |lines| {
+        if steps::<STEPS>(lines) {
+            lines.leave();
+        } else {
+            go_on(ctx, lines.flow);
+            lines.exhaust();
+        }
+    });
+    let Some((mut outlet, http)) = place else { return };
+    // SAFETY: the flow was claimed by the first program.
     let lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let flags = lines.flow.flags;
     finish::<DIRECTION>(ctx, lines, http, flags);
@@ -145,28 +144,17 @@ fn lines(ctx: &SkBuffContext) {
 
 #[inline(always)]
 fn walk_frames(ctx: &SkBuffContext) {
-    let Some((mut outlet, http)) = place(ctx.skb.skb) else { return };
-    // SAFETY: the flow was claimed by the first program.
-    let flow = unsafe { &mut (*http).flows[DIRECTION] };
-    if let Some(held) = arrive(flow) {
-        let Outlet { skb, sk } = outlet;
-        let mut waiting = Waiting { inner: Outlet { skb, sk }, held };
-        // SAFETY: as above.
-        let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
-        let mut walked = frames::of(&mut lines);
-        if frames::steps::<STEPS>(&mut walked) {
-            walked.leave();
+    let place = next(ctx, |lines| {
+        let mut frames = frames::of(lines);
+        if frames::steps::<STEPS>(&mut frames) {
+            frames.leave();
         } else {
-            go_on(ctx, walked.flow);
-            walked.exhaust();
+            go_on(ctx, frames.flow);
+            frames.exhaust();
         }
-        lines.flow.walking = 0;
-        forget(lines.flow);
-        if lines.flow.aside > 0 {
-            go_on(ctx, lines.flow);
-        }
-    }
-    // SAFETY: as above.
+    });
+    let Some((mut outlet, http)) = place else { return };
+    // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     frames::end::<DIRECTION>(ctx, frames::of(&mut lines), http);
 }

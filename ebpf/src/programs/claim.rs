@@ -3,16 +3,23 @@
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock};
+
+use meshtap_ebpf::event::INGRESS;
+use meshtap_ebpf::flow::mode;
+use meshtap_ebpf::sequence::distance;
 
 use super::globals;
+use super::segment::Segment;
 use super::state::Http;
+use super::waiting::HELD_BYTES;
 
-/// How often a program waits for the other CPU's packet of the same direction.
+/// How often a program tries to be alone.
 const CLAIMS: u32 = 128;
-/// The same for a packet whose bytes would be lost: some hundred microseconds, if the other
-/// CPU was taken away for that long.
-const PATIENT: u32 = 4_096;
+/// How often a packet, whose bytes would be lost, looks whether it can go on.
+const LOOKS: u32 = 1_024;
+/// How long at the most: many walks. A CPU that its host took away is not waited for.
+const PATIENCE_NS: u64 = 50_000;
 
 /// What one program at work on the flow of this direction adds to [`Http::busy`].
 const fn share<const DIRECTION: usize>() -> u32 {
@@ -22,19 +29,8 @@ const fn share<const DIRECTION: usize>() -> u32 {
 /// Takes the flow, so that no other CPU works on it; false: it took too long.
 #[inline(always)]
 pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
-    attempt::<DIRECTION, CLAIMS>(http)
-}
-
-/// The same with more patience.
-#[inline(always)]
-pub fn claim_patiently<const DIRECTION: usize>(http: *mut Http) -> bool {
-    attempt::<DIRECTION, PATIENT>(http)
-}
-
-#[inline(always)]
-fn attempt<const DIRECTION: usize, const ATTEMPTS: u32>(http: *mut Http) -> bool {
     let mut attempts = 0;
-    while attempts < ATTEMPTS {
+    while attempts < CLAIMS {
         // SAFETY: a value of the map.
         if unsafe { try_claim::<DIRECTION>(http) } {
             return true;
@@ -42,6 +38,50 @@ fn attempt<const DIRECTION: usize, const ATTEMPTS: u32>(http: *mut Http) -> bool
         attempts += 1;
     }
     false
+}
+
+/// The same for a packet that came at `now_ns`: waits for [`PATIENCE_NS`] until nobody works
+/// on the flow and it is the packet's turn. Looks before it tries, which leaves the cache
+/// line to the one at work.
+#[inline(always)]
+pub fn claim_in_turn<const DIRECTION: usize>(
+    http: *mut Http,
+    segment: &Segment,
+    now_ns: u64,
+) -> bool {
+    let waits = DIRECTION == INGRESS as usize && waits_for_turn(http, segment);
+    let mut looks = 0;
+    while looks < LOOKS {
+        // SAFETY: a value of the map; each field is read by itself.
+        unsafe {
+            let busy = read_volatile(&raw const (*http).busy) >> (DIRECTION * 16) & 0xffff;
+            let end = read_volatile(&raw const (*http).flows[DIRECTION].edge.end);
+            // VERIFIER: the sign, since a comparison would be a branch for each look.
+            let early = distance(end, segment.sequence) as u32 >> 31 & u32::from(waits);
+            if busy | early == 0 && try_claim::<DIRECTION>(http) {
+                return true;
+            }
+            if bpf_ktime_get_ns().wrapping_sub(now_ns) > PATIENCE_NS {
+                break;
+            }
+        }
+        looks += 1;
+    }
+    // SAFETY: as above. Where nobody is at work, the packet in front is really missing.
+    unsafe { try_claim::<DIRECTION>(http) }
+}
+
+/// Whether the packet, if it is ahead of another one, waits for that: another CPU may carry
+/// it right now, and this one is too long to be set aside. So it does once for a hole.
+#[inline(always)]
+fn waits_for_turn(http: *mut Http, segment: &Segment) -> bool {
+    // SAFETY: a value of the map; each field is read by itself.
+    unsafe {
+        let flow = &raw const (*http).flows[INGRESS as usize];
+        segment.length as usize > HELD_BYTES
+            && (*flow).mode == mode::FRAMES
+            && read_volatile(&raw const (*flow).edge.ahead) == 0
+    }
 }
 
 /// # Safety

@@ -15,11 +15,10 @@ use meshtap_ebpf::walk::{
 };
 
 use super::aside;
-use super::claim::{claim, claim_patiently, release};
+use super::claim::{claim, claim_in_turn, release};
 use super::emit::{self, Wake};
 use super::frames;
-use super::outlet::{Outlet, note};
-use super::packet::socket;
+use super::outlet::{Outlet, claimed, note};
 use super::part;
 use super::segment::{FIN, RESET, Segment};
 use super::state::{self, Http};
@@ -55,14 +54,14 @@ pub fn follow<const DIRECTION: usize>(
     segment: &Segment,
 ) {
     let skb = ctx.skb.skb;
-    if !claim_patiently::<DIRECTION>(http) {
+    // SAFETY: no arguments.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    if !claim_in_turn::<DIRECTION>(http, segment, now_ns) {
         warn!(ctx, "two packets of one direction at once: the later is not looked at");
         // Its bytes are unseen: the kernel's own count shows the hole to the next packet.
         state::count(Loss::Unreadable);
         return;
     }
-    // SAFETY: no arguments.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
     let mut outlet = Outlet { skb, sk };
     // SAFETY: the flow is claimed.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
@@ -83,17 +82,7 @@ pub fn follow<const DIRECTION: usize>(
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
 pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    let skb = ctx.skb.skb;
-    let sk = socket(skb);
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: a socket.
-    let http = unsafe { state::http(sk.cast(), false) };
-    if http.is_null() {
-        return;
-    }
-    let mut outlet = Outlet { skb, sk };
+    let Some((mut outlet, http)) = claimed(ctx) else { return };
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let done = steps::<STEPS>(&mut walk);

@@ -9,8 +9,7 @@ use meshtap_ebpf::walk::{VERDICT_OPAQUE, Walk};
 use super::aside;
 use super::claim::release;
 use super::follow::{finish, leave_alone, send_shut, walk};
-use super::outlet::Outlet;
-use super::packet::socket;
+use super::outlet::{Outlet, claimed};
 use super::part;
 use super::segment::{FIN, RESET};
 use super::state::{self, Http};
@@ -49,17 +48,7 @@ pub fn follow<const DIRECTION: usize>(
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
 pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    let skb = ctx.skb.skb;
-    let sk = socket(skb);
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: a socket.
-    let http = unsafe { state::http(sk.cast(), false) };
-    if http.is_null() {
-        return;
-    }
-    let mut outlet = Outlet { skb, sk };
+    let Some((mut outlet, http)) = claimed(ctx) else { return };
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let mut frames = of(&mut lines);
@@ -78,21 +67,11 @@ pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
 /// Looks for frames where the walk through lines has left off.
 #[inline(always)]
 pub fn join<const DIRECTION: usize>(ctx: &SkBuffContext) {
-    let skb = ctx.skb.skb;
-    let sk = socket(skb);
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: a socket.
-    let http = unsafe { state::http(sk.cast(), false) };
-    if http.is_null() {
-        return;
-    }
-    let mut outlet = Outlet { skb, sk };
+    let Some((mut outlet, http)) = claimed(ctx) else { return };
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     if of(&mut lines).recognise() {
-        debug!(ctx, "HTTP/2 on port {}", unsafe { (*sk).src_port });
+        debug!(ctx, "HTTP/2 on port {}", unsafe { (*lines.port.sk).src_port });
         part::go_on::<DIRECTION>(ctx, part::FRAMES);
         of(&mut lines).exhaust();
         let frames = of(&mut lines);

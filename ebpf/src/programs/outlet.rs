@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{Frames, Head};
 use meshtap_ebpf::flow::{BUFFER, Flow, WINDOW, WINDOW_START, opaque};
 use meshtap_ebpf::frames::{FramePort, ITEMS, ITEMS_AT, PIECE};
@@ -12,7 +13,8 @@ use meshtap_ebpf::walk::{Port, Shared};
 use super::aside;
 use super::emit::{self, Wake};
 use super::globals;
-use super::state::{self, StreamKey};
+use super::packet::socket;
+use super::state::{self, Http, StreamKey};
 
 /// Remembers whether the connection's record found room.
 #[inline(always)]
@@ -26,6 +28,20 @@ pub struct Outlet {
     pub skb: *mut __sk_buff,
     /// Its socket.
     pub sk: *mut bpf_sock,
+}
+
+/// The packet's surroundings and the state of its socket, of which the first part of the
+/// programs has claimed the flow.
+#[inline(always)]
+pub fn claimed(ctx: &SkBuffContext) -> Option<(Outlet, *mut Http)> {
+    let skb = ctx.skb.skb;
+    let sk = socket(skb);
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: a socket.
+    let http = unsafe { state::http(sk.cast(), false) };
+    if http.is_null() { None } else { Some((Outlet { skb, sk }, http)) }
 }
 
 impl Port for Outlet {
