@@ -22,7 +22,7 @@ use state::{DATA, ENDING, HEADER, HEADER_AT, PADDING, PAYLOAD};
 use crate::event;
 use crate::flow::{Flow, PLACED, mode};
 use crate::sequence::{Arrival, distance};
-use crate::walk::{Shared, VERDICT_HTTP2, VERDICT_UPGRADED};
+use crate::walk::{Shared, VERDICT_HTTP2, VERDICT_UPGRADED, forget};
 
 /// Bytes of the client's preface that are compared at once.
 const PREFACE_WORD: u32 = 8;
@@ -93,7 +93,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
     /// other is parted by a barrier, or the ways would multiply.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
-        self.forget();
+        forget(&mut self.flow, &mut self.shared);
         if self.is_full() {
             self.flush();
             return true;
@@ -117,7 +117,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
     /// are many.
     #[inline(always)]
     fn go_through_data(&mut self) -> bool {
-        self.forget();
+        forget(&mut self.flow, &mut self.shared);
         let phase = self.flow.frames().phase;
         if phase == PADDING {
             return self.ahead() > 0 && self.padding();
@@ -125,7 +125,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
         if phase == DATA && self.ahead() > 0 && !self.data() {
             return false;
         }
-        self.forget();
+        forget(&mut self.flow, &mut self.shared);
         if self.flow.frames().phase == ENDING && self.ahead() >= 0 {
             return self.end_data();
         }
@@ -136,25 +136,6 @@ impl<P: FramePort> FrameWalk<'_, P> {
     #[inline(always)]
     fn ahead(&self) -> i32 {
         distance(self.flow.segment_end, self.flow.next)
-    }
-
-    /// See the walk through HTTP/1: state in memory is what the verifier forgets.
-    #[inline(always)]
-    fn forget(&mut self) {
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: the registers are assigned to themselves, the references made anew.
-        unsafe {
-            let (mut flow, mut shared): (*mut Flow, *mut Shared) = (self.flow, self.shared);
-            core::arch::asm!(
-                "{0} = {0}",
-                "{1} = {1}",
-                inout(reg) flow,
-                inout(reg) shared,
-                options(nostack),
-            );
-            self.flow = &mut *flow;
-            self.shared = &mut *shared;
-        }
     }
 
     /// Where [`Flow::next`] stands in the packet.

@@ -14,6 +14,7 @@ mod shared;
 mod window;
 
 pub use port::Port;
+pub(crate) use shared::forget;
 pub use shared::{
     REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_OPEN,
     VERDICT_UPGRADED,
@@ -182,7 +183,7 @@ impl<P: Port> Walk<'_, P> {
     /// Looks at the next line, or takes the next decision; false: the packet is done.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
-        self.forget();
+        forget(&mut self.flow, &mut self.shared);
         let action = self.advance();
         if action & action::WINDOW != 0 {
             self.leave_window(action & PIECE != 0);
@@ -194,27 +195,6 @@ impl<P: Port> Walk<'_, P> {
             self.next_message(action & SAME != 0);
         }
         action & MORE != 0
-    }
-
-    /// Has the compiler keep nothing of the walk's state in registers. It is in memory
-    /// then, of which the verifier remembers nothing: it finds each step alike and does
-    /// not multiply their paths.
-    #[inline(always)]
-    fn forget(&mut self) {
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: the registers are assigned to themselves, the references made anew.
-        unsafe {
-            let (mut flow, mut shared): (*mut Flow, *mut Shared) = (self.flow, self.shared);
-            core::arch::asm!(
-                "{0} = {0}",
-                "{1} = {1}",
-                inout(reg) flow,
-                inout(reg) shared,
-                options(nostack),
-            );
-            self.flow = &mut *flow;
-            self.shared = &mut *shared;
-        }
     }
 
     #[inline(always)]

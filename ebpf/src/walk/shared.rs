@@ -1,5 +1,7 @@
 //! What both directions of a connection share.
 
+use crate::flow::Flow;
+
 /// [`Shared::verdict`]: not judged yet.
 pub const VERDICT_OPEN: u8 = 0;
 /// Speaks HTTP/1.
@@ -53,4 +55,27 @@ pub struct Shared {
     pub settled: u8,
     /// 1: the connection is older than the agent: it may speak HTTP/2 without having begun so.
     pub late: u8,
+}
+
+/// Has the compiler keep nothing of a walk's state in registers. It is in memory then, of
+/// which the verifier remembers nothing: it finds each step alike and does not multiply
+/// their paths.
+#[inline(always)]
+pub(crate) fn forget(flow: &mut &mut Flow, shared: &mut &mut Shared) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the registers are assigned to themselves, the references made anew.
+    unsafe {
+        let (mut of_flow, mut of_shared): (*mut Flow, *mut Shared) = (*flow, *shared);
+        core::arch::asm!(
+            "{0} = {0}",
+            "{1} = {1}",
+            inout(reg) of_flow,
+            inout(reg) of_shared,
+            options(nostack),
+        );
+        *flow = &mut *of_flow;
+        *shared = &mut *of_shared;
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = (flow, shared);
 }
