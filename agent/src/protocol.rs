@@ -139,6 +139,10 @@ pub struct Occupancy {
     pub requests: Bound,
     /// Bytes of heads of which only a part has come.
     pub head_bytes: Bound,
+    /// Bytes in the tables of HTTP/2's header compression.
+    pub table_bytes: Bound,
+    /// Such tables that were forgotten because all were full: what refers to them is unknown.
+    pub tables_forgotten: u64,
     /// What was dropped.
     pub counters: Counters,
 }
@@ -156,6 +160,8 @@ pub(crate) struct Shared {
     pub(crate) spare: Vec<Box<Exchange>>,
     pub(crate) requests: usize,
     pub(crate) head_bytes: usize,
+    /// What all tables of HTTP/2's header compression may hold.
+    pub(crate) tables: http2::Budget,
     pub(crate) counters: Counters,
 }
 
@@ -186,6 +192,7 @@ impl Protocols {
                 spare: Vec::new(),
                 requests: 0,
                 head_bytes: 0,
+                tables: http2::Budget::default(),
                 counters: Counters::default(),
             },
             gone: Vec::new(),
@@ -282,10 +289,13 @@ impl Protocols {
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
         let Shared { settings, .. } = &self.shared;
+        let (used, limit) = self.shared.tables.occupancy();
         Occupancy {
             connections: Bound { used: self.connections.len(), limit: settings.connections },
             requests: Bound { used: self.shared.requests, limit: settings.requests },
             head_bytes: Bound { used: self.shared.head_bytes, limit: settings.head_bytes_total },
+            table_bytes: Bound { used, limit },
+            tables_forgotten: self.shared.tables.refused(),
             counters: self.shared.counters,
         }
     }

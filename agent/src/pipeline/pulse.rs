@@ -154,6 +154,8 @@ impl Figures {
         table("open_requests", requests.used, requests.limit, counters.requests_refused);
         let heads = protocol.head_bytes;
         table("head_bytes", heads.used, heads.limit, counters.heads_cut);
+        let tables = protocol.table_bytes;
+        table("compression_tables_bytes", tables.used, tables.limit, protocol.tables_forgotten);
         for (reason, count) in [
             ("tunnel", counters.tunnels),
             ("push", counters.pushes),

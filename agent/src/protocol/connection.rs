@@ -200,7 +200,7 @@ impl Connection {
         };
         self.lose_all(lost::RECORDS_LOST, pass);
         self.open = VecDeque::new();
-        self.http2 = Some(Box::new(Http2::new(record, before)));
+        self.http2 = Some(Box::new(Http2::new(record, before, &pass.shared.tables)));
     }
 
     fn figures(&mut self, retransmits: u32, rtt_us: u32) {

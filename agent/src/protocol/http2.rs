@@ -54,6 +54,7 @@ use super::connection::{self, Pass, asking_side, closed_first, reset};
 use super::{Cause, Exchange, LostCalls, Output, Side, lost};
 use crate::ring_buffer::Event;
 use assembly::Assembly;
+pub(crate) use hpack::Budget;
 use hpack::Decoder;
 use stream::Stream;
 
@@ -123,11 +124,11 @@ pub(crate) struct Before {
 
 impl Http2 {
     /// Begins with the first record of frames, which is to be fed next.
-    pub(crate) fn new(record: &Frames, before: Before) -> Self {
+    pub(crate) fn new(record: &Frames, before: Before, tables: &Budget) -> Self {
         let flags = record.header.flags;
         let upgraded = flags & event::FRAMES_UPGRADED != 0;
         let way = || Way {
-            decoder: if upgraded { Decoder::whole() } else { Decoder::unknown() },
+            decoder: if upgraded { Decoder::whole(tables) } else { Decoder::unknown(tables) },
             assembly: Assembly::default(),
             blind: (!upgraded).then_some(lost::DESYNCHRONISED_GAP),
         };

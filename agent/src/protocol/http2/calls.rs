@@ -57,11 +57,11 @@ impl Http2 {
             return;
         }
         self.gap = None;
-        self.way(direction).decoder = Decoder::whole();
+        self.way(direction).decoder = Decoder::whole(&pass.shared.tables);
         if !upgraded {
             // Nothing was asked, so nothing was answered.
             let answers = self.way(other(direction));
-            answers.decoder = Decoder::whole();
+            answers.decoder = Decoder::whole(&pass.shared.tables);
             answers.blind = None;
         }
     }

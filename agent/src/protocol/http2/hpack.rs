@@ -11,9 +11,11 @@
 //!   are in the true table, which nobody can notice.
 //! - Whoever misses a header block, or a piece of one, has to call [`Decoder::forget`].
 //!
-//! Bounded: tables of at most 64 KiB, strings by the block that they stand in (Huffman
+//! Bounded: tables of at most 64 KiB and all of them by a [`Budget`], beyond which a table is
+//! forgotten; strings by the block that they stand in (Huffman
 //! coding makes them eight fifths as long at the most), integers below 2^32.
 
+mod budget;
 #[cfg(test)]
 pub(super) mod encoder;
 mod fixed;
@@ -22,6 +24,8 @@ mod integer;
 mod table;
 
 use std::sync::LazyLock;
+
+pub(crate) use budget::Budget;
 
 use super::fact::{Fact, Words};
 use super::names::Name;
@@ -71,18 +75,18 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// For a direction that is seen from its first byte on.
-    pub(super) fn whole() -> Self {
-        Self { table: Table::whole() }
+    pub(super) fn whole(budget: &Budget) -> Self {
+        Self { table: Table::whole(budget) }
     }
 
     /// For a direction that goes on.
-    pub(super) fn unknown() -> Self {
-        Self { table: Table::unknown() }
+    pub(super) fn unknown(budget: &Budget) -> Self {
+        Self { table: Table::unknown(budget) }
     }
 
     /// Something was missed: what is in the table is not known any more.
     pub(super) fn forget(&mut self) {
-        self.table = Table::unknown();
+        self.table.forget();
     }
 
     /// Reads a whole block and hands every header to `take`.

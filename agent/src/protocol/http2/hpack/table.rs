@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::budget::{Budget, Share};
 use super::{Fact, Name};
 
 /// What an entry counts for beyond its bytes.
@@ -50,6 +51,8 @@ pub(super) struct Table {
     limit: Option<usize>,
     /// There is nothing below what is held.
     whole: bool,
+    /// What it holds, of what all tables may.
+    share: Share,
 }
 
 /// A resolved index.
@@ -63,12 +66,12 @@ pub(super) struct Resolved<'a> {
 
 impl Table {
     /// Of a direction that begins.
-    pub(super) fn whole() -> Self {
-        Self { limit: Some(USUAL), whole: true, ..Self::unknown() }
+    pub(super) fn whole(budget: &Budget) -> Self {
+        Self { limit: Some(USUAL), whole: true, ..Self::unknown(budget) }
     }
 
     /// Of a direction that goes on.
-    pub(super) fn unknown() -> Self {
+    pub(super) fn unknown(budget: &Budget) -> Self {
         Self {
             entries: VecDeque::new(),
             bytes: Vec::new(),
@@ -76,7 +79,13 @@ impl Table {
             size: 0,
             limit: None,
             whole: false,
+            share: Share::new(budget),
         }
+    }
+
+    /// Nothing of it is known any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::unknown(self.share.budget());
     }
 
     /// Whether everything in it is known.
@@ -105,6 +114,7 @@ impl Table {
         self.evict(0);
         // Not even an empty header has room: whatever was below is gone, too.
         self.whole |= limit < OVERHEAD;
+        self.share.hold(self.size);
     }
 
     /// Inserts a header; `name` may be a place in the table.
@@ -133,6 +143,9 @@ impl Table {
             self.whole = self.limit.is_some_and(|limit| size > limit);
         }
         self.compact();
+        if !self.share.hold(self.size) {
+            self.forget();
+        }
     }
 
     /// The bytes of a name; empty where it is not known.

@@ -42,13 +42,13 @@ fn table(decoder: &Decoder) -> Vec<Read> {
 
 #[test]
 fn literals_of_the_standard() {
-    let mut decoder = Decoder::whole();
+    let mut decoder = Decoder::whole(&Budget::default());
     let block = bytes("400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572");
     let header = known(&[("custom-key", "custom-header")]);
     assert_eq!(read(&mut decoder, &block).unwrap(), header);
     assert_eq!(table(&decoder), header);
 
-    let mut decoder = Decoder::whole();
+    let mut decoder = Decoder::whole(&Budget::default());
     let block = bytes("040c 2f73 616d 706c 652f 7061 7468");
     assert_eq!(read(&mut decoder, &block).unwrap(), known(&[(":path", "/sample/path")]));
     let block = bytes("1008 7061 7373 776f 7264 0673 6563 7265 74");
@@ -72,7 +72,7 @@ fn requests_of_the_standard() {
     let get = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
     let authority = (":authority", "www.example.com");
     for blocks in [plain, coded] {
-        let mut decoder = Decoder::whole();
+        let mut decoder = Decoder::whole(&Budget::default());
         let first = [&get[..], &[authority]].concat();
         assert_eq!(read(&mut decoder, &bytes(blocks[0])).unwrap(), known(&first));
         let second = [&get[..], &[authority, ("cache-control", "no-cache")]].concat();
@@ -114,7 +114,7 @@ fn answers_of_the_standard_with_eviction() {
     let location = ("location", "https://www.example.com");
     let cookie = ("set-cookie", "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1");
     for blocks in [plain, coded] {
-        let mut decoder = Decoder::whole();
+        let mut decoder = Decoder::whole(&Budget::default());
         decoder.table.resize(256);
         let first = [(":status", "302"), ("cache-control", "private"), ("date", date), location];
         assert_eq!(read(&mut decoder, &bytes(blocks[0])).unwrap(), known(&first));
@@ -140,7 +140,7 @@ fn answers_of_the_standard_with_eviction() {
 fn what_cannot_be_is_malformed_and_forgets() {
     // Index 0; beyond a whole table; a size update behind a header; cut strings.
     for block in ["80", "be", "82 20", "40 03 61", "40 81", "3f"] {
-        let mut decoder = Decoder::whole();
+        let mut decoder = Decoder::whole(&Budget::default());
         assert_eq!(read(&mut decoder, &bytes(block)), Err(Malformed), "{block}");
         assert!(!decoder.table.is_whole(), "{block}");
     }
@@ -148,7 +148,7 @@ fn what_cannot_be_is_malformed_and_forgets() {
 
 #[test]
 fn an_entry_larger_than_the_table_empties_it() {
-    let mut decoder = Decoder::whole();
+    let mut decoder = Decoder::whole(&Budget::default());
     let mut encoder = Encoder::new();
     let block = encoder.block(&[("a", "b")]);
     read(&mut decoder, &block).unwrap();
@@ -160,7 +160,7 @@ fn an_entry_larger_than_the_table_empties_it() {
 
 #[test]
 fn a_table_is_bounded_whatever_its_encoder_says() {
-    let mut decoder = Decoder::whole();
+    let mut decoder = Decoder::whole(&Budget::default());
     let mut encoder = Encoder::new();
     let mut block = Vec::new();
     encoder.resize(&mut block, 1 << 30);
@@ -175,4 +175,32 @@ fn a_table_is_bounded_whatever_its_encoder_says() {
     assert_eq!(headers[201], (None, None), "what went beyond the bound is not known");
     assert!(decoder.table.held_now().0 <= table::HELD);
     assert!(decoder.table.held_now().1 <= 2 * table::HELD + 2_000);
+}
+
+#[test]
+fn all_tables_together_hold_what_they_may() {
+    let budget = Budget::new(100);
+    let (mut one, mut other) = (Decoder::whole(&budget), Decoder::whole(&budget));
+    // "a: b", inserted: 34 bytes.
+    let block = [0x40, 1, b'a', 1, b'b'];
+    let read = |decoder: &mut Decoder, block: &[u8]| {
+        let mut values = Vec::new();
+        decoder
+            .decode(block, &mut Scratch::default(), |field| {
+                values.push(field.value.map(<[u8]>::to_vec));
+            })
+            .unwrap();
+        values
+    };
+    read(&mut one, &block);
+    read(&mut one, &block);
+    assert_eq!(budget.occupancy(), (68, 100));
+    read(&mut other, &block);
+    assert_eq!((budget.occupancy(), budget.refused()), ((68, 100), 1));
+    assert_eq!(read(&mut other, &[0xbe]), [None], "unknown, and no error");
+    assert_eq!(read(&mut one, &[0xbe]), [Some(b"b".to_vec())]);
+    drop(one);
+    assert_eq!(budget.occupancy(), (0, 100));
+    read(&mut other, &block);
+    assert_eq!(read(&mut other, &[0xbe]), [Some(b"b".to_vec())]);
 }

@@ -71,7 +71,11 @@ fn published_stories_are_read_from_every_block_on() {
         // Joining is tried at the first blocks, and at a later one.
         let joins = [0, 1, 2, cases.len() / 2].into_iter().filter(|begin| *begin < cases.len());
         for begin in joins {
-            let mut decoder = if begin == 0 { Decoder::whole() } else { Decoder::unknown() };
+            let mut decoder = if begin == 0 {
+                Decoder::whole(&Budget::default())
+            } else {
+                Decoder::unknown(&Budget::default())
+            };
             for (number, case) in cases.iter().enumerate().skip(begin) {
                 let place = || format!("{}, block {number} from {begin}", file.display());
                 let got = read(&mut decoder, &case.block).unwrap_or_else(|_| panic!("{}", place()));

@@ -75,7 +75,7 @@ pub(super) fn check(got: &[Read], truth: &[(Vec<u8>, Vec<u8>)]) -> Result<usize,
 proptest! {
     #[test]
     fn from_the_first_byte_on_everything_is_known(blocks in steps(), coded: bool) {
-        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::whole());
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::whole(&Budget::default()));
         encoder.coded = coded;
         for steps in blocks {
             let (block, truth) = encode(&mut encoder, &steps);
@@ -91,7 +91,7 @@ proptest! {
         late: bool,
     ) {
         let mut encoder = Encoder::new();
-        let mut decoder = if late { Decoder::unknown() } else { Decoder::whole() };
+        let mut decoder = if late { Decoder::unknown(&Budget::default()) } else { Decoder::whole(&Budget::default()) };
         if late {
             // What was before.
             for number in 0..20_u8 {
@@ -116,7 +116,7 @@ proptest! {
         blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..10),
         whole: bool,
     ) {
-        let mut decoder = if whole { Decoder::whole() } else { Decoder::unknown() };
+        let mut decoder = if whole { Decoder::whole(&Budget::default()) } else { Decoder::unknown(&Budget::default()) };
         for block in blocks {
             let _ = read(&mut decoder, &block);
             prop_assert!(decoder.table.held_now().0 <= table::HELD);
@@ -128,7 +128,7 @@ proptest! {
 fn what_was_inserted_since_is_known_whatever_stands_below() {
     let mut encoder = Encoder::new();
     encoder.block(&[("x-old", "1"), ("x-older", "2")]);
-    let mut decoder = Decoder::unknown();
+    let mut decoder = Decoder::unknown(&Budget::default());
     let block = encoder.block(&[("x-old", "1"), ("x-new", "3"), ("x-old", "4"), ("x-new", "3")]);
     let got = read(&mut decoder, &block).unwrap();
     let new = known(&[("x-new", "3")]).remove(0);
@@ -143,7 +143,7 @@ fn what_was_inserted_since_is_known_whatever_stands_below() {
 fn a_table_without_room_is_whole_again() {
     let mut encoder = Encoder::new();
     encoder.block(&[("x-old", "1")]);
-    let mut decoder = Decoder::unknown();
+    let mut decoder = Decoder::unknown(&Budget::default());
     let mut block = Vec::new();
     encoder.resize(&mut block, 0);
     encoder.resize(&mut block, 4_096);
