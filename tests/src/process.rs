@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::netns::Place;
@@ -198,9 +199,24 @@ pub fn free_port() -> u16 {
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
         let port = FIRST + (start + step) % COUNT;
-        let free = |ip: IpAddr| TcpListener::bind((ip, port)).is_ok();
+        let free = |ip: IpAddr| is_free(SocketAddr::new(ip, port));
         if free(Ipv4Addr::UNSPECIFIED.into()) && free(Ipv6Addr::LOCALHOST.into()) {
             return port;
         }
     }
+}
+
+/// Whether nothing listens on `address`.
+///
+/// Looks by a socket that does not listen itself: a process that another thread starts in
+/// this moment keeps the socket until its `exec`, and would hold the port against the
+/// test.
+fn is_free(address: SocketAddr) -> bool {
+    let probe = || -> rustix::io::Result<()> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        net::bind(&socket, &address)
+    };
+    probe().is_ok()
 }
