@@ -82,6 +82,8 @@ pub const CLASS_PLAIN: u8 = 0;
 pub const CLASS_HEAD: u8 = 1;
 /// A CONNECT request: a 2xx answer turns the connection into a tunnel.
 pub const CLASS_CONNECT: u8 = 2;
+/// A message of a type whose bodies end with a message that closes the answer.
+pub const CLASS_CLOSED: u8 = 3;
 
 /// One direction of one connection. All zero is the state of a new one.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +147,7 @@ pub struct Flow {
     pub mode: u8,
     /// `MARK_*`.
     pub marks: u8,
-    /// `CLASS_*` of a request.
+    /// `CLASS_*` of a message.
     pub class: u8,
     /// `FRAMING_*` of the current message.
     pub framing: u8,
@@ -163,8 +165,8 @@ pub struct Flow {
     pub aside: u8,
     /// 1: one of them is being walked, by several programs in turn.
     pub walking: u8,
-    /// Zero.
-    pub pad: u8,
+    /// `grpc-status` of a response, plus one; 0: none.
+    pub grpc_status: u8,
     /// Where the stream ends, once a FIN was seen.
     pub fin_at: u32,
     /// Zero: whole cache lines, so that the two directions share none.

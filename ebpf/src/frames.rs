@@ -17,7 +17,7 @@ pub use port::FramePort;
 pub use state::{ITEMS, ITEMS_AT, PIECE};
 
 use header::{FrameHeader, HEADER_BYTES};
-use state::{DATA, ENDING, HEADER, HEADER_AT, PADDING, PAYLOAD};
+use state::{CLOSING, DATA, ENDING, HEADER, HEADER_AT, PADDING, PAYLOAD};
 
 use crate::event;
 use crate::flow::{Flow, PLACED, mode};
@@ -126,6 +126,9 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return false;
         }
         forget(&mut self.flow, &mut self.shared);
+        if self.flow.frames().phase == CLOSING {
+            return self.begin_closing();
+        }
         if self.flow.frames().phase == ENDING && self.ahead() >= 0 {
             return self.end_data();
         }

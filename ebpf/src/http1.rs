@@ -3,8 +3,8 @@
 
 use crate::event;
 use crate::flow::{
-    CLASS_CONNECT, CLASS_HEAD, CLASS_PLAIN, Flow, MARK_CHUNKED, MARK_ENCODED, MARK_HTTP10,
-    MARK_INVALID, MARK_LENGTH, mode,
+    CLASS_CLOSED, CLASS_CONNECT, CLASS_HEAD, CLASS_PLAIN, Flow, MARK_CHUNKED, MARK_ENCODED,
+    MARK_HTTP10, MARK_INVALID, MARK_LENGTH, mode,
 };
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -191,7 +191,11 @@ fn begin_header(flow: &mut Flow, start: usize) -> u8 {
         let second = flow.word(start.wrapping_add(8)) | SPACES;
         if second << 8 == word(*b"length:\0") << 8 {
             read_length(flow, start.wrapping_add(15));
+        } else if second << 24 == word(*b"type:\0\0\0") << 24 {
+            read_type(flow, start.wrapping_add(13));
         }
+    } else if first == word(*b"grpc-sta") {
+        read_grpc_status(flow, start.wrapping_add(8));
     } else if first == word(*b"transfer") {
         let second = flow.word(start.wrapping_add(8)) | SPACES;
         let third = flow.word(start.wrapping_add(16)) | SPACES;
@@ -201,6 +205,39 @@ fn begin_header(flow: &mut Flow, start: usize) -> u8 {
         }
     }
     LINE_FINE
+}
+
+/// Reads the value of `Content-Type`, as far as it tells how bodies end.
+#[inline(always)]
+fn read_type(flow: &mut Flow, start: usize) {
+    let start = start.wrapping_add(usize::from(flow.byte(start) == b' '));
+    let kind = flow.word(start.wrapping_add(8)) | SPACES;
+    let rest = (flow.word(start.wrapping_add(16)) | SPACES) as u32;
+    let web = kind == word(*b"ion/grpc") && rest == u32::from_le_bytes(*b"-web");
+    let connect = kind == word(*b"ion/conn") && rest == u32::from_le_bytes(*b"ect+");
+    let application = flow.word(start) | SPACES == word(*b"applicat");
+    if application && (web || connect) && flow.class == CLASS_PLAIN {
+        flow.class = CLASS_CLOSED;
+    }
+}
+
+/// Reads `grpc-status`, of which the name's end stands at `start`: one or two digits.
+#[inline(always)]
+fn read_grpc_status(flow: &mut Flow, start: usize) {
+    let rest = flow.word(start);
+    if (rest | SPACES) as u32 != u32::from_le_bytes(*b"tus:") {
+        return;
+    }
+    let value = if (rest >> 32) as u8 == b' ' { rest >> 40 } else { rest >> 32 };
+    let (first, second) = ((value as u8).wrapping_sub(b'0'), (value >> 8) as u8);
+    let single = second == b'\r' || second == b'\n';
+    let second = second.wrapping_sub(b'0');
+    let behind = (value >> 16) as u8;
+    if first <= 9 && single {
+        flow.grpc_status = first + 1;
+    } else if first <= 9 && second <= 9 && (behind == b'\r' || behind == b'\n') {
+        flow.grpc_status = first * 10 + second + 1;
+    }
 }
 
 /// Reads `Content-Length`; anything but one number marks the head invalid.

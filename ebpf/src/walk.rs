@@ -169,6 +169,7 @@ impl<P: Port> Walk<'_, P> {
         flow.framing = event::FRAMING_UNKNOWN;
         flow.class = flow::CLASS_PLAIN;
         flow.status = 0;
+        flow.grpc_status = 0;
         flow.line = 0;
         flow.head = 0;
         flow.sent = 0;

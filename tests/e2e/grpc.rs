@@ -11,8 +11,10 @@ use meshtap_tests::call::{CallLine, Calls};
 use meshtap_tests::expected::{Causes, Expected, verify};
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::netns::Place;
-use meshtap_tests::workload::grpc::{CANCELLED, SCRIPT, TOO_SLOW, cancelled, ledger, too_slow};
-use meshtap_tests::workload::{Cart, Envoy, Grpc, Nginx, Shopping, shop};
+use meshtap_tests::workload::grpc::{
+    Bought, CANCELLED, SCRIPT, TOO_SLOW, cancelled, ledger, too_slow,
+};
+use meshtap_tests::workload::{Cart, Connect, Envoy, Grpc, Nginx, Shopping, connect_buyer, shop};
 use meshtap_tests::{require, skip};
 
 /// Ends a test whose libraries cannot be had.
@@ -254,9 +256,8 @@ fn connections_that_are_told_to_go_away() {
     std::thread::sleep(Duration::from_secs(2));
     let bought = shopping.finish().expect("ends").concat();
     let made = ledger(&bought);
-    let is_lost = |bought: &meshtap_tests::workload::grpc::Bought| {
-        bought.status == "UNAVAILABLE" && bought.method != "shop.Cart/Fail"
-    };
+    let is_lost =
+        |bought: &Bought| bought.status == "UNAVAILABLE" && bought.method != "shop.Cart/Fail";
     assert!(!bought.iter().any(is_lost), "{bought:?}");
     let calls = observed(observer, cart.port(), made.total()).expect("ends well");
     exactly(&calls, &made, &[(cart.port(), ("gobuyer", "gocart"))]);
@@ -305,6 +306,67 @@ fn hops(calls: &Calls, before: u16, behind: u16, proxy: &str) {
     };
     verify(calls, before, &expected("gobuyer", proxy));
     verify(calls, behind, &expected(proxy, "gocart"));
+}
+
+/// The calls of connect-go's client as they are to be seen. What is null: messages by
+/// HTTP/1, and what a unary call of Connect holds, whose status is only that of HTTP.
+fn connect_calls(bought: &[Bought], protocol: &str, version: u8) -> Vec<Expected> {
+    let expected = |call: &Bought| {
+        let (name, messages) = match protocol {
+            "web" => ("grpc-web", version == 2),
+            "connect" => ("connect", version == 2 && call.method.ends_with("Watch")),
+            _ => ("grpc", true),
+        };
+        let refused = protocol == "connect" && call.method.ends_with("Fail");
+        let code = if refused { "" } else { &call.status };
+        let expected = Expected::rpc(&call.method, code, (call.sent, call.received)).by(name);
+        let expected = if messages { expected } else { expected.messages(None, None) };
+        if refused { expected.http_status(Some(404)) } else { expected }
+    };
+    bought.iter().map(expected).collect()
+}
+
+/// gRPC-Web and Connect say how a call went in the body: the status is that of the client.
+#[test]
+fn statuses_in_bodies() {
+    require!("ss");
+    if let Some(reason) = Connect::missing() {
+        skip!(reason);
+    }
+    let server = Connect::start().expect("starts");
+    let observer = Observer::start().expect("observes");
+    let mut expected = Vec::new();
+    for (protocol, version) in [("grpc", 2), ("web", 1), ("web", 2), ("connect", 1), ("connect", 2)]
+    {
+        let bought = connect_buyer(server.port(), protocol, version).expect("buys");
+        let statuses: Vec<&str> = bought.iter().map(|call| &*call.status).collect();
+        let ends = ["OK", "NOT_FOUND", "OK", "UNAVAILABLE", "OK", "FAILED_PRECONDITION", "OK"];
+        assert_eq!(statuses, ends, "{protocol}");
+        expected.extend(connect_calls(&bought, protocol, version));
+    }
+    let calls = observer.finish().expect("ends well");
+    verify(&calls, server.port(), &expected);
+}
+
+/// Envoy makes gRPC of gRPC-Web, and puts the trailers into the body on the way back.
+#[test]
+fn envoy_before_grpc_web() {
+    require_grpc!(Grpc::Go);
+    if let Some(reason) = Envoy::missing().or_else(Connect::missing) {
+        skip!(reason);
+    }
+    let cart = Cart::start(Grpc::Go).expect("starts");
+    let envoy = Envoy::start(cart.port()).expect("starts");
+    let observer = Observer::start().expect("observes");
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    for version in [1, 2] {
+        let bought = connect_buyer(envoy.port(), "web", version).expect("buys");
+        before.extend(connect_calls(&bought, "web", version));
+        behind.extend(connect_calls(&bought, "grpc", 2));
+    }
+    let calls = observer.finish().expect("ends well");
+    verify(&calls, envoy.port(), &before);
+    verify(&calls, cart.port(), &behind);
 }
 
 /// A load through Envoy: thousands of streams of four connections on one.

@@ -82,6 +82,12 @@ impl Expected {
         self
     }
 
+    /// Of a call by gRPC: by another protocol for the same.
+    #[must_use]
+    pub fn by(self, protocol: &'static str) -> Self {
+        Self { protocol, ..self }
+    }
+
     /// Of a call by gRPC: with messages that could not be counted.
     #[must_use]
     pub fn messages(mut self, request: Option<u64>, response: Option<u64>) -> Self {

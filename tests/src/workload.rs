@@ -1,6 +1,7 @@
 //! Programs that others wrote, as servers, proxies, clients and load, each on a port of its own.
 
 pub mod apache;
+pub mod connect;
 pub mod envoy;
 pub mod grpc;
 pub mod haproxy;
@@ -11,6 +12,7 @@ pub mod program;
 pub mod shopping;
 
 pub use apache::Apache;
+pub use connect::{Connect, connect_buyer};
 pub use envoy::Envoy;
 pub use grpc::{Cart, Grpc};
 pub use haproxy::Haproxy;

@@ -32,6 +32,7 @@
 //! Numbers are compared in serial arithmetic: a connection may outlive 2^32 requests.
 
 mod ending;
+mod forgotten;
 mod order;
 
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ use super::{Output, Shared, Side, lost};
 use crate::ring_buffer::Event;
 use ending::{Ending, asking_direction, ending};
 pub(super) use ending::{answering_direction, asking_side, cause, closed_first, reset};
+pub(crate) use forgotten::{Forgotten, Numbers};
 
 /// Open requests above which an empty queue gives its memory back.
 const QUEUE_KEPT: usize = 32;
@@ -56,27 +58,6 @@ pub(crate) struct Pass<'a> {
     pub(crate) time_ns: u64,
     pub(crate) shared: &'a mut Shared,
     pub(crate) out: &'a mut Output,
-}
-
-/// Where the numbers of an epoch stand.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
-    epoch: u32,
-    /// The lowest number of which nothing has shown that its request exists. `None`:
-    /// nothing was seen of the epoch, which may be under way.
-    next: Option<u32>,
-    /// Every lower number's answer is over.
-    answered: u32,
-}
-
-/// What is kept of a connection that was forgotten with open requests, which were counted
-/// then and must not be counted again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Forgotten {
-    /// Of HTTP/1.
-    Numbers(Numbers),
-    /// The next stream of HTTP/2.
-    Stream(u32),
 }
 
 /// State of one connection.
@@ -103,28 +84,6 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Goes on where a connection was forgotten that had open requests.
-    pub(crate) fn resume(forgotten: Option<Forgotten>) -> Self {
-        let mut connection = Self::default();
-        match forgotten {
-            Some(Forgotten::Numbers(numbers)) => connection.numbers = Some(numbers),
-            Some(Forgotten::Stream(next)) => connection.next_stream = Some(next),
-            None => {}
-        }
-        connection
-    }
-
-    /// What [`Self::resume`] needs, where there are open requests.
-    pub(crate) fn forgotten(&self) -> Option<Forgotten> {
-        if !self.has_open_requests() {
-            return None;
-        }
-        match &self.http2 {
-            Some(http2) => http2.next().map(Forgotten::Stream),
-            None => self.numbers.map(Forgotten::Numbers),
-        }
-    }
-
     /// When the last event came.
     pub(crate) fn heard_ns(&self) -> u64 {
         self.heard_ns
@@ -215,7 +174,11 @@ impl Connection {
         if !self.enter(record.epoch, pass) {
             return;
         }
-        if record.header.flags & event::HEAD_RESPONSE != 0 {
+        if record.header.flags & event::HEAD_TAIL != 0 {
+            if let Some(index) = self.position(record.number) {
+                self.open[index].tail(record, bytes);
+            }
+        } else if record.header.flags & event::HEAD_RESPONSE != 0 {
             self.answer(record, pass);
         } else {
             self.request(record, bytes, pass);
@@ -281,6 +244,9 @@ impl Connection {
         exchange.first_byte_ns.get_or_insert(record.first_ns);
         exchange.response_bytes = record.body_bytes;
         request.framing = record.framing;
+        if let Some(rpc) = &mut exchange.rpc {
+            rpc.status = record.grpc_status.checked_sub(1).map(u32::from);
+        }
         let becomes_tunnel =
             record.framing == event::FRAMING_TUNNEL && flags & event::HEAD_COMPLETE != 0;
         if becomes_tunnel && request.asks_for_http2() {

@@ -37,6 +37,7 @@
 
 mod assembly;
 mod calls;
+mod ends;
 mod fact;
 mod fields;
 mod hpack;

@@ -3,7 +3,7 @@
 use meshtap_ebpf::event::{self, Head};
 
 use super::heads::Facts;
-use super::rpc::Content;
+use super::rpc::{self, Content};
 use super::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text, http1};
 
 /// A request without a whole answer so far.
@@ -106,6 +106,15 @@ impl OpenRequest {
         shared.head_bytes += room;
         if whole {
             self.read_pieces(shared);
+        }
+    }
+
+    /// Takes the last bytes of the answer's body, where a message stands that closes it.
+    pub(crate) fn tail(&mut self, record: &Head, bytes: &[u8]) {
+        if let Some(rpc) = &mut self.exchange.rpc
+            && record.header.flags & event::HEAD_CUT == 0
+        {
+            rpc.status = rpc.status.or(rpc::tail_status(rpc.system, bytes));
         }
     }
 

@@ -1,6 +1,12 @@
 //! What makes an HTTP request a remote procedure call: its content type, and a few headers.
 
-use super::exchange::rpc::Traffic;
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
+use meshtap_ebpf::event;
+use serde_json::{Map, Value};
+
+use super::exchange::rpc::{CODES, Traffic};
 use super::{Rpc, RpcSystem};
 
 /// What a content type says about calls.
@@ -69,6 +75,70 @@ impl Rpc {
     }
 }
 
+/// What begins everything that gzip packs.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Most bytes that are unpacked of a message which closes an answer.
+const UNPACKED: u64 = 8 << 10;
+
+/// gRPC's status in the message that closes an answer: of gRPC-Web a block of trailers, of
+/// Connect JSON, which names an error if there was one. Either may be packed by gzip.
+#[must_use]
+pub fn closing_status(system: RpcSystem, words: &[u8]) -> Option<u32> {
+    let mut unpacked = Vec::new();
+    let words = if words.starts_with(&GZIP) {
+        GzDecoder::new(words).take(UNPACKED).read_to_end(&mut unpacked).ok()?;
+        &unpacked
+    } else {
+        words
+    };
+    match system {
+        RpcSystem::Grpc => None,
+        RpcSystem::GrpcWeb => trailer_status(words),
+        RpcSystem::Connect => {
+            let end: Map<String, Value> = serde_json::from_slice(words).ok()?;
+            end.get("error").map_or(Some(0), |error| connect_code(error.get("code")?.as_str()?))
+        }
+    }
+}
+
+/// gRPC's status in bytes of a body by HTTP/1, as they are on the wire: in a message of the
+/// kind that closes an answer, if it is whole and in one chunk.
+#[must_use]
+pub fn tail_status(system: RpcSystem, bytes: &[u8]) -> Option<u32> {
+    let flag = match system {
+        RpcSystem::Grpc => return None,
+        RpcSystem::GrpcWeb => event::MESSAGE_CLOSING_WEB,
+        RpcSystem::Connect => event::MESSAGE_CLOSING_CONNECT,
+    };
+    // The prefix of a message: a flag and the length.
+    (0..bytes.len()).rev().find_map(|at| {
+        let (first, rest) = bytes.get(at..)?.split_first()?;
+        let (length, message) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (message, behind) = message.split_at_checked(length)?;
+        // The body ends behind it, or the chunk.
+        let ends = behind.is_empty() || behind.starts_with(b"\r\n");
+        let closes = first & !event::MESSAGE_COMPRESSED == flag;
+        if ends && closes { closing_status(system, message) } else { None }
+    })
+}
+
+fn trailer_status(trailers: &[u8]) -> Option<u32> {
+    trailers.split(|byte| *byte == b'\n').find_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let (name, value) = line.split_at(colon);
+        let is_status = name.trim_ascii().eq_ignore_ascii_case(b"grpc-status");
+        if is_status { decimal(value.get(1..)?.trim_ascii()) } else { None }
+    })
+}
+
+/// Connect has gRPC's codes under names of its own.
+fn connect_code(name: &str) -> Option<u32> {
+    let name = if name == "canceled" { "cancelled" } else { name };
+    let code = CODES.iter().position(|code| code.eq_ignore_ascii_case(name))?;
+    u32::try_from(code).ok()
+}
+
 /// Nanoseconds of a `grpc-timeout`: up to eight digits and a unit.
 #[must_use]
 pub fn timeout(value: &[u8]) -> Option<u64> {
@@ -101,6 +171,9 @@ fn strip<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use flate2::Compression;
+    use flate2::read::GzEncoder;
+
     use super::*;
 
     #[test]
@@ -123,6 +196,72 @@ mod tests {
         }
         assert_eq!(Content::Unary.system(false), None);
         assert_eq!(Content::Other.system(true), Some(RpcSystem::Connect));
+    }
+
+    #[test]
+    fn how_answers_end() {
+        let web = |words: &str| closing_status(RpcSystem::GrpcWeb, words.as_bytes());
+        assert_eq!(web("grpc-status:0\r\ngrpc-message:\r\n"), Some(0));
+        assert_eq!(web("x: 1\r\nGrpc-Status: 14 \r\n"), Some(14));
+        for wrong in ["", "grpc-status", "grpc-status:", "grpc-status:x", "xgrpc-status:1", "\n:"] {
+            assert_eq!(web(wrong), None, "{wrong}");
+        }
+        let connect = |words: &str| closing_status(RpcSystem::Connect, words.as_bytes());
+        assert_eq!(connect("{}"), Some(0));
+        assert_eq!(connect(r#"{"metadata":{"a":["b"]}}"#), Some(0));
+        assert_eq!(connect(r#"{"error":{"message":"a\"b","code":"canceled"}}"#), Some(1));
+        assert_eq!(connect(r#"{"error":{"code":"failed_precondition"}}"#), Some(9));
+        for wrong in [
+            "",
+            "{",
+            r#"{"error":{"code":"odd"}}"#,
+            r#"{"error":{}}"#,
+            r#"{"error":null}"#,
+            "[]",
+            "7",
+        ] {
+            assert_eq!(connect(wrong), None, "{wrong}");
+        }
+        assert_eq!(closing_status(RpcSystem::Grpc, b"grpc-status:0"), None);
+    }
+
+    #[test]
+    fn tails_of_bodies() {
+        let message = |flag: u8, words: &str| {
+            let length = u32::try_from(words.len()).expect("short").to_be_bytes();
+            [&[flag], &length[..], words.as_bytes()].concat()
+        };
+        let end = message(0x80, "grpc-status:7\r\n");
+        let web = |bytes: &[u8]| tail_status(RpcSystem::GrpcWeb, bytes);
+        let before = [b"\r\n\r\n".to_vec(), message(0, "grpc-status:1")].concat();
+        assert_eq!(web(&[&*before, &*end].concat()), Some(7));
+        assert_eq!(web(&before), None, "a message like any other");
+        assert_eq!(web(&end[1..]), None, "begins before what is seen");
+        assert_eq!(web(&end[..end.len() - 1]), None, "ends behind it");
+        assert_eq!(web(&[b"14\r\n", &*end, b"\r\n0;x=y\r\n"].concat()), Some(7));
+        assert_eq!(web(&[&*end, b"x"].concat()), None, "more follows");
+        for wrong in [&b""[..], b"0\r\n", b"\r\n0\r\n", b"\x80", b"\x80\0\0\0\0"] {
+            assert_eq!(web(wrong), None);
+        }
+        let connect = |bytes: &[u8]| tail_status(RpcSystem::Connect, bytes);
+        assert_eq!(connect(&message(2, "{}")), Some(0));
+        assert_eq!(connect(&end), None);
+    }
+
+    #[test]
+    fn packed_ends() {
+        let pack = |words: &[u8]| {
+            let mut packed = GzEncoder::new(words, Compression::best());
+            let mut bytes = Vec::new();
+            packed.read_to_end(&mut bytes).expect("packs");
+            bytes
+        };
+        let connect = |bytes: &[u8]| closing_status(RpcSystem::Connect, bytes);
+        let packed = pack(br#"{"error":{"code":"unavailable"}}"#);
+        assert_eq!(connect(&packed), Some(14));
+        assert_eq!(connect(&packed[..packed.len() - 1]), None, "not whole");
+        let bomb = [b"{".to_vec(), vec![b' '; 1 << 20], b"}".to_vec()].concat();
+        assert_eq!(connect(&pack(&bomb)), None, "no more than its beginning is unpacked");
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub const FRAMES_UPGRADED: u16 = 4;
 ///
 /// A packet sends one or more of them. Only what matters leaves the kernel: HEADERS,
 /// CONTINUATION, PUSH_PROMISE, SETTINGS, RST_STREAM and GOAWAY with all of their payload;
-/// DATA as a count of bytes and messages when the frame has ended; nothing of the others.
+/// DATA as a count of bytes and messages when the frame has ended, but for
+/// [`FRAME_CLOSING`]; nothing of the others.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Frames {
@@ -43,7 +44,8 @@ pub struct Frames {
 /// the wire: padding and priority fields are still in it.
 ///
 /// A DATA frame is one item, sent when its last byte has passed, with a [`Data`] behind
-/// it. One that breaks off with its connection is sent too, with the bytes that came and
+/// it. Where the last message in it is the one that closes the answer, that message follows
+/// as a frame of its own, [`FRAME_CLOSING`], which has the flags. One that breaks off with its connection is sent too, with the bytes that came and
 /// without its END_STREAM flag.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C, packed)]
@@ -80,7 +82,7 @@ pub struct Data {
     pub before: u32,
     /// Place behind it.
     pub after: u32,
-    /// Messages whose prefix was complete in the frame.
+    /// Messages whose prefix was complete in the frame, without one that closes an answer.
     pub messages: u32,
     /// Zero.
     pub pad: u32,
@@ -113,6 +115,20 @@ pub const FRAME_GOAWAY: u8 = 7;
 pub const FRAME_WINDOW_UPDATE: u8 = 8;
 /// [`Item::kind`]
 pub const FRAME_CONTINUATION: u8 = 9;
+/// [`Item::kind`]: no frame, but the message at the end of a DATA frame that holds what
+/// stands in trailers elsewhere, without its prefix: of gRPC-Web, of a stream of Connect.
+/// It is told when it is whole in the frame and of at most [`CLOSING`] bytes; it may be
+/// compressed.
+pub const FRAME_CLOSING: u8 = 0x80;
+/// Most bytes of a message that closes an answer.
+pub const CLOSING: u32 = 1_024;
+
+/// First byte of a message's prefix: the message is compressed.
+pub const MESSAGE_COMPRESSED: u8 = 1;
+/// First byte of a message's prefix: it closes the answer, by Connect's rule.
+pub const MESSAGE_CLOSING_CONNECT: u8 = 2;
+/// First byte of a message's prefix: it closes the answer, by gRPC-Web's rule.
+pub const MESSAGE_CLOSING_WEB: u8 = 0x80;
 
 /// [`Item::flags`] of DATA and HEADERS.
 pub const FLAG_END_STREAM: u8 = 1;

@@ -20,6 +20,11 @@ pub const HEAD_RESPONSE: u16 = 16;
 pub const HEAD_INTERIM: u16 = 32;
 /// The start line said HTTP/1.0.
 pub const HEAD_HTTP10: u16 = 64;
+/// Bytes of an answer's body where a message may stand that closes it, as they are on the
+/// wire: a chunk that begins like one, with the line of its size; and the last bytes of the
+/// body that its last packet holds. Only of gRPC-Web and of streams of Connect: the message
+/// says how the call went. At most [`crate::flow::WINDOW`] bytes.
+pub const HEAD_TAIL: u16 = 128;
 
 /// [`Head::framing`]: not decided yet.
 pub const FRAMING_UNKNOWN: u8 = 0;
@@ -37,8 +42,8 @@ pub const FRAMING_TUNNEL: u8 = 5;
 /// A piece of a message's head; its bytes follow.
 ///
 /// A message sends one or more pieces: the first has [`HEAD_FIRST`], the last
-/// [`HEAD_COMPLETE`]. Responses send no bytes, only their status. Nothing is sent
-/// before the start line was seen whole and valid.
+/// [`HEAD_COMPLETE`]. Responses send no bytes, only their status, but for [`HEAD_TAIL`].
+/// Nothing is sent before the start line was seen whole and valid.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Head {
@@ -72,8 +77,8 @@ pub struct Head {
     pub status: u16,
     /// `FRAMING_*`.
     pub framing: u8,
-    /// Zero.
-    pub pad: u8,
+    /// `grpc-status` of a response, plus one; 0: it has none, or none below 100.
+    pub grpc_status: u8,
 }
 
 /// [`End::reason`]: the last byte that the framing announced has passed.

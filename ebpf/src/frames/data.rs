@@ -3,7 +3,10 @@
 use super::FrameWalk;
 use super::port::FramePort;
 use super::state::{self, PREFIX_AT};
-use crate::event::{self, FLAG_PADDED, MESSAGE_BOUNDARY, MESSAGE_PREFIX, MESSAGE_UNKNOWN};
+use crate::event::{
+    self, FLAG_END_STREAM, FLAG_PADDED, MESSAGE_BOUNDARY, MESSAGE_CLOSING_CONNECT,
+    MESSAGE_CLOSING_WEB, MESSAGE_COMPRESSED, MESSAGE_PREFIX, MESSAGE_UNKNOWN,
+};
 use crate::sequence::distance;
 
 /// Messages of one packet that are counted, but for the first of each frame: each takes a
@@ -97,6 +100,9 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return self.fail(event::LOST_GAP);
         }
         let state = self.flow.frames();
+        if state.phase == state::CLOSING {
+            return true;
+        }
         let mut count = state.left;
         if state.place & MESSAGE_PREFIX == 0 {
             if state.place < count {
@@ -113,6 +119,21 @@ impl<P: FramePort> FrameWalk<'_, P> {
             self.end_bytes();
         }
         true
+    }
+
+    /// Tells what stands before the message that closes the answer as a frame, and goes on
+    /// with the message as with another.
+    #[inline(always)]
+    pub(super) fn begin_closing(&mut self) -> bool {
+        let state = self.flow.frames();
+        let (length, flags) = (state.left, state.flags);
+        state.length -= length;
+        state.flags &= !FLAG_END_STREAM;
+        let told = self.end_data();
+        let state = self.flow.frames();
+        (state.kind, state.flags) = (event::FRAME_CLOSING, flags);
+        (state.length, state.left, state.phase) = (length, length, state::PAYLOAD);
+        told
     }
 
     /// What follows the last byte of data: padding that needs no look, and the end.
@@ -150,13 +171,17 @@ impl<P: FramePort> FrameWalk<'_, P> {
         state.counted = state.counted.saturating_add(u16::from(state.messages != 0));
         state.empty = if length == 0 { state.empty.saturating_add(1) } else { 0 };
         let zeros = state.counted > MESSAGES || state.empty > EMPTY;
-        // Compressed or not; with the highest bit set these are the trailers of gRPC-Web.
-        let flag = prefix as u8;
-        if flag & 0x7e != 0 || length & MESSAGE_PREFIX != 0 || zeros {
+        let flag = prefix as u8 & !MESSAGE_COMPRESSED;
+        let closes = flag == MESSAGE_CLOSING_WEB || flag == MESSAGE_CLOSING_CONNECT;
+        if (flag != 0 && !closes) || length & MESSAGE_PREFIX != 0 || zeros {
             state.place = MESSAGE_UNKNOWN;
-        } else {
-            state.place = length;
-            state.messages += u32::from(flag & 0x80 == 0);
+            return true;
+        }
+        state.place = length;
+        state.messages += u32::from(!closes);
+        if closes && length == state.left && length.wrapping_sub(1) < event::CLOSING {
+            state.place = MESSAGE_BOUNDARY;
+            state.phase = state::CLOSING;
         }
         true
     }

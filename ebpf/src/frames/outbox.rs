@@ -138,7 +138,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
         }
         let ahead = crate::sequence::distance(self.flow.next, self.flow.edge.end);
         let state = self.flow.frames();
-        if state.phase == super::state::DATA || state.phase == super::state::ENDING {
+        if matches!(state.phase, super::state::DATA | super::state::ENDING | super::state::CLOSING)
+        {
             let missing = state.left.saturating_add(if ahead > 0 { ahead as u32 } else { 0 });
             state.length = state.length.saturating_sub(missing);
             state.flags &= !FLAG_END_STREAM;

@@ -27,6 +27,8 @@ pub const PADDING: u8 = 2;
 pub const DATA: u8 = 3;
 /// DATA that ends where [`Flow::next`] is.
 pub const ENDING: u8 = 4;
+/// The message at the end of DATA that closes the answer.
+pub const CLOSING: u8 = 5;
 
 /// State of a direction that carries frames.
 #[derive(Clone, Copy, Debug)]

@@ -11,9 +11,10 @@ use zerocopy::FromBytes;
 
 use super::*;
 use crate::event::{
-    Data, Desynchronised, FLAG_END_HEADERS, FLAG_END_STREAM, FLAG_PADDED, FRAME_CONTINUATION,
-    FRAME_DATA, FRAME_GOAWAY, FRAME_HEADERS, FRAME_PING, FRAME_RST_STREAM, FRAME_SETTINGS,
-    FRAMES_JOINED, FRAMES_PREFACE, Frames, Head, Header, INGRESS, Item, Kind, MESSAGE_UNKNOWN,
+    Data, Desynchronised, FLAG_END_HEADERS, FLAG_END_STREAM, FLAG_PADDED, FRAME_CLOSING,
+    FRAME_CONTINUATION, FRAME_DATA, FRAME_GOAWAY, FRAME_HEADERS, FRAME_PING, FRAME_RST_STREAM,
+    FRAME_SETTINGS, FRAMES_JOINED, FRAMES_PREFACE, Frames, Head, Header, INGRESS, Item, Kind,
+    MESSAGE_UNKNOWN,
 };
 use crate::flow::{WINDOW_START, mode};
 use crate::walk::{Port, VERDICT_OPAQUE, VERDICT_OPEN, Walk};
@@ -407,6 +408,64 @@ fn what_holds_no_messages_is_not_counted() {
     assert_eq!(counts, [None, None]);
 }
 
+/// A message that closes an answer.
+fn closing(flag: u8, words: &[u8]) -> Vec<u8> {
+    [&[flag], &(words.len() as u32).to_be_bytes()[..], words].concat()
+}
+
+#[test]
+fn what_closes_an_answer_is_told_as_a_frame() {
+    let words = b"grpc-status:5\r\n";
+    for padding in [0, 3] {
+        let mut direction = Direction::new();
+        direction.send(PREFACE);
+        let pad = vec![0; padding];
+        let bytes = [&message(7), &closing(0x80, words), &*pad].concat();
+        let (bytes, flags) = match padding {
+            0 => (bytes, FLAG_END_STREAM),
+            _ => ([&[3], &*bytes].concat(), FLAG_END_STREAM | FLAG_PADDED),
+        };
+        direction.send(&frame(FRAME_DATA, flags, 1, &bytes));
+        direction.send(&frame(FRAME_DATA, FLAG_END_STREAM, 3, &closing(2, b"{}")));
+        assert_eq!(
+            direction.port.told,
+            [
+                counted(flags & !FLAG_END_STREAM, 1, 17, 1),
+                told(FRAME_CLOSING, flags, 1, words),
+                counted(0, 3, 5, 0),
+                told(FRAME_CLOSING, FLAG_END_STREAM, 3, b"{}"),
+            ]
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_an_answers_end_is_no_message_either() {
+    let mut direction = Direction::new();
+    direction.send(PREFACE);
+    let long = [b'a'; 1_025];
+    let cases = [closing(0x80, &long), closing(0x80, b""), closing(2, b"{}x")];
+    for (stream, bytes) in (1..).step_by(2).zip(&cases[..2]) {
+        direction.send(&frame(FRAME_DATA, FLAG_END_STREAM, stream, bytes));
+    }
+    // In two frames.
+    direction.send(&frame(FRAME_DATA, 0, 9, &cases[2][..6]));
+    direction.send(&frame(FRAME_DATA, FLAG_END_STREAM, 9, &cases[2][6..]));
+    let told: Vec<_> = direction.port.told.iter().map(|told| (told.kind, told.messages)).collect();
+    assert_eq!(told, [(FRAME_DATA, Some(0)); 4]);
+}
+
+#[test]
+fn an_answers_end_that_breaks_off_is_told_as_data() {
+    let mut direction = Direction::new();
+    direction.send(PREFACE);
+    let data = frame(FRAME_DATA, FLAG_END_STREAM, 1, &closing(0x80, b"grpc-status:0"));
+    direction.send(&data[..14]);
+    direction.frames().break_off();
+    let told = &direction.port.told[0];
+    assert_eq!((told.kind, told.length, told.flags), (FRAME_DATA, 5, 0));
+}
+
 #[test]
 fn bytes_that_are_all_zero_do_not_use_up_the_walk() {
     let mut direction = Direction::new();
@@ -543,12 +602,12 @@ fn data_that_breaks_off_is_told_with_what_came() {
 }
 
 /// Frames that a direction carries, with what is to be told of them.
-fn frames() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Told>)>> {
+fn frames() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<Told>)>> {
     let stream = (0u32..6).prop_map(|number| number * 2 + 1);
     let headers = (stream.clone(), proptest::collection::vec(any::<u8>(), 0..400), any::<bool>())
         .prop_map(|(stream, block, more)| {
             let kind = if more { FRAME_CONTINUATION } else { FRAME_HEADERS };
-            (frame(kind, 4, stream, &block), Some(told(kind, 4, stream, &block)))
+            (frame(kind, 4, stream, &block), vec![told(kind, 4, stream, &block)])
         });
     let data = (stream.clone(), proptest::collection::vec(0usize..300, 0..6), any::<bool>())
         .prop_map(|(stream, lengths, end)| {
@@ -557,15 +616,20 @@ fn frames() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Told>)>> {
             let count = u32::try_from(lengths.len()).unwrap();
             (
                 frame(FRAME_DATA, flags, stream, &bytes),
-                Some(counted(flags, stream, bytes.len(), count)),
+                vec![counted(flags, stream, bytes.len(), count)],
             )
         });
-    let other = Just((frame(FRAME_PING, 0, 0, &[1; 8]), None));
+    let end = (stream.clone(), 1usize..400).prop_map(|(stream, length)| {
+        let words = vec![b'w'; length];
+        let bytes = frame(FRAME_DATA, 1, stream, &closing(0x80, &words));
+        (bytes, vec![counted(0, stream, 5, 0), told(FRAME_CLOSING, 1, stream, &words)])
+    });
+    let other = Just((frame(FRAME_PING, 0, 0, &[1; 8]), vec![]));
     let reset = stream.prop_map(|stream| {
         let frame = frame(FRAME_RST_STREAM, 0, stream, &[0, 0, 0, 8]);
-        (frame, Some(told(FRAME_RST_STREAM, 0, stream, &[0, 0, 0, 8])))
+        (frame, vec![told(FRAME_RST_STREAM, 0, stream, &[0, 0, 0, 8])])
     });
-    proptest::collection::vec(prop_oneof![headers, data, other, reset], 1..30)
+    proptest::collection::vec(prop_oneof![headers, data, end, other, reset], 1..30)
 }
 
 proptest! {
@@ -579,7 +643,7 @@ proptest! {
             direction.send(&bytes[at..end]);
             (at, turn) = (end, turn + 1);
         }
-        let expected: Vec<_> = frames.into_iter().filter_map(|(_, told)| told).collect();
+        let expected: Vec<_> = frames.into_iter().flat_map(|(_, told)| told).collect();
         prop_assert_eq!(&direction.port.told, &expected);
         prop_assert!(direction.port.lost.is_empty());
     }

@@ -122,7 +122,8 @@ impl<P: Port> Walk<'_, P> {
             return action::WINDOW | PIECE | NEXT | SAME | MORE;
         }
         let left = distance(self.flow.segment_end, self.flow.next) as i64 as u64;
-        let short = framing == event::FRAMING_LENGTH && self.flow.length <= left;
+        let ends_here = framing == event::FRAMING_LENGTH && self.flow.length <= left;
+        let short = ends_here && !self.has_tail();
         if short {
             self.flow.body = self.flow.length;
             self.flow.next = self.flow.next.wrapping_add(self.flow.length as u32);
@@ -138,6 +139,31 @@ impl<P: Port> Walk<'_, P> {
             return action::WINDOW | PIECE | NEXT;
         }
         self.begin_body();
+        action::WINDOW | PIECE | MORE
+    }
+
+    /// Whether the end of the body is to be sent.
+    #[inline(always)]
+    pub(super) fn has_tail(&self) -> bool {
+        self.flow.class == flow::CLASS_CLOSED && self.is_response()
+    }
+
+    /// Whether a chunk begins here with a message that closes the answer.
+    #[inline(always)]
+    fn begins_tail(&self) -> bool {
+        let at = self.flow.at;
+        let first = self.flow.byte(WINDOW_START.wrapping_add(at as usize));
+        let flag = first & !event::MESSAGE_COMPRESSED;
+        let closes = flag == event::MESSAGE_CLOSING_WEB || flag == event::MESSAGE_CLOSING_CONNECT;
+        closes && at < self.flow.fill && self.has_tail()
+    }
+
+    /// Sends what the window holds of a body's end.
+    #[inline(always)]
+    pub(super) fn send_tail(&mut self, length: u32) -> u32 {
+        self.flow.sent = 0;
+        self.flow.piece = length;
+        self.flow.piece_flags = event::HEAD_TAIL;
         action::WINDOW | PIECE | MORE
     }
 
@@ -203,6 +229,9 @@ impl<P: Port> Walk<'_, P> {
         } else {
             self.flow.body = self.flow.body.wrapping_add(size);
             self.flow.skip = size + 2;
+        }
+        if self.begins_tail() {
+            return self.send_tail(self.flow.fill);
         }
         action::WINDOW | MORE
     }

@@ -107,6 +107,7 @@ impl<P: Port> Walk<'_, P> {
             offset,
             status: flow.status,
             framing: flow.framing,
+            grpc_status: flow.grpc_status,
             ..Head::default()
         };
         // SAFETY: the record fits in front of the window, and the buffer is aligned to

@@ -26,6 +26,7 @@ enum Sent {
         status: u16,
         body: u64,
         flags: u16,
+        grpc_status: u8,
         bytes: Vec<u8>,
     },
     End {
@@ -68,6 +69,7 @@ impl Port for Recorder {
             status: head.status,
             body: head.body_bytes,
             flags: head.header.flags,
+            grpc_status: head.grpc_status,
             bytes: rest.to_vec(),
         });
     }
@@ -296,6 +298,94 @@ fn every_split_gives_the_same_calls() {
             !joined.contains("500") && !joined.contains("lost") && !joined.contains("inside"),
             "size {size}:\n{joined}"
         );
+    }
+}
+
+/// The tails of answers, and `grpc-status` where it stands in a head.
+fn tails(answer: &str, size: usize) -> (Vec<String>, u8, Vec<String>) {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, GET);
+    connection.send_split(INGRESS, answer.as_bytes(), size);
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, OK);
+    let (mut tails, mut status) = (Vec::new(), 0);
+    for sent in &connection.port.sent {
+        let Sent::Head { response: true, flags, grpc_status, bytes, .. } = sent else { continue };
+        if flags & event::HEAD_TAIL != 0 {
+            tails.push(String::from_utf8_lossy(bytes).into_owned());
+        }
+        status = status.max(*grpc_status);
+    }
+    let lines = connection.lines();
+    (tails, status, lines.into_iter().filter(|line| line.starts_with('<')).collect())
+}
+
+#[test]
+fn answers_that_a_message_closes_have_a_tail() {
+    let types = [
+        "content-type:application/grpc-web+proto",
+        "Content-Type: application/grpc-web",
+        "Content-Type: application/connect+json; charset=utf-8",
+    ];
+    for kind in types {
+        let length = format!("HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: 9\r\n\r\n");
+        let whole = format!("{length}123456789");
+        let (told, _, lines) = tails(&whole, 5_000);
+        assert_eq!(told, [&*whole], "{kind}");
+        assert_eq!(lines, ["< 0 200", "< 0 end 9 (0)", "< 1 200 ended 5"]);
+        let (told, _, lines) = tails(&whole, length.len());
+        assert_eq!(told, ["123456789"]);
+        assert_eq!(lines, ["< 0 200", "< 0 end 9 (0)", "< 1 200 ended 5"]);
+        let chunked = format!(
+            "HTTP/1.1 200 OK\r\n{kind}\r\nTransfer-Encoding: chunked\r\n\r\n12C\r\n{}\r\n0\r\nA: b\r\n\r\n",
+            "c".repeat(300),
+        );
+        let (told, _, lines) = tails(&chunked, 5_000);
+        let tail = format!("{}\r\n0\r\n", "c".repeat(179));
+        assert_eq!(told, [&*tail]);
+        assert_eq!(lines, ["< 0 200", "< 0 end 300 (0)", "< 1 200 ended 5"]);
+        for size in 1..60 {
+            let (told, _, lines) = tails(&chunked, size);
+            assert_eq!(told.len(), 1);
+            assert!(tail.ends_with(&told[0]) || told[0].ends_with("0\r\n"), "{told:?}");
+            assert_eq!(lines, ["< 0 200", "< 0 end 300 (0)", "< 1 200 ended 5"]);
+        }
+    }
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/connect+proto\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunks = format!("{head}1\r\nx\r\n7\r\n\x02\0\0\0\x02{{}}\r\n");
+    let (told, ..) = tails(&format!("{chunks}0\r\n\r\n"), chunks.len());
+    assert_eq!(told, ["7\r\n\x02\0\0\0\x02{}\r\n", "0\r\n"], "a chunk of its own");
+    for other in ["application/grpcweb", "application/grpc", "application/json", "text/grpc-web"] {
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {other}\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!(tails(&answer, 5_000).0, [""; 0], "{other}");
+    }
+}
+
+#[test]
+fn a_request_has_no_tail() {
+    let mut connection = Connection::new();
+    let request = "POST /a.B/C HTTP/1.1\r\nContent-Type: application/grpc-web\r\nContent-Length: 3\r\n\r\nabc";
+    connection.send(EGRESS, request.as_bytes());
+    assert_eq!(connection.lines(), ["> 0 POST /a.B/C ended 3"]);
+}
+
+#[test]
+fn grpc_statuses_in_heads_are_read() {
+    for (line, status) in [
+        ("grpc-status:0", 1),
+        ("Grpc-Status: 5", 6),
+        ("GRPC-STATUS: 14", 15),
+        ("grpc-status: 99", 100),
+        ("grpc-status: 100", 0),
+        ("grpc-status: ", 0),
+        ("grpc-status: x", 0),
+        ("grpc-status: 1x", 0),
+        ("grpc-statusx: 1", 0),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(tails(&answer, 5_000).1, status, "{line}");
+        assert_eq!(tails(&answer, 3).1, status, "{line}");
     }
 }
 

@@ -43,6 +43,10 @@ impl<P: Port> Walk<'_, P> {
             self.hop();
             return MORE;
         }
+        let ended = matches!(self.flow.mode, mode::BODY | mode::TRAILER);
+        if left >= 0 && ended && self.has_tail() {
+            return self.load_tail();
+        }
         if left <= 0 {
             return 0;
         }
@@ -70,6 +74,19 @@ impl<P: Port> Walk<'_, P> {
         self.flow.scanned = 0;
         self.scan();
         MORE
+    }
+
+    /// Loads what the packet holds of the body that ends at [`crate::flow::Flow::next`], once.
+    #[inline(always)]
+    fn load_tail(&mut self) -> u32 {
+        self.flow.class = flow::CLASS_PLAIN;
+        let passed = distance(self.flow.next, self.flow.segment_start) as u32;
+        let length = if passed > WINDOW as u32 { WINDOW as u32 } else { passed };
+        let offset = self.flow.payload.wrapping_add(passed).wrapping_sub(length);
+        if !self.port.load(self.flow, offset, length) {
+            return MORE;
+        }
+        self.send_tail(length)
     }
 
     /// Moves over bytes that need no look; far jumps take several hops, since sequence numbers wrap.

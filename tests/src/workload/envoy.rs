@@ -1,4 +1,4 @@
-//! Envoy in front of a gRPC server: HTTP/2 on both sides.
+//! Envoy in front of a gRPC server: HTTP/2 on its side.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,8 @@ impl Envoy {
         Some(format!("Envoy cannot be fetched: {}", error.root_cause()))
     }
 
-    /// Starts it in front of a port on the loopback.
+    /// Starts it in front of a port on the loopback, of a server that speaks gRPC: clients
+    /// may speak gRPC-Web, by any version of HTTP.
     pub fn start(backend: u16) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = free_port();
@@ -70,7 +71,7 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: shop
-          codec_type: HTTP2
+          codec_type: AUTO
           max_request_headers_kb: 512
           common_http_protocol_options: {{ max_headers_count: 1000 }}
           route_config:
@@ -81,6 +82,9 @@ static_resources:
               - match: {{ prefix: "/" }}
                 route: {{ cluster: shop, timeout: 0s }}
           http_filters:
+          - name: envoy.filters.http.grpc_web
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb
           - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router

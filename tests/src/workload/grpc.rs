@@ -215,7 +215,7 @@ pub(crate) fn pip(folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn go(folder: &Path) -> Result<Command> {
+pub(crate) fn go(folder: &Path) -> Result<Command> {
     let mut command = Place::HERE.inside("go")?;
     command.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
     Ok(command)

@@ -144,7 +144,7 @@ impl Assembly {
     fn piece<'a>(&mut self, bytes: &[u8], shared: &mut Shared) -> Step<'a> {
         let Some(open) = &mut self.open else { return Step::Malformed };
         open.got += bytes.len();
-        let kept = if is_block(open.kind) {
+        let kept = if is_block(open.kind) || open.kind == event::FRAME_CLOSING {
             bytes
         } else {
             &bytes[..bytes.len().min(FIXED.saturating_sub(open.block.len()))]

@@ -10,7 +10,6 @@ use super::fields::Fields;
 use super::hpack::Decoder;
 use super::stream::Stream;
 use super::{Http2, Memory, Pass};
-use crate::protocol::exchange::StreamError;
 use crate::protocol::{Cause, connection, lost};
 use crate::ring_buffer::Items;
 
@@ -67,7 +66,7 @@ impl Http2 {
     }
 
     /// What the kernel half sent does not hold together: something is missing.
-    fn malformed(&mut self, direction: u8, pass: &mut Pass<'_>) {
+    pub(super) fn malformed(&mut self, direction: u8, pass: &mut Pass<'_>) {
         pass.shared.counters.frames_malformed += 1;
         self.miss(direction, lost::DESYNCHRONISED_SYNTAX, pass);
     }
@@ -85,7 +84,8 @@ impl Http2 {
             | event::FRAME_CONTINUATION
             | event::FRAME_PUSH_PROMISE
             | event::FRAME_RST_STREAM
-            | event::FRAME_GOAWAY => self.piece(item, bytes, record, pass),
+            | event::FRAME_GOAWAY
+            | event::FRAME_CLOSING => self.piece(item, bytes, record, pass),
             // The encoder says in a block what it makes of the peer's settings.
             _ => {}
         }
@@ -109,6 +109,7 @@ impl Http2 {
             Step::Whole(first, payload) => match first.kind {
                 event::FRAME_RST_STREAM => self.reset(first.stream, &payload, direction, pass),
                 event::FRAME_GOAWAY => self.goaway(&payload, direction, pass),
+                event::FRAME_CLOSING => self.closing(&first, &payload, direction, pass),
                 _ => self.block(&first, Some(payload), direction, pass),
             },
             Step::Dropped(first) => self.block(&first, None, direction, pass),
@@ -276,68 +277,45 @@ impl Http2 {
     }
 
     fn data(&mut self, item: &Item, data: &Data, direction: u8, pass: &mut Pass<'_>) {
-        let Some(asks) = self.asks else { return };
-        let asked = asks == direction;
-        let index = if asked {
-            self.position(item.stream)
-        } else {
-            self.answered_stream(item.stream, pass)
-        };
-        let Some(index) = index else { return };
-        self.streams[index].data(item.length, data, asked);
-        if item.flags & event::FLAG_END_STREAM == 0 {
+        let length = item.length;
+        self.body((item.stream, item.flags), direction, pass, |stream, asked| {
+            stream.data(length, data, asked);
+        });
+    }
+
+    /// The end of a body says what stands in trailers elsewhere.
+    fn closing(&mut self, first: &First, words: &[u8], direction: u8, pass: &mut Pass<'_>) {
+        self.body((first.stream, first.flags), direction, pass, |stream, asked| {
+            stream.close(words, asked);
+        });
+    }
+
+    /// Bytes of a body: the request's where `take` is told so, else the answer's.
+    fn body(
+        &mut self,
+        (id, flags): (u32, u8),
+        direction: u8,
+        pass: &mut Pass<'_>,
+        take: impl FnOnce(&mut Stream, bool),
+    ) {
+        let Some((index, asked)) = self.stream_of(id, direction, pass) else { return };
+        take(&mut self.streams[index], asked);
+        if flags & event::FLAG_END_STREAM == 0 {
             return;
         }
         if asked { self.sent(index, pass) } else { self.answer_whole(index, pass) }
     }
 
-    fn reset(&mut self, id: u32, payload: &[u8], direction: u8, pass: &mut Pass<'_>) {
-        let Some(code) = number(payload, 0) else { return self.malformed(direction, pass) };
-        let Some(asks) = self.asks else { return };
-        let asked = asks == direction;
+    /// Where a stream stands of which something was seen, and whether the asking end sent it.
+    pub(super) fn stream_of(
+        &mut self,
+        id: u32,
+        direction: u8,
+        pass: &mut Pass<'_>,
+    ) -> Option<(usize, bool)> {
+        let asked = self.asks? == direction;
         let index = if asked { self.position(id) } else { self.answered_stream(id, pass) };
-        let Some(index) = index else { return };
-        let stream = &self.streams[index];
-        if let Some(end_ns) = stream.answered_ns {
-            self.finish(index, end_ns, None, pass);
-            return;
-        }
-        if stream.answer_missed {
-            // It may have been answered before: a reset is also what comes behind that.
-            let reason = stream.doubt.unwrap_or(lost::RECORDS_LOST);
-            self.drop_at(index, pass);
-            self.lose(1, reason, pass);
-            return;
-        }
-        let cause = match StreamError::of(code) {
-            // A server that watches the client's time does so when that is over.
-            StreamError::Cancel if stream.is_over(pass.time_ns) => Cause::DeadlineExceeded,
-            StreamError::NoError if asked && stream.is_over(pass.time_ns) => {
-                Cause::DeadlineExceeded
-            }
-            StreamError::NoError | StreamError::Cancel if asked => Cause::Cancelled,
-            StreamError::RefusedStream if !asked => Cause::Refused,
-            error => Cause::StreamReset(error),
-        };
-        self.finish(index, pass.time_ns, Some(cause), pass);
-    }
-
-    /// The answering end takes no more requests; those beyond its last one were not processed.
-    fn goaway(&mut self, payload: &[u8], direction: u8, pass: &mut Pass<'_>) {
-        let Some(last) = number(payload, 0) else { return self.malformed(direction, pass) };
-        if self.asks.is_none_or(|asks| asks == direction) {
-            return;
-        }
-        let last = self.last.map_or(last & !RESERVED, |known| known.min(last & !RESERVED));
-        self.last = Some(last);
-        let mut index = self.streams.partition_point(|stream| stream.id <= last);
-        while let Some(stream) = self.streams.get(index) {
-            if stream.answered_ns.is_some() {
-                index += 1;
-            } else {
-                self.finish(index, pass.time_ns, Some(Cause::Refused), pass);
-            }
-        }
+        Some((index?, asked))
     }
 
     /// Where a stream stands of which something of the answer was seen. A request that was
@@ -384,13 +362,6 @@ impl Http2 {
 
 /// Bytes of the smallest frame that begins a request: its head and one header.
 const REQUEST_MIN: u32 = 10;
-/// The reserved bit of a stream's number.
-const RESERVED: u32 = 1 << 31;
-
-fn number(payload: &[u8], at: usize) -> Option<u32> {
-    let bytes = payload.get(at..)?.first_chunk()?;
-    Some(u32::from_be_bytes(*bytes))
-}
 
 fn other(direction: u8) -> u8 {
     if direction == event::INGRESS { event::EGRESS } else { event::INGRESS }

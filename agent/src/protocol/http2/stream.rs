@@ -6,7 +6,7 @@ use super::assembly::First;
 use super::fields::Fields;
 use crate::protocol::exchange::rpc::{Progress, Traffic};
 use crate::protocol::exchange::{AgentClass, UNKNOWN};
-use crate::protocol::rpc::Content;
+use crate::protocol::rpc::{self, Content};
 use crate::protocol::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text};
 
 /// A deadline that is over by this much less counts as over: timers fire early.
@@ -165,14 +165,25 @@ impl Stream {
 
     /// Takes a frame of the request's or of the answer's body.
     pub(super) fn data(&mut self, length: u32, data: &Data, asks: bool) {
-        let exchange = &mut self.exchange;
-        let (bytes, messages) = if asks {
-            (&mut exchange.request_bytes, &mut self.requests)
-        } else {
-            (&mut exchange.response_bytes, &mut self.answers)
-        };
-        *bytes = bytes.saturating_add(u64::from(length));
+        self.count_bytes(u64::from(length), asks);
+        let messages = if asks { &mut self.requests } else { &mut self.answers };
         messages.take(data);
+    }
+
+    /// Takes the message that closes a body: of the answer's, it says how the call went.
+    pub(super) fn close(&mut self, words: &[u8], asks: bool) {
+        self.count_bytes(words.len() as u64, asks);
+        if let Some(rpc) = &mut self.exchange.rpc
+            && !asks
+        {
+            rpc.status = rpc.status.or(rpc::closing_status(rpc.system, words));
+        }
+    }
+
+    fn count_bytes(&mut self, count: u64, asks: bool) {
+        let exchange = &mut self.exchange;
+        let bytes = if asks { &mut exchange.request_bytes } else { &mut exchange.response_bytes };
+        *bytes = bytes.saturating_add(count);
     }
 
     /// Frames were missed, in the direction of the requests (`asks`) or of the answers.
@@ -249,9 +260,7 @@ impl Stream {
             RpcSystem::Connect => self.content == Content::ConnectStream,
         };
         rpc.request_messages = self.requests.known().filter(|_| is_framed);
-        // Elsewhere the end of the answer is in a message, too, which is none of the server's.
-        let is_counted = rpc.system == RpcSystem::Grpc;
-        rpc.response_messages = self.answers.known().filter(|_| is_counted);
+        rpc.response_messages = self.answers.known().filter(|_| is_framed);
     }
 
     /// A unary call of Connect has no status but that of HTTP.

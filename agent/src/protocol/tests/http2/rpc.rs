@@ -64,7 +64,7 @@ fn trailers_only() {
 fn other_systems() {
     let web = call(&[("content-type", "application/grpc-web+proto")], &[], &[]).unwrap();
     assert_eq!((web.system, web.request_messages), (RpcSystem::GrpcWeb, Some(1)));
-    assert_eq!(web.response_messages, None);
+    assert_eq!(web.response_messages, Some(2));
     let stream = call(&[("content-type", "application/connect+json")], &[], &[]).unwrap();
     assert_eq!((stream.system, stream.status), (RpcSystem::Connect, None));
     let version = ("connect-protocol-version", "1");
@@ -73,6 +73,37 @@ fn other_systems() {
     assert_eq!(unary.request_messages, None);
     assert_eq!(call(&[("content-type", "application/json")], &[], &[]), None);
     assert_eq!(call(&[], &[GRPC], &[("grpc-status", "0")]), None, "the request says what it is");
+}
+
+/// A call whose answer is closed by a message, which has not the place of trailers.
+fn closed(content: &str, words: &[u8], piece: usize) -> Exchange {
+    let (mut stage, mut wire) = begun(Side::Client);
+    let (asks, answers) = (wire.asks(), wire.answers());
+    let request = head(&mut wire, 1, &[("content-type", content)], false);
+    stage.feed(wire.frames(asks, 0, &[request, Frame::data(1, 12, true, messages(1))]));
+    let head = wire.headers(answers, 1, &OK, false);
+    let last = Frame::of(event::FRAME_CLOSING, FLAG_END_STREAM, 1, words.to_vec());
+    let frames = [head, Frame::data(1, 30, false, messages(2)), last];
+    for item in wire.pass(answers, &frames, piece) {
+        stage.feed(wire.record(answers, 0, &[item]));
+    }
+    stage.only().clone()
+}
+
+#[test]
+fn answers_closed_by_a_message() {
+    let words = b"grpc-status:5\r\ngrpc-message:none\r\n";
+    for piece in [16, 23, usize::MAX] {
+        let exchange = closed("application/grpc-web", words, piece);
+        let rpc = exchange.rpc.as_deref().unwrap();
+        assert_eq!((rpc.status, rpc.response_messages), (Some(5), Some(2)));
+        assert_eq!(exchange.response_bytes, 30 + words.len() as u64);
+    }
+    let connect = closed("application/connect+proto", b"{}", 99);
+    let rpc = connect.rpc.as_deref().unwrap();
+    assert_eq!((rpc.status, rpc.response_messages), (Some(0), Some(2)));
+    let grpc = closed("application/grpc", words, 99);
+    assert_eq!(grpc.rpc.unwrap().status, None, "gRPC has trailers");
 }
 
 #[test]

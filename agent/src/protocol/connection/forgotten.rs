@@ -1,0 +1,48 @@
+//! What is kept of a connection that was forgotten, so that it can go on.
+
+use super::Connection;
+
+/// Where the numbers of an epoch stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(super) epoch: u32,
+    /// The lowest number of which nothing has shown that its request exists. `None`:
+    /// nothing was seen of the epoch, which may be under way.
+    pub(super) next: Option<u32>,
+    /// Every lower number's answer is over.
+    pub(super) answered: u32,
+}
+
+/// What is kept of a connection that was forgotten with open requests, which were counted
+/// then and must not be counted again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forgotten {
+    /// Of HTTP/1.
+    Numbers(Numbers),
+    /// The next stream of HTTP/2.
+    Stream(u32),
+}
+
+impl Connection {
+    /// Goes on where a connection was forgotten that had open requests.
+    pub(crate) fn resume(forgotten: Option<Forgotten>) -> Self {
+        let mut connection = Self::default();
+        match forgotten {
+            Some(Forgotten::Numbers(numbers)) => connection.numbers = Some(numbers),
+            Some(Forgotten::Stream(next)) => connection.next_stream = Some(next),
+            None => {}
+        }
+        connection
+    }
+
+    /// What [`Self::resume`] needs, where there are open requests.
+    pub(crate) fn forgotten(&self) -> Option<Forgotten> {
+        if !self.has_open_requests() {
+            return None;
+        }
+        match &self.http2 {
+            Some(http2) => http2.next().map(Forgotten::Stream),
+            None => self.numbers.map(Forgotten::Numbers),
+        }
+    }
+}
