@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the agent costs, measured beside the same load without it.
 //!
-//! nginx (one worker, first processor) and wrk or h2load (second processor) saturate two cores;
+//! nginx (one worker) or a gRPC server on the first processor, and wrk or h2load on the second,
+//! saturate two cores;
 //! rounds with and without the agent alternate in one run and are compared in pairs, so
 //! that what drifts on the machine cancels. **It reports and never gates.**
 
@@ -8,7 +9,7 @@ mod load;
 mod observed;
 mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use observed::Observed;
 
 /// Says where the agent is when this program starts itself as root.
 const AGENT: &str = "MESHTAP_BIN";
+/// Says where the gRPC server is, likewise.
+const SHOP: &str = "MESHTAP_BENCH_SHOP";
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +68,8 @@ pub struct Pair {
 /// Everything that was measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
-    /// Of HTTP/1, in the order of measuring.
-    pub pairs: Vec<Pair>,
-    /// Of HTTP/2, likewise.
-    pub multiplexed: Vec<Pair>,
+    /// Of each kind of load, in the order of measuring.
+    pub pairs: Vec<(Kind, Pair)>,
     /// Nanoseconds per run of a `cgroup_skb` program, and of programs per request.
     pub kernel: Option<(f64, f64)>,
     /// Resident bytes at rest, with 10,000 connections, after churn.
@@ -82,33 +83,31 @@ pub fn measure(effort: Effort) -> Result<()> {
     for program in ["nginx", "wrk", "h2load", "taskset"] {
         ensure!(has(program), "{program} is not installed; `cargo xtask test` installs it");
     }
-    let agent = match std::env::var_os(AGENT) {
-        Some(agent) => agent.into(),
-        None => agent::build()?,
+    let given = |name| std::env::var_os(name).map(PathBuf::from);
+    let (agent, shop) = match (given(AGENT), given(SHOP)) {
+        (Some(agent), Some(shop)) => (agent, shop),
+        _ => (agent::build()?, load::build_shop()?),
     };
     if !is_root()? {
         let this = std::env::current_exe()?;
         let mut again = privileged(Path::new("env"))?;
         again
             .arg(format!("{AGENT}={}", agent.display()))
+            .arg(format!("{SHOP}={}", shop.display()))
             .arg(this)
             .args(std::env::args_os().skip(1));
         return run(&mut again);
     }
-    let server = Server::start()?;
+    let server = Server::start(&shop)?;
     let mut results = Results::default();
     server.load(1, Kind::Http1)?;
     for number in 1..=effort.rounds {
-        for kind in [Kind::Http1, Kind::Http2] {
+        for kind in [Kind::Http1, Kind::Http2, Kind::Grpc] {
             let pair = pair(&server, &agent, effort, kind, number % 2 == 0)?;
             let ratio = report::rate(pair.observed) / report::rate(pair.bare);
             let bare = report::rate(pair.bare);
             println!("round {number}, {kind:?}: {ratio:.3} of {bare:.0} requests/s");
-            let pairs = match kind {
-                Kind::Http2 => &mut results.multiplexed,
-                _ => &mut results.pairs,
-            };
-            pairs.push(pair);
+            results.pairs.push((kind, pair));
         }
     }
     alone(&server, &agent, effort, &mut results)?;

@@ -1,15 +1,15 @@
-//! The load: nginx on the first processor, its client on the second.
+//! The load: nginx or a gRPC server on the first processor, its client on the second.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::workspace::{read, target};
+use crate::workspace::{cargo, read, run, target};
 
 /// Ticks of a second in `/proc` (`USER_HZ`, fixed by the kernel's interface).
 const TICKS: f64 = 100.0;
@@ -17,6 +17,10 @@ const TICKS: f64 = 100.0;
 const CONNECTIONS: &str = "32";
 /// Connections and streams of each, over HTTP/2.
 const MULTIPLEXED: [&str; 2] = ["4", "32"];
+/// What a call of gRPC asks with: a message of three bytes behind its prefix.
+const MESSAGE: &[u8] = b"\0\0\0\0\x03tea";
+/// Where it is kept for the client.
+const MESSAGE_FILE: &str = "message";
 
 /// What is asked for, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,45 +31,57 @@ pub enum Kind {
     Churn,
     /// h2load, 4 connections with 32 streams each.
     Http2,
+    /// h2load, likewise, with unary calls of gRPC.
+    Grpc,
 }
 
-/// nginx with one worker; ends with this value.
+/// nginx with one worker, and a gRPC server of tonic; both end with this value.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
+    children: Vec<Child>,
     port: u16,
     /// Speaks HTTP/2.
     multiplexed: u16,
+    /// Speaks gRPC.
+    shop: u16,
     folder: PathBuf,
 }
 
+/// Builds the gRPC server.
+pub fn build_shop() -> Result<PathBuf> {
+    const BUILD: &str = "build --release --locked --package meshtap-tests --bin rustcart";
+    run(cargo().args(BUILD.split(' ')))?;
+    Ok(target().join("release/rustcart"))
+}
+
 impl Server {
-    /// Starts it and waits until it answers.
-    pub fn start() -> Result<Self> {
-        let (port, multiplexed) = (free_port()?, free_port()?);
+    /// Starts nginx and the program `shop`, and waits until both listen.
+    pub fn start(shop_program: &Path) -> Result<Self> {
+        let (port, multiplexed, shop) = (free_port()?, free_port()?, free_port()?);
         let folder = target().join("bench");
         fs::create_dir_all(&folder)?;
         let configuration = folder.join("nginx.conf");
+        fs::write(folder.join(MESSAGE_FILE), MESSAGE)?;
         fs::write(&configuration, text(port, multiplexed))?;
-        let child = Command::new("taskset")
-            .args(["-c", "0", "nginx", "-p"])
-            .arg(&folder)
-            .arg("-c")
-            .arg(&configuration)
-            .args(["-e", "nginx.log"])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("cannot start nginx")?;
-        let server = Self { child, port, multiplexed, folder };
+        let mut nginx = Command::new("taskset");
+        nginx.args(["-c", "0", "nginx", "-p"]).arg(&folder);
+        nginx.arg("-c").arg(&configuration).args(["-e", "nginx.log"]).stdin(Stdio::null());
+        let mut server = Self { children: Vec::new(), port, multiplexed, shop, folder };
+        server.children.push(nginx.spawn().context("cannot start nginx")?);
+        let mut shop = Command::new("taskset");
+        shop.args(["-c", "0"]).arg(shop_program).arg(server.shop.to_string());
+        let started = shop.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        server.children.push(started.context("cannot start the gRPC server")?);
         wait_for(port)
             .with_context(|| format!("see {}", server.folder.join("nginx.log").display()))?;
+        wait_for(server.shop)?;
         Ok(server)
     }
 
     /// One run of the client: requests and seconds.
     pub fn load(&self, seconds: u32, kind: Kind) -> Result<(f64, f64)> {
-        if kind == Kind::Http2 {
-            return self.load_multiplexed(seconds);
+        if matches!(kind, Kind::Http2 | Kind::Grpc) {
+            return self.load_multiplexed(seconds, kind);
         }
         let mut wrk = Command::new("taskset");
         wrk.args(["-c", "1", "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);
@@ -77,12 +93,18 @@ impl Server {
         counts(&text).with_context(|| format!("wrk printed no count:\n{text}"))
     }
 
-    fn load_multiplexed(&self, seconds: u32) -> Result<(f64, f64)> {
+    fn load_multiplexed(&self, seconds: u32, kind: Kind) -> Result<(f64, f64)> {
         let [connections, streams] = MULTIPLEXED;
         let mut client = Command::new("taskset");
         client.args(["-c", "1", "h2load", "-t1", "-c", connections, "-m", streams]);
         client.args(["-D", &seconds.to_string()]);
-        client.arg(format!("http://127.0.0.1:{}/ok", self.multiplexed));
+        if kind == Kind::Grpc {
+            client.args(["-H", "content-type: application/grpc", "-H", "te: trailers", "-d"]);
+            client.arg(self.folder.join(MESSAGE_FILE));
+            client.arg(format!("http://127.0.0.1:{}/shop.Cart/Get", self.shop));
+        } else {
+            client.arg(format!("http://127.0.0.1:{}/ok", self.multiplexed));
+        }
         let text = read(&mut client)?;
         let requests = counts_of_h2load(&text)
             .with_context(|| format!("h2load printed no count, or failed requests:\n{text}"))?;
@@ -110,9 +132,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It ends with its only process; what cannot be killed has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in &mut self.children {
+            // Each is its only process; what cannot be killed has ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -177,7 +201,7 @@ fn wait_for(port: u16) -> Result<()> {
         }
         sleep(Duration::from_millis(20));
     }
-    bail!("nginx does not listen on port {port}")
+    bail!("nothing listens on port {port}")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use super::load::Kind;
 use super::{Effort, Pair, Results, Round};
 use crate::workspace::root;
 
@@ -43,7 +44,7 @@ fn median(values: &[f64]) -> f64 {
 /// The figures as a table.
 #[must_use]
 pub fn text(results: &Results, effort: Effort) -> String {
-    let mut rows = compared(&results.pairs);
+    let mut rows = compared(&of(results, Kind::Http1));
     let mut single = |what: &str, value: String| rows.push(format!("| {what} | {value} | |"));
     if let Some((per_packet, per_request)) = results.kernel {
         single(
@@ -65,10 +66,17 @@ pub fn text(results: &Results, effort: Effort) -> String {
          {seconds} s, figures compared within each pair. Linux {kernel}, {cpus} × {model}.\n\n\
          | | median | range |\n|---|---|---|\n{}\n\n\
          The same with HTTP/2, in turn with those rounds: h2load, 4 connections of 32 streams.\n\n\
+         | | median | range |\n|---|---|---|\n{}\n\n\
+         The same with unary calls of gRPC, by h2load as before, to a server of tonic.\n\n\
          | | median | range |\n|---|---|---|\n{}\n",
         rows.join("\n"),
-        compared(&results.multiplexed).join("\n")
+        compared(&of(results, Kind::Http2)).join("\n"),
+        compared(&of(results, Kind::Grpc)).join("\n")
     )
+}
+
+fn of(results: &Results, kind: Kind) -> Vec<Pair> {
+    results.pairs.iter().filter(|(of, _)| *of == kind).map(|(_, pair)| *pair).collect()
 }
 
 /// What rounds with and without the agent tell.
