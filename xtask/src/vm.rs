@@ -45,9 +45,10 @@ const NEEDED: [(&str, &str); 6] = [
 ];
 
 /// Tests that are quick where a processor is emulated, and touch each part of the kernel half.
-const SHORT: [&str; 5] = [
+const SHORT: [&str; 6] = [
     "curl_and_nginx",
     "segments",
+    "upgrades",
     "older_connections",
     "causes_of_the_host",
     "programs_that_somebody_detaches",

@@ -36,6 +36,7 @@
 //! request that was.
 
 mod assembly;
+mod blocks;
 mod calls;
 mod ends;
 mod fact;
@@ -62,6 +63,7 @@ use stream::Stream;
 /// What is kept between blocks of headers, for their memory.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
+    blocks: blocks::Blocks,
     fields: fields::Fields,
     strings: hpack::Scratch,
 }

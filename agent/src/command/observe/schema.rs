@@ -39,7 +39,7 @@ pub const CALL: &[Field] = &[
     (
         "status",
         "number, string or null",
-        "As the server sent it, else as the client got it; of a remote procedure call gRPC's status by name, as `\"UNAVAILABLE\"` (a number that has none in digits); null where none was seen",
+        "As the server sent it, else as the client got it; of a remote procedure call gRPC's status by name, as `\"UNAVAILABLE\"` (a number that has none in digits); null where none was seen. gRPC-Web, and Connect for streams, put it into the body: it is read there unless it is longer than 1,024 bytes, over HTTP/1 than about 170, or coded in base64; of a unary call of Connect the success alone is known",
     ),
     (
         "http_status",
@@ -81,7 +81,7 @@ pub const CALL: &[Field] = &[
     (
         "request_messages",
         "number or null",
-        "Messages that the client of a remote procedure call sent; at the server's end where they were counted there, else at the client's; null where neither could, and of other calls",
+        "Messages that the client of a remote procedure call sent; at the server's end where they were counted there, else at the client's; null where neither could, as of gRPC-Web and Connect over HTTP/1, and of other calls",
     ),
     ("response_messages", "number or null", "Messages that the server sent, likewise"),
     (

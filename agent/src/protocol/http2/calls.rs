@@ -169,11 +169,10 @@ impl Http2 {
         pass: &mut Pass<'_>,
     ) {
         let mut memory = pass.shared.memory.take().unwrap_or_default();
-        let Memory { fields, strings } = &mut *memory;
+        let Memory { blocks, fields, strings } = &mut *memory;
         fields.clear();
         let decoder = &mut self.way(direction).decoder;
-        let decoded = block
-            .and_then(|block| decoder.decode(&block, strings, |field| fields.take(field)).ok());
+        let decoded = block.and_then(|block| blocks.read(decoder, &block, strings, fields).ok());
         if decoded.is_none() {
             decoder.forget();
             fields.clear();

@@ -16,7 +16,7 @@ const TRACES: usize = 12;
 const TRACE_MAX: usize = 4_096;
 
 /// What a block says; the first of a header that stands there twice counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     pub(super) method: Option<Text>,
     pub(super) scheme: bool,
@@ -50,6 +50,17 @@ impl Fields {
         traces.clear();
         bytes.clear();
         *self = Self { traces, bytes, ..Self::default() };
+    }
+
+    /// Says what `other` says, which has no ids.
+    pub(super) fn copy(&mut self, other: &Self) {
+        let (traces, bytes) = (std::mem::take(&mut self.traces), std::mem::take(&mut self.bytes));
+        *self = Self { traces, bytes, ..other.clone() };
+    }
+
+    /// Whether another block may say the same: it has no ids.
+    pub(super) fn repeat(&self) -> bool {
+        self.traces.is_empty() && self.request_id.is_none()
     }
 
     /// Takes a header.

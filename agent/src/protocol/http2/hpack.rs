@@ -29,6 +29,7 @@ pub(crate) use budget::Budget;
 
 use super::fact::{Fact, Words};
 use super::names::Name;
+pub(super) use table::State;
 use table::{NameBytes, Table};
 
 /// Bytes that are no header block, or name an entry that cannot be.
@@ -82,6 +83,11 @@ impl Decoder {
     /// For a direction that goes on.
     pub(super) fn unknown(budget: &Budget) -> Self {
         Self { table: Table::unknown(budget) }
+    }
+
+    /// What stands for all that is in the table.
+    pub(super) fn state(&self) -> State {
+        self.table.state()
     }
 
     /// Something was missed: what is in the table is not known any more.

@@ -4,7 +4,9 @@
 //! has the same index for it as for the peers, whatever stands below.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use super::budget::{Budget, Share};
 use super::{Fact, Name};
@@ -36,6 +38,28 @@ impl Entry {
     }
 }
 
+/// Stands for what is in a table, by 128 bits of hash over all that made it so: tables with
+/// the same history hold the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::protocol::http2) struct State(u64, u64);
+
+/// Nothing is known.
+const UNKNOWN: State = State(0, 0);
+/// Nothing is in it.
+const EMPTY: State = State(1, 1);
+
+/// Under keys that are drawn at start.
+static HASHERS: LazyLock<[ahash::RandomState; 2]> =
+    LazyLock::new(|| [ahash::RandomState::new(), ahash::RandomState::new()]);
+
+impl State {
+    /// Of a table that was in this state and is changed by `change`.
+    fn after(self, change: impl Hash) -> Self {
+        let [one, other] = &*HASHERS;
+        Self(one.hash_one((self.0, &change)), other.hash_one((self.1, &change)))
+    }
+}
+
 /// One direction's table. Holds at most [`HELD`], by the standard's way of counting.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -51,6 +75,7 @@ pub(super) struct Table {
     limit: Option<usize>,
     /// There is nothing below what is held.
     whole: bool,
+    state: State,
     /// What it holds, of what all tables may.
     share: Share,
 }
@@ -67,7 +92,7 @@ pub(super) struct Resolved<'a> {
 impl Table {
     /// Of a direction that begins.
     pub(super) fn whole(budget: &Budget) -> Self {
-        Self { limit: Some(USUAL), whole: true, ..Self::unknown(budget) }
+        Self { limit: Some(USUAL), whole: true, state: EMPTY, ..Self::unknown(budget) }
     }
 
     /// Of a direction that goes on.
@@ -79,6 +104,7 @@ impl Table {
             size: 0,
             limit: None,
             whole: false,
+            state: UNKNOWN,
             share: Share::new(budget),
         }
     }
@@ -91,6 +117,11 @@ impl Table {
     /// Whether everything in it is known.
     pub(super) fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// What stands for all that is in it.
+    pub(super) fn state(&self) -> State {
+        self.state
     }
 
     /// Sum of the sizes of what is held, and bytes that this takes.
@@ -111,6 +142,7 @@ impl Table {
     /// The encoder said how large the table may be from now on.
     pub(super) fn resize(&mut self, limit: usize) {
         self.limit = Some(limit);
+        self.state = self.state.after(limit);
         self.evict(0);
         // Not even an empty header has room: whatever was below is gone, too.
         self.whole |= limit < OVERHEAD;
@@ -131,6 +163,7 @@ impl Table {
         }
         let name = self.bytes.len() - at;
         self.bytes.extend_from_slice(value);
+        self.state = self.state.after((kind, name, &self.bytes[at..]));
         let entry = Entry { at: at + self.gone, name, value: value.len(), kind, fact };
         let size = entry.size();
         self.evict(size);
