@@ -42,6 +42,9 @@ impl Blocks {
         strings: &mut Scratch,
         fields: &mut Fields,
     ) -> Result<(), Malformed> {
+        if block.len() > LONGEST {
+            return decoder.decode(block, strings, |field| fields.take(field));
+        }
         let state = decoder.state();
         let print = self.print(state, block);
         if let Some((known, Some(read))) = self.place(print)
@@ -51,7 +54,7 @@ impl Blocks {
             return Ok(());
         }
         decoder.decode(block, strings, |field| fields.take(field))?;
-        if block.len() <= LONGEST && decoder.state() == state && fields.repeat() {
+        if decoder.state() == state && fields.repeat() {
             if self.places.is_empty() {
                 self.places.resize_with(PLACES, Default::default);
             }
