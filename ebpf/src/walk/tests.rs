@@ -629,7 +629,8 @@ proptest! {
             statuses.push(200 + index);
             let request = format!("GET /{index} HTTP/1.1\r\nHost: h\r\n\r\n");
             let body = "HTTP/1.1 599 Bad\r\nContent-Length: 0\r\n\r\n";
-            let answer = format!("HTTP/1.1 {} OK\r\nContent-Length: {}\r\n\r\n{body}", 200 + index, body.len());
+            let kind = if index % 3 == 0 { "Content-Type: application/grpc-web\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 {} OK\r\n{kind}Content-Length: {}\r\n\r\n{body}", 200 + index, body.len());
             for (direction, bytes) in [(EGRESS, request), (INGRESS, answer)] {
                 let (fate, size) = order[(usize::from(index) * 2 + usize::from(direction)) % order.len()];
                 let place = connection.sequence[usize::from(direction)];
@@ -652,7 +653,10 @@ proptest! {
         let mut lost = 0;
         for sent in &connection.port.sent {
             match sent {
-                Sent::Head { response: true, status, .. } => { prop_assert!(statuses.contains(status)); answered += 1; }
+                Sent::Head { response: true, status, flags, .. } => {
+                    prop_assert!(statuses.contains(status));
+                    answered += u32::from(flags & event::HEAD_TAIL == 0);
+                }
                 Sent::Lost { unanswered, .. } => lost += unanswered,
                 _ => {}
             }

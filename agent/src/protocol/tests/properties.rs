@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::rpc;
 
 /// What a connection may do next.
 #[derive(Clone, Copy, Debug)]
@@ -336,6 +337,17 @@ proptest! {
             let Some(status) = exchange.status else { continue };
             prop_assert!(statuses[&(exchange.socket, exchange.sequence)].contains(&status));
         }
+    }
+
+    #[test]
+    fn any_bytes_may_end_a_body(mut bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..200) {
+        for system in [RpcSystem::Grpc, RpcSystem::GrpcWeb, RpcSystem::Connect] {
+            let _ = rpc::closing_status(system, &bytes);
+            prop_assert_eq!(rpc::tail_status(system, &bytes), None);
+        }
+        // Whatever stands before and behind, the message is found.
+        bytes.splice(at.min(bytes.len()).., *b"\x80\0\0\0\x0dgrpc-status:7\r\n0\r\n");
+        prop_assert_eq!(rpc::tail_status(RpcSystem::GrpcWeb, &bytes), Some(7));
     }
 
     #[test]
