@@ -6,6 +6,7 @@ mod bytecode;
 mod ci;
 mod docs;
 mod ebpf;
+mod install;
 mod licences;
 mod packages;
 mod tally;
@@ -14,6 +15,7 @@ mod tidy;
 mod vm;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -34,6 +36,24 @@ enum Command {
         /// For `meshtap run`, behind `--`.
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Build the agent, install it as a service of this host and start it.
+    Install {
+        /// Top of the file system to install below, as for an image; nothing is started there.
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+        /// Do not start it.
+        #[arg(long)]
+        no_start: bool,
+    },
+    /// Stop the service and remove what `install` put into place.
+    Uninstall {
+        /// Top of the file system that it was installed below.
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+        /// Remove /etc/meshtap, too.
+        #[arg(long)]
+        purge: bool,
     },
     /// Set up what the tests need and run all that this machine can.
     Test {
@@ -97,6 +117,12 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run { arguments } => match agent::start(&arguments)? {},
+        Command::Install { root, no_start } => {
+            install::install(&install::Options { root, start: !no_start })
+        }
+        Command::Uninstall { root, purge } => {
+            install::uninstall(&install::Options { root, start: false }, purge)
+        }
         Command::Test { full, filters } => test::run(&test::Options { full, filters })?.finish(),
         Command::Ebpf { check: false } => ebpf::renew(),
         Command::Ebpf { check: true } => {
