@@ -5,15 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::books::{Books, Kind, lost};
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
 use meshtap_tests::require;
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Nginx, ab, h2load, wrk};
-
-const SERVER_COUNT: &str = "http_server_request_duration_seconds_count";
-const CLIENT_COUNT: &str = "http_client_request_duration_seconds_count";
 
 /// A path, what it is answered with.
 const ANSWERS: [(&str, u16); 5] =
@@ -23,56 +21,33 @@ const ANSWERS: [(&str, u16); 5] =
 struct Shop {
     nginx: Nginx,
     agent: Agent,
-    name: String,
-    port: String,
+    books: Books,
 }
 
 impl Shop {
     fn open(place: Place<'_>) -> Self {
         let nginx = Nginx::start_in(place, 1, "").expect("starts");
-        let port = nginx.port().to_string();
-        let name = format!("shop-{port}");
-        let names = format!("names:\n  - name: {name}\n    match: {{ port: {port} }}\n");
-        let agent = Agent::start(&names).expect("is ready");
-        Self { nginx, agent, name, port }
+        let books = Books::new(Kind::Http, nginx.port());
+        let agent = Agent::start(&books.configuration()).expect("is ready");
+        Self { nginx, agent, books }
     }
 
     fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.nginx.port())
     }
 
-    fn at_server(&self, scrape: &Scrape, client: &str) -> Ledger {
-        let labels = [("service_name", self.name.as_str()), ("service_peer_name", client)];
-        Ledger::from_metrics(scrape, SERVER_COUNT, &labels)
+    /// Reads the metrics once both sides have `total` calls: what the server's side counted,
+    /// what the client's, and all of it.
+    fn count(&self, client: &str, total: u64) -> ([Ledger; 2], Scrape) {
+        let scrape = self.books.settle(&self.agent, client, total).expect("is served");
+        let sides = [self.books.at_server(&scrape, client), self.books.at_client(&scrape, client)];
+        (sides, scrape)
     }
-
-    fn at_client(&self, scrape: &Scrape, client: &str) -> Ledger {
-        let labels = [
-            ("service_name", client),
-            ("service_peer_name", self.name.as_str()),
-            ("server_port", self.port.as_str()),
-        ];
-        Ledger::from_metrics(scrape, CLIENT_COUNT, &labels)
-    }
-
-    /// Reads the metrics when both sides have `total` calls, or when patience ends.
-    fn scrape(&self, client: &str, total: u64) -> Scrape {
-        let enough = |scrape: &Scrape| {
-            let lost = lost(scrape);
-            self.at_server(scrape, client).total() + lost >= total
-                && self.at_client(scrape, client).total() + lost >= total
-        };
-        self.agent.scrape_until(enough).expect("is served")
-    }
-}
-
-fn lost(scrape: &Scrape) -> u64 {
-    scrape.count("meshtap_calls_lost_total", &[])
 }
 
 /// What the log has and the agent has not, on both sides together, is what it declares
 /// lost, at the most one in a thousand; and it has nothing that the log has not.
-fn exactly(log: &Ledger, sides: [&Ledger; 2], declared: u64) {
+fn exactly(log: &Ledger, sides: &[Ledger; 2], declared: u64) {
     let mut missing = 0;
     for (side, seen) in ["server", "client"].iter().zip(sides) {
         let (invented, lines) = seen.excess(log);
@@ -93,13 +68,9 @@ fn a_hundred_thousand_that_end_cleanly() {
     h2load(Place::HERE, &shop.address(), &paths, 16, 100_000).expect("runs");
     let log = shop.nginx.ledger().expect("is there");
     assert_eq!(log.total(), 100_000);
-    let scrape = shop.scrape("h2load", log.total());
-    exactly(
-        &log,
-        [&shop.at_server(&scrape, "h2load"), &shop.at_client(&scrape, "h2load")],
-        lost(&scrape),
-    );
-    let edge = [("client", "h2load"), ("server", shop.name.as_str())];
+    let (sides, scrape) = shop.count("h2load", log.total());
+    exactly(&log, &sides, lost(&scrape));
+    let edge = [("client", "h2load"), ("server", shop.books.name())];
     assert_eq!(scrape.count("traces_service_graph_request_total", &edge), log.total());
     shop.agent.stop().expect("ends well");
 }
@@ -128,12 +99,10 @@ fn a_hundred_thousand_by_wrk_at_full_speed() {
     }
     let underway = u64::from(CONNECTIONS) * rounds;
     let log = shop.nginx.ledger().expect("is there");
-    let scrape = shop.scrape("wrk", log.total());
+    let (sides, scrape) = shop.count("wrk", log.total());
     let declared = lost(&scrape);
     let mut missing = 0;
-    for (side, seen) in
-        [("server", shop.at_server(&scrape, "wrk")), ("client", shop.at_client(&scrape, "wrk"))]
-    {
+    for (side, seen) in ["server", "client"].iter().zip(&sides) {
         let mut unanswered = 0;
         for (method, path) in &requests {
             let status = ANSWERS.iter().find(|(other, _)| other == path);
@@ -171,8 +140,8 @@ fn connection_churn() {
     ab(Place::HERE, &url, 20, 10_000).expect("runs");
     let log = shop.nginx.ledger().expect("is there");
     assert_eq!(log.total(), 10_000);
-    let scrape = shop.scrape("ab", log.total());
-    exactly(&log, [&shop.at_server(&scrape, "ab"), &shop.at_client(&scrape, "ab")], lost(&scrape));
+    let (sides, scrape) = shop.count("ab", log.total());
+    exactly(&log, &sides, lost(&scrape));
 }
 
 /// Every line has the right status for its path, and there is one line for each call.

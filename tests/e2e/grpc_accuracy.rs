@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::books::{Books, Kind, lost};
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
@@ -13,58 +14,22 @@ use meshtap_tests::workload::grpc::ledger;
 use meshtap_tests::workload::{Cart, Grpc, Shopping, shop};
 use meshtap_tests::{require, skip};
 
-const SERVER_COUNT: &str = "rpc_server_call_duration_seconds_count";
-const CLIENT_COUNT: &str = "rpc_client_call_duration_seconds_count";
-
+/// Who calls.
+const CLIENT: &str = "gobuyer";
 /// Connections, and calls at a time on each.
 const FOUR: (u32, u32) = (4, 50);
 
-/// What the agent says of the calls to a server that has a name of its own.
-struct Books {
-    name: String,
-    port: String,
+/// The books of a server, and an agent that keeps them.
+fn open(port: u16) -> (Books, Agent) {
+    let books = Books::new(Kind::Rpc, port);
+    let often = "capture:\n  report_interval: 1s\n";
+    let agent = Agent::start(&format!("{}{often}", books.configuration())).expect("is ready");
+    (books, agent)
 }
 
-impl Books {
-    fn open(port: u16) -> (Self, Agent) {
-        let books = Self { name: format!("cart-{port}"), port: port.to_string() };
-        let names = format!("names:\n  - name: {}\n    match: {{ port: {port} }}\n", books.name);
-        let often = "capture:\n  report_interval: 1s\n";
-        (books, Agent::start(&format!("{names}{often}")).expect("is ready"))
-    }
-
-    fn at_server(&self, scrape: &Scrape) -> Ledger {
-        let labels = [("service_name", self.name.as_str()), ("service_peer_name", "gobuyer")];
-        Ledger::from_rpc_metrics(scrape, SERVER_COUNT, &labels)
-    }
-
-    fn at_client(&self, scrape: &Scrape) -> Ledger {
-        let labels = [
-            ("service_name", "gobuyer"),
-            ("service_peer_name", self.name.as_str()),
-            ("server_port", self.port.as_str()),
-        ];
-        Ledger::from_rpc_metrics(scrape, CLIENT_COUNT, &labels)
-    }
-
-    /// Reads the metrics when both sides have `total` calls, or when patience ends.
-    fn scrape(&self, agent: &Agent, total: u64) -> Scrape {
-        let enough = |scrape: &Scrape| {
-            let lost = lost(scrape);
-            self.at_server(scrape).total() + lost >= total
-                && self.at_client(scrape).total() + lost >= total
-        };
-        agent.scrape_until(enough).expect("is served")
-    }
-
-    fn messages(&self, scrape: &Scrape, direction: &str) -> u64 {
-        let of_server = [("service_name", self.name.as_str()), ("direction", direction)];
-        scrape.count("meshtap_rpc_messages_total", &of_server)
-    }
-}
-
-fn lost(scrape: &Scrape) -> u64 {
-    scrape.count("meshtap_calls_lost_total", &[])
+fn messages(books: &Books, scrape: &Scrape, direction: &str) -> u64 {
+    let of_server = [("service_name", books.name()), ("direction", direction)];
+    scrape.count("meshtap_rpc_messages_total", &of_server)
 }
 
 #[test]
@@ -74,18 +39,18 @@ fn a_hundred_thousand_over_four_connections() {
         skip!(reason);
     }
     let cart = Cart::start(Grpc::Go).expect("starts");
-    let (books, agent) = Books::open(cart.port());
+    let (books, agent) = open(cart.port());
     let bought = shop(Place::HERE, &cart.address(), 100_000, FOUR).expect("shops");
     let made = ledger(&bought).without_messages();
     assert_eq!(made.total(), 100_000);
-    let scrape = books.scrape(&agent, made.total());
+    let scrape = books.settle(&agent, CLIENT, made.total()).expect("is served");
     let declared = lost(&scrape);
     let mut missing = 0;
-    for (side, seen) in [("server", books.at_server(&scrape)), ("client", books.at_client(&scrape))]
-    {
+    let sides = [books.at_server(&scrape, CLIENT), books.at_client(&scrape, CLIENT)];
+    for (side, seen) in ["server", "client"].iter().zip(&sides) {
         let (invented, lines) = seen.excess(&made);
         assert_eq!(invented, 0, "calls at the {side} that were never made: {lines:#?}");
-        let (count, lines) = made.excess(&seen);
+        let (count, lines) = made.excess(seen);
         missing += count;
         assert!(count == 0 || declared > 0, "missing at the {side}: {lines:#?}");
     }
@@ -95,8 +60,8 @@ fn a_hundred_thousand_over_four_connections() {
         let sum = |side: fn(&meshtap_tests::workload::grpc::Bought) -> u64| {
             bought.iter().map(|bought| side(bought) * bought.count).sum::<u64>()
         };
-        assert_eq!(books.messages(&scrape, "received"), sum(|bought| bought.sent));
-        assert_eq!(books.messages(&scrape, "sent"), sum(|bought| bought.received));
+        assert_eq!(messages(&books, &scrape, "received"), sum(|bought| bought.sent));
+        assert_eq!(messages(&books, &scrape, "sent"), sum(|bought| bought.received));
     }
     agent.stop().expect("ends well");
 }
@@ -110,12 +75,12 @@ fn a_long_stream_is_told_while_it_runs() {
     }
     const MESSAGES: u64 = 80;
     let cart = Cart::start(Grpc::Go).expect("starts");
-    let (books, agent) = Books::open(cart.port());
+    let (books, agent) = open(cart.port());
     let address = cart.address();
     let stream = std::thread::spawn(move || {
         Grpc::Go.buy(&address, &[&format!("Chat:{MESSAGES}:10:hello:0:0:0:100")]).expect("buys")
     });
-    let both = |scrape: &Scrape| ["received", "sent"].map(|way| books.messages(scrape, way));
+    let both = |scrape: &Scrape| ["received", "sent"].map(|way| messages(&books, scrape, way));
     let mut early = [0; 2];
     while !stream.is_finished() && early.contains(&0) {
         std::thread::sleep(Duration::from_millis(200));
@@ -124,11 +89,12 @@ fn a_long_stream_is_told_while_it_runs() {
     assert!(!stream.is_finished() && !early.contains(&0), "told only at its end: {early:?}");
     assert!(early.iter().all(|count| *count < MESSAGES), "not sent yet: {early:?}");
     stream.join().expect("ends");
-    let scrape = books.scrape(&agent, 1);
+    let scrape = books.settle(&agent, CLIENT, 1).expect("is served");
     assert_eq!(both(&scrape), [MESSAGES; 2]);
     let mut made = Ledger::default();
     made.add_rpc("shop.Cart/Chat", None, Some("OK"), 1);
-    assert_eq!([books.at_server(&scrape), books.at_client(&scrape)], [made.clone(), made]);
+    let sides = [books.at_server(&scrape, CLIENT), books.at_client(&scrape, CLIENT)];
+    assert_eq!(sides, [made.clone(), made]);
     agent.stop().expect("ends well");
 }
 

@@ -6,6 +6,7 @@
 //! ([`agent::Turn`]), and every test looks only at the ports that it opened.
 
 pub mod agent;
+pub mod books;
 pub mod cache;
 pub mod call;
 pub mod cgroup;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -12,6 +12,15 @@ use crate::workspace::{cargo, line, privileged, run, target};
 pub fn build() -> Result<PathBuf> {
     run(cargo().args(["build", "--release", "--locked", "--package", "meshtap"]))?;
     Ok(target().join("release/meshtap"))
+}
+
+/// Builds it with the program `truth` of the tests, and starts that as root.
+pub fn examine(filters: &[String]) -> Result<()> {
+    let agent = build()?;
+    run(cargo().args(["build", "--locked", "--package", "meshtap-tests", "--bin", "truth"]))?;
+    let mut truth = privileged(Path::new("env"))?;
+    truth.arg(format!("MESHTAP_BIN={}", agent.display()));
+    run(truth.arg(target().join("debug/truth")).args(filters))
 }
 
 /// Builds it as whoever calls and becomes `meshtap run`, as root.

@@ -83,6 +83,12 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Make calls that are hard to count, and print how many of them the agent saw, declared
+    /// lost and got wrong.
+    Truth {
+        /// Only conditions and protocols whose name contains one of these: `loss`, `grpc`.
+        filters: Vec<String>,
+    },
     /// Boot Debian's kernels, verify every program on each, run end-to-end tests inside, and
     /// write docs/kernel-support.md.
     Vm {
@@ -136,6 +142,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench { quick } => {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
         }
+        Command::Truth { filters } => agent::examine(&filters),
         Command::Vm { kernel, fetch, filters } => vm::run(&vm::Options { kernel, fetch, filters }),
         Command::Ci { full } => ci::run_all(full),
     }

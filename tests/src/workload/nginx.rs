@@ -33,9 +33,14 @@ impl Nginx {
     /// Starts it with HTTP/2 by prior knowledge instead of HTTP/1.1, and further lines of its
     /// `server` block.
     pub fn http2(lines: &str) -> Result<Self> {
+        Self::http2_in(Place::HERE, lines)
+    }
+
+    /// [`Nginx::http2`] somewhere.
+    pub fn http2_in(place: Place<'_>, lines: &str) -> Result<Self> {
         // Header blocks as long as the tests send.
         let large = "large_client_header_buffers 8 64k;";
-        Self::launch(Place::HERE, 1, " http2", &format!("{large}\n{lines}"))
+        Self::launch(place, 1, " http2", &format!("{large}\n{lines}"))
     }
 
     fn launch(place: Place<'_>, workers: u32, listen: &str, lines: &str) -> Result<Self> {
