@@ -219,7 +219,7 @@ impl Protocols {
             | Event::OwnerChanged(_)
             | Event::Statistics(_)
             | Event::Shut(_) => header.lost > 0,
-            Event::Closed(_) => false,
+            Event::Closed(record) => header.lost > 0 && record.ended.requests > 0,
         };
         let mut pass =
             Pass { socket: header.cookie, time_ns: header.time_ns, shared: &mut self.shared, out };
@@ -238,6 +238,16 @@ impl Protocols {
             self.connections.pop(&header.cookie);
         }
         self.keep_bounds(header.time_ns, out);
+    }
+
+    /// Takes the end of a connection of which the record was lost, after all events of the
+    /// connection: what is open, and what no record came of, is lost.
+    pub fn ended(&mut self, socket: u64, ended: &event::Ended, now_ns: u64, out: &mut Output) {
+        let forgotten = self.forgotten.pop(&socket);
+        let mut connection =
+            self.connections.pop(&socket).unwrap_or_else(|| Connection::resume(forgotten));
+        let mut pass = Pass { socket, time_ns: now_ns, shared: &mut self.shared, out };
+        connection.ended(ended, &mut pass);
     }
 
     /// Forgets connections of which nothing was heard for too long before `now_ns`

@@ -223,6 +223,28 @@ pub struct Statistics {
     pub reason: u8,
     /// Zero.
     pub pad: [u8; 3],
+    /// Of a `Closed` record.
+    pub ended: Ended,
+}
+
+/// What a connection had begun when it ended, as far as it spoke HTTP. Where not even this
+/// finds room in the ring it waits in a map for the agent to fetch it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Ended {
+    /// Requests that began: of HTTP/1 in the epoch, of HTTP/2 by the number of the last
+    /// stream.
+    pub requests: u32,
+    /// See [`Head::epoch`].
+    pub epoch: u32,
+    /// Records of the messages that found no room since the last one that did.
+    pub lost: u32,
+    /// Of HTTP: 1 or 2.
+    pub version: u8,
+    /// Zero.
+    pub pad: [u8; 3],
 }
 
 /// A process became another program.

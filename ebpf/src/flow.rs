@@ -125,7 +125,8 @@ pub struct Flow {
     pub at: u32,
     /// Bytes of the current line before [`Flow::at`].
     pub line: u32,
-    /// Number of the current message in its epoch.
+    /// Number of the current message in its epoch; where frames are carried, the highest odd
+    /// stream that was begun or answered.
     pub number: u32,
     /// The epoch that the numbers belong to.
     pub epoch: u32,

@@ -204,6 +204,10 @@ impl<P: FramePort> FrameWalk<'_, P> {
         if kind == event::FRAME_DATA {
             return self.begin_data();
         }
+        if kind == event::FRAME_HEADERS && stream & 1 != 0 && stream > self.flow.number {
+            self.flow.number = stream;
+        }
+        let state = self.flow.frames();
         state.phase = PAYLOAD;
         true
     }

@@ -15,12 +15,6 @@ pub enum Kind {
     Rpc,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Server,
-    Client,
-}
-
 /// A server whose name no other program of this host has.
 #[derive(Debug)]
 pub struct Books {
@@ -51,40 +45,50 @@ impl Books {
     /// Calls of `client` as they were counted at the server.
     #[must_use]
     pub fn at_server(&self, scrape: &Scrape, client: &str) -> Ledger {
-        self.ledger(self.kind, scrape, Side::Server, client)
+        let labels = [("service_name", self.name.as_str()), ("service_peer_name", client)];
+        self.ledger(scrape, "server", &labels)
     }
 
     /// Calls of `client` as they were counted there.
     #[must_use]
     pub fn at_client(&self, scrape: &Scrape, client: &str) -> Ledger {
-        self.ledger(self.kind, scrape, Side::Client, client)
+        let labels = [
+            ("service_name", client),
+            ("service_peer_name", self.name.as_str()),
+            ("server_port", self.port.as_str()),
+        ];
+        self.ledger(scrape, "client", &labels)
     }
 
-    /// Ends of remote procedure calls of which not even that is known: what said so went by
-    /// unseen, and they are counted as calls of HTTP.
+    /// Ends of calls that were counted under other names, or as calls of HTTP where they are
+    /// remote procedure calls: what would have said so went by unseen.
     #[must_use]
     pub fn unrecognised(&self, scrape: &Scrape, client: &str) -> u64 {
-        let total = |side| self.ledger(Kind::Http, scrape, side, client).total();
-        if self.kind == Kind::Rpc { total(Side::Server) + total(Side::Client) } else { 0 }
+        let count = |name: &str, label: &str, value: &str| scrape.count(name, &[(label, value)]);
+        let mut all = 0;
+        for protocol in ["http", "rpc"] {
+            let of = |side| match protocol {
+                "http" => format!("http_{side}_request_duration_seconds_count"),
+                _ => format!("rpc_{side}_call_duration_seconds_count"),
+            };
+            all += count(&of("server"), "service_name", &self.name);
+            all += count(&of("server"), "service_name", "unknown");
+            all += count(&of("client"), "server_port", &self.port);
+        }
+        let recognised =
+            self.at_server(scrape, client).total() + self.at_client(scrape, client).total();
+        all.saturating_sub(recognised)
     }
 
-    fn ledger(&self, kind: Kind, scrape: &Scrape, side: Side, client: &str) -> Ledger {
-        let (name, port) = (self.name.as_str(), self.port.as_str());
-        let (side, labels) = match side {
-            Side::Server => ("server", vec![("service_name", name), ("service_peer_name", client)]),
-            Side::Client => (
-                "client",
-                vec![("service_name", client), ("service_peer_name", name), ("server_port", port)],
-            ),
-        };
-        match kind {
+    fn ledger(&self, scrape: &Scrape, side: &str, labels: &[(&str, &str)]) -> Ledger {
+        match self.kind {
             Kind::Http => {
                 let name = format!("http_{side}_request_duration_seconds_count");
-                Ledger::from_metrics(scrape, &name, &labels)
+                Ledger::from_metrics(scrape, &name, labels)
             }
             Kind::Rpc => {
                 let name = format!("rpc_{side}_call_duration_seconds_count");
-                Ledger::from_rpc_metrics(scrape, &name, &labels)
+                Ledger::from_rpc_metrics(scrape, &name, labels)
             }
         }
     }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use meshtap_ebpf::event::{LOSSES, Loss};
+use meshtap_ebpf::event::{Ended, LOSSES, Loss};
 use meshtap_ebpf::host::FIGURES;
 use rustix::time::{ClockId, clock_getres};
 
@@ -155,6 +155,11 @@ impl Kernel {
     /// How full the kernel half's own tables are; to be asked once a pulse.
     pub fn tables(&mut self) -> Vec<Filled> {
         self.tables.filled()
+    }
+
+    /// Takes the ends of connections that found no room in the ring; see [`Tables::ended`].
+    pub fn ended(&mut self) -> Vec<(u64, Ended)> {
+        self.tables.ended()
     }
 
     /// A program without which nothing is seen and that somebody else detached, if any.

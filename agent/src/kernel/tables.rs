@@ -4,7 +4,9 @@
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
+use meshtap_ebpf::event::Ended;
 use meshtap_ebpf::flow::WINDOW;
+use zerocopy::FromBytes as _;
 
 /// Requests that may wait at listeners (`HELD` of the programs).
 const HELD: usize = 256;
@@ -16,6 +18,8 @@ type HeldValue = [u8; 24 + 2048 + WINDOW];
 const LATE: usize = 65_536;
 /// Streams whose message goes on in a later frame (`PLACES` of the programs).
 const PLACES: usize = 8_192;
+/// Ends of connections that found no room in the ring (`ENDED` of the programs).
+const ENDED: usize = 8_192;
 /// Pulses between two counts of the large table.
 const PULSES: u32 = 60;
 
@@ -27,6 +31,7 @@ pub struct Tables {
     held: Option<HashMap<MapData, HeldKey, HeldValue>>,
     late: Option<HashMap<MapData, u64, u64>>,
     places: Option<HashMap<MapData, [u64; 2], u64>>,
+    ended: Option<HashMap<MapData, u64, [u8; size_of::<Ended>()]>>,
     late_used: usize,
     pulse: u32,
 }
@@ -38,7 +43,22 @@ impl Tables {
         let late =
             programs.take_map("LATE_CONNECTIONS").and_then(|map| HashMap::try_from(map).ok());
         let places = programs.take_map("PLACES").and_then(|map| HashMap::try_from(map).ok());
-        Self { held, late, places, late_used: 0, pulse: 0 }
+        let ended = programs.take_map("ENDED").and_then(|map| HashMap::try_from(map).ok());
+        Self { held, late, places, ended, late_used: 0, pulse: 0 }
+    }
+
+    /// Takes the ends of connections that found no room in the ring, by cookie. **What the
+    /// ring holds of these connections came before.**
+    pub fn ended(&mut self) -> Vec<(u64, Ended)> {
+        let Some(table) = &mut self.ended else { return Vec::new() };
+        let cookies: Vec<u64> = table.keys().take(ENDED).filter_map(Result::ok).collect();
+        let take = |cookie| {
+            let ended = Ended::read_from_bytes(&table.get(&cookie, 0).ok()?).ok()?;
+            // Nothing adds to the end of a connection.
+            table.remove(&cookie).ok()?;
+            Some((cookie, ended))
+        };
+        cookies.into_iter().filter_map(take).collect()
     }
 
     /// How full they are; to be asked once a pulse.
@@ -50,6 +70,9 @@ impl Tables {
         }
         if let Some(places) = &self.places {
             filled.push(("broken_off_messages", places.keys().take(PLACES).count(), PLACES));
+        }
+        if let Some(ended) = &self.ended {
+            filled.push(("ended_connections", ended.keys().take(ENDED).count(), ENDED));
         }
         if let Some(late) = &self.late {
             if self.pulse == 0 {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use meshtap_ebpf::event::Ended;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
@@ -93,6 +94,7 @@ impl<S: Sink + 'static> Capture<S> {
             ring_used: 0,
             last_bytes: 0,
             next_pulse_ns: 0,
+            ended: Vec::new(),
             detached: None,
         };
         std::thread::Builder::new().name("meshtap-reader".to_owned()).spawn(move || {
@@ -133,6 +135,9 @@ struct Reading<S> {
     /// What the last emptying read.
     last_bytes: u64,
     next_pulse_ns: u64,
+    /// Ends of connections that found no room in the ring: what it holds of theirs is read
+    /// first.
+    ended: Vec<(u64, Ended)>,
     /// What somebody detached.
     detached: Option<&'static str>,
 }
@@ -151,6 +156,7 @@ impl<S: Sink> Reading<S> {
         }
         // What was in the ring when the end was asked for still counts.
         let deadline_ns = monotonic_ns().saturating_add(LAST_DRAIN_NS);
+        self.ended.extend(self.source.kernel.ended());
         self.empty(deadline_ns);
         self.beat(monotonic_ns());
     }
@@ -158,9 +164,14 @@ impl<S: Sink> Reading<S> {
     /// Reads until the ring is empty, or to the end of time.
     fn empty(&mut self, deadline_ns: u64) -> Flow {
         let before = self.source.reader.bytes();
+        let ended = std::mem::take(&mut self.ended);
         loop {
             let read = self.batch();
             let now_ns = monotonic_ns();
+            let is_last = read < BATCH || now_ns >= deadline_ns;
+            if is_last {
+                self.stages.ended(&ended, now_ns, &mut self.found);
+            }
             if now_ns >= self.next_pulse_ns {
                 self.stages.sweep(now_ns, &mut self.found);
             }
@@ -173,7 +184,7 @@ impl<S: Sink> Reading<S> {
                 self.beat(now_ns);
             }
             let is_over = deadline_ns == u64::MAX && self.end.is_requested();
-            if flow == Flow::Stop || read < BATCH || now_ns >= deadline_ns || is_over {
+            if flow == Flow::Stop || is_last || is_over {
                 return flow;
             }
         }
@@ -192,6 +203,7 @@ impl<S: Sink> Reading<S> {
         self.next_pulse_ns = now_ns.saturating_add(PULSE_NS);
         let losses = self.source.kernel.losses();
         self.detached = self.source.kernel.detached();
+        self.ended.extend(self.source.kernel.ended());
         self.sink.pulse(&Pulse {
             now_ns,
             events: &self.events,

@@ -1,6 +1,8 @@
 //! [`Stages`]: stages 2 and 3 in their order, event by event. No clock, no input or
 //! output of its own; what reads the host hides behind attribution.
 
+use meshtap_ebpf::event::Ended;
+
 use crate::attribution::{Attributor, Call, ConnectionReport};
 use crate::command::observe::Lost;
 use crate::protocol::exchange::rpc::{Progress, Traffic};
@@ -69,6 +71,15 @@ impl Stages {
         if !self.reports.is_empty() {
             self.report(time_ns, found);
         }
+    }
+
+    /// Takes ends of connections that found no room among the events, after all events of
+    /// theirs.
+    pub fn ended(&mut self, ended: &[(u64, Ended)], now_ns: u64, found: &mut Vec<Found>) {
+        for (socket, ended) in ended {
+            self.protocols.ended(*socket, ended, now_ns, &mut self.output);
+        }
+        self.name(found);
     }
 
     /// Forgets what is over and reports what waited. To be called about every second.

@@ -332,6 +332,9 @@ impl Connection {
 
     fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
         self.figures(record.retransmits, record.srtt_us);
+        if self.missing > 0 {
+            self.lose_unseen(&record.ended, pass);
+        }
         let Some(side) = self.side else { return };
         self.end_all(ending(record.reason, side, self.asker_shut), pass);
     }

@@ -50,7 +50,7 @@ pub(super) use hpack::encoder::Encoder;
 
 use std::collections::VecDeque;
 
-use meshtap_ebpf::event::{self, Desynchronised, Frames, Shut, Statistics};
+use meshtap_ebpf::event::{self, Desynchronised, Ended, Frames, Shut, Statistics};
 
 use super::connection::{self, Pass, asking_side, closed_first, reset};
 use super::{Cause, Exchange, LostCalls, Output, Side, lost};
@@ -210,6 +210,16 @@ impl Http2 {
         self.ways.iter_mut().for_each(|way| way.assembly.clear(pass.shared));
     }
 
+    /// Counts the streams that the kernel saw begin and of which no record came.
+    pub(crate) fn lose_unseen(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
+        let unseen = match self.next {
+            Some(next) => ended.requests.saturating_sub(next / 2),
+            None if self.late => ended.requests.min(ended.lost),
+            None => ended.requests,
+        };
+        self.lose(unseen, self.gap.unwrap_or(lost::RECORDS_LOST), pass);
+    }
+
     /// Lets calls report that began before `before_ns`.
     pub(crate) fn report(&mut self, before_ns: u64, now_ns: u64, out: &mut Output) {
         let rtt_us = self.rtt_us;
@@ -270,6 +280,9 @@ impl Http2 {
 
     fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
         self.figures(record.retransmits, record.srtt_us);
+        if self.gap.is_some() {
+            self.lose_unseen(&record.ended, pass);
+        }
         if let Some(side) = self.side() {
             self.end_all(connection::cause(record.reason, side, self.asker_shut), pass);
         }

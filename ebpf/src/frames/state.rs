@@ -94,6 +94,7 @@ impl Flow {
     /// read. Lines of HTTP/1 stood there before.
     #[inline(always)]
     pub(super) fn clear_frames(&mut self) {
+        self.number = 0;
         let mut at = HEADER_AT;
         while at < size_of::<State>() {
             // SAFETY: whole words within the buffer, as asserted above.

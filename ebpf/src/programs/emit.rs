@@ -7,9 +7,10 @@ use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, bpf_sock, bpf_tcp_sock};
 use aya_ebpf::helpers::generated::{
     bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_tcp_sock,
 };
-use meshtap_ebpf::event::{Header, Kind, Loss, Statistics};
+use meshtap_ebpf::event::{Ended, Header, Kind, Loss, Statistics};
+use meshtap_ebpf::walk::{VERDICT_HTTP1, VERDICT_HTTP2};
 
-use super::state::{self, Connection, RING};
+use super::state::{self, Connection, Http, RING};
 
 /// When the reader is to be told.
 #[derive(Clone, Copy)]
@@ -90,18 +91,24 @@ pub unsafe fn send_statistics(
     reason: u8,
 ) {
     let closed = reason != meshtap_ebpf::event::CLOSE_NONE;
+    // SAFETY: by the contract.
+    let ended = if closed { unsafe { ended(sk) } } else { None };
+    let lost = connection.lost.saturating_add(ended.map_or(0, |ended| ended.lost as u16));
     let header = Header {
         time_ns,
         cookie,
         kind: if closed { Kind::Closed } else { Kind::Statistics } as u8,
-        lost: connection.lost,
+        lost,
         ..Header::default()
     };
     // SAFETY: by the contract.
     let tcp = unsafe { tcp(sk) };
     let sent = send::<Statistics>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
-        unsafe { place.write(Statistics { header, reason, ..Statistics::default() }) };
+        unsafe {
+            let ended = ended.unwrap_or_default();
+            place.write(Statistics { header, reason, ended, ..Statistics::default() });
+        }
         let Some(tcp) = tcp else { return };
         // SAFETY: as above.
         let record = unsafe { &mut *place };
@@ -115,6 +122,35 @@ pub unsafe fn send_statistics(
         record.min_rtt_us = if tcp.rtt_min == u32::MAX { 0 } else { tcp.rtt_min };
     });
     note(connection, sent);
+    if let (false, Some(ended)) = (sent, ended) {
+        let _ = state::ENDED.insert(&cookie, &ended, 0);
+    }
+}
+
+/// What the socket's connection had begun; `None`: it did not speak HTTP.
+///
+/// # Safety
+/// As for [`tcp`].
+#[inline(always)]
+unsafe fn ended(sk: *mut bpf_sock) -> Option<Ended> {
+    // SAFETY: by the contract; the storage lives as long as the program runs.
+    let http = unsafe { state::http(sk.cast(), false).as_ref()? };
+    let shared = &http.shared;
+    let (requests, version) = match shared.verdict {
+        VERDICT_HTTP1 if shared.requests_epoch == shared.epoch => (shared.begun, 1),
+        VERDICT_HTTP1 => (0, 1),
+        VERDICT_HTTP2 => (last_stream(http).div_ceil(2), 2),
+        _ => return None,
+    };
+    let (epoch, lost) = (shared.epoch, u32::from(shared.lost));
+    Some(Ended { requests, epoch, lost, version, ..Ended::default() })
+}
+
+/// The highest stream that a client has begun.
+#[inline(always)]
+fn last_stream(http: &Http) -> u32 {
+    let [one, other] = &http.flows;
+    if one.number > other.number { one.number } else { other.number }
 }
 
 /// Remembers whether the connection's record found room.

@@ -11,10 +11,10 @@ use super::held::Tuple;
 use super::waiting::Held;
 
 use aya_ebpf::bindings::bpf_spin_lock;
-use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
-use meshtap_ebpf::event::{Endpoint, LOSSES, Loss, Owner};
+use meshtap_ebpf::event::{Ended, Endpoint, LOSSES, Loss, Owner};
 use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::host::FIGURES;
 use meshtap_ebpf::limits::RING_BYTES;
@@ -145,6 +145,11 @@ pub static INGRESS_PARTS: ProgramArray<9> = ProgramArray::new();
 /// The same for packets that leave.
 #[btf_map]
 pub static EGRESS_PARTS: ProgramArray<9> = ProgramArray::new();
+
+/// Ends of connections of which the record found no room, by cookie: 8,192 entries of 24
+/// bytes, 600 KB in all.
+#[btf_map]
+pub static ENDED: HashMap<u64, Ended, 8_192> = HashMap::new();
 
 /// A stream of a connection, in one direction.
 #[repr(C)]

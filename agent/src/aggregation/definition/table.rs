@@ -107,7 +107,7 @@ metrics! {
     TcpRtt "meshtap.tcp.rtt" "s" Kind::Histogram(&LATENCY), Workload, TCP,
         "Samples of the smoothed round-trip time of TCP connections, one per report of a connection.";
     CallsLost "meshtap_calls_lost_total" "" Kind::Counter, Edge, LOST,
-        "Calls that took place and are in no other metric, by the reason; client and server where they are known. Of connections whose every record found no room `meshtap_events_lost_total` alone tells.";
+        "Calls that took place and are in no other metric, by the reason; client and server where they are known. What a connection lost last is told when it speaks again or ends.";
     HostDropped "meshtap_host_packets_dropped_total" "" Kind::Counter, Host, &[&REASON],
         "Packets that the kernel says it dropped, by its own name of the reason, for sockets of any family. Not each is a fault: `QUEUE_PURGE` is what a closed socket had not read, and so counts the FIN of most connections.";
     HostResets "meshtap_host_resets_total" "" Kind::Counter, Host, &[&DIRECTION],

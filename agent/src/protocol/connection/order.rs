@@ -1,7 +1,7 @@
 //! Numbers and the queue of a connection: what each number that is seen says of the
 //! others, and that every request leaves the queue once.
 
-use meshtap_ebpf::event;
+use meshtap_ebpf::event::{self, Ended};
 
 use super::{Connection, Ending, Numbers, OpenRequest, Pass};
 use crate::protocol::{Cause, LostCalls, lost};
@@ -166,6 +166,36 @@ impl Connection {
             let (socket, time_ns) = (pass.socket, pass.time_ns);
             pass.out.lost.push(LostCalls { socket, side: self.side, calls, reason, time_ns });
         }
+    }
+}
+
+impl Connection {
+    /// The connection ended, and its record was lost.
+    pub(in crate::protocol) fn ended(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
+        self.missing = self.missing.saturating_add(ended.lost);
+        if let Some(http2) = &mut self.http2 {
+            http2.lose_unseen(ended, pass);
+        } else {
+            self.lose_unseen(ended, pass);
+        }
+        self.lose_all(lost::RECORDS_LOST, pass);
+    }
+
+    /// Counts the requests that the kernel saw begin and of which no record came. Of a
+    /// connection that is not known there may be earlier ones that are accounted for: no
+    /// more are lost than records.
+    pub(super) fn lose_unseen(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
+        let unseen = match self.numbers {
+            Some(Numbers { epoch, next: Some(next), .. }) if epoch == ended.epoch => {
+                let unseen = ended.requests.wrapping_sub(next);
+                if unseen.cast_signed() < 0 { 0 } else { unseen }
+            }
+            Some(Numbers { epoch, .. }) if is_before(ended.epoch, epoch) => 0,
+            _ if ended.version == 1 => ended.requests.min(self.missing),
+            // A record may tell of many streams.
+            _ => ended.requests,
+        };
+        self.lose(unseen, lost::RECORDS_LOST, pass);
     }
 }
 

@@ -235,3 +235,53 @@ fn silence_ends_connections() {
     assert_eq!(stage.out.lost[0].time_ns, settings.pending_ns + 2_000);
     assert_eq!(stage.protocols.occupancy().counters.connections_expired, 2);
 }
+
+/// What a connection had begun when it ended.
+fn ended(requests: u32, lost: u32) -> event::Ended {
+    event::Ended { requests, lost, version: 1, ..event::Ended::default() }
+}
+
+#[test]
+fn requests_of_which_no_record_came_are_lost_at_the_end() {
+    for is_record_lost in [false, true] {
+        let (mut stage, mut socket) = (Stage::new(), Socket::new(Side::Client));
+        stage
+            .feed(socket.request(0, "/0"))
+            .feed(socket.answer(0, 200, 0))
+            .feed(socket.request(1, "/1"));
+        // Its answer found no room, nor did anything of three more calls.
+        if is_record_lost {
+            stage.protocols.ended(7, &ended(5, 8), 2_000, &mut stage.out);
+        } else {
+            socket.lost = 8;
+            let Record::Closed(record) = socket.closed(event::CLOSE_FIN) else { unreachable!() };
+            stage.feed(Record::Closed(Statistics { ended: ended(5, 8), ..record }));
+        }
+        assert_eq!(stage.told(), [("/0", Some(200), None)]);
+        assert_eq!(stage.lost(), [(3, lost::RECORDS_LOST), (1, lost::RECORDS_LOST)]);
+        assert_eq!(stage.used().1, 0);
+    }
+}
+
+#[test]
+fn a_connection_of_which_no_record_came_is_lost_at_its_end() {
+    let mut stage = Stage::new();
+    stage.protocols.ended(9, &ended(4, 8), 2_000, &mut stage.out);
+    // Of a forgotten one the earlier calls are accounted for.
+    stage.protocols.ended(10, &ended(1_000, 6), 2_000, &mut stage.out);
+    // One that spoke HTTP/2: a record tells of many streams.
+    let multiplexed = event::Ended { version: 2, ..ended(9, 2) };
+    stage.protocols.ended(11, &multiplexed, 2_000, &mut stage.out);
+    assert_eq!(stage.lost(), [4, 6, 9].map(|calls| (calls, lost::RECORDS_LOST)));
+    assert_eq!(stage.protocols.occupancy().connections.used, 0);
+}
+
+#[test]
+fn nothing_is_lost_at_an_end_where_every_record_came() {
+    let (mut stage, mut socket) = (Stage::new(), Socket::new(Side::Client));
+    stage.feed(socket.request(0, "/0")).feed(socket.answer(0, 200, 0));
+    let Record::Closed(record) = socket.closed(event::CLOSE_FIN) else { unreachable!() };
+    // The second one is a beginning that never became a head.
+    stage.feed(Record::Closed(Statistics { ended: ended(2, 0), ..record }));
+    assert_eq!(stage.only().path.as_str(), "/0");
+}
