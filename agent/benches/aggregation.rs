@@ -17,6 +17,7 @@ fn party(name: &str) -> Party {
         namespace: "default".into(),
         kind: IdentityKind::Process,
         attributes: Vec::new(),
+        workload: None,
     };
     Party { identity: Arc::new(identity), endpoint: None, pid: 1 }
 }

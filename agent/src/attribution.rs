@@ -8,6 +8,7 @@ pub mod authority;
 mod blind;
 pub mod call;
 pub mod cgroup;
+pub mod cluster;
 pub mod connection;
 pub mod container;
 pub mod dns;
@@ -43,6 +44,7 @@ pub use names::NameRule;
 pub use settings::{AttributionSettings, HostPaths};
 
 use cgroup::Cgroups;
+use cluster::{Change, Cluster};
 use connection::{Connection, Connections};
 use host::Host;
 use identity::Identities;
@@ -85,6 +87,7 @@ pub struct Attributor {
     cgroups: Cgroups,
     identities: Identities,
     names: dns::Names,
+    cluster: Cluster,
     sequences: Sequences,
     hops: edge::Hops,
     /// Who accepts on which local address.
@@ -126,12 +129,7 @@ impl Attributor {
     /// For any host.
     #[must_use]
     pub fn with_host(settings: AttributionSettings, host: Box<dyn Host>) -> Self {
-        let identities = Identities::new(
-            settings.names.clone(),
-            Arc::clone(&settings.host_name),
-            settings.identities,
-            settings.containers,
-        );
+        let identities = Identities::new(&settings);
         Self {
             host,
             connections: Connections::new(settings.connections),
@@ -143,6 +141,7 @@ impl Attributor {
                 settings.dns_floor_ns,
                 settings.dns_ceiling_ns,
             ),
+            cluster: Cluster::new(settings.objects),
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
             servers: cache(SERVERS),
@@ -204,6 +203,11 @@ impl Attributor {
         }
     }
 
+    /// Takes what changed among Kubernetes' objects.
+    pub fn change(&mut self, change: Change) {
+        self.cluster.apply(change);
+    }
+
     /// Names both ends of an exchange; `routes` has the route of its path, for the service
     /// that turns out to answer. `None` for the exchange of a hop: both applications behind
     /// it report the call.
@@ -222,6 +226,34 @@ impl Attributor {
         self.settle(&exchange);
         let connection = self.connections.get(cookie)?;
         Some(self.call(connection, exchange, routes))
+    }
+
+    /// Whether Kubernetes will soon tell more of an end of the connection than is known.
+    pub fn awaits(&mut self, socket: u64, now_ns: u64) -> bool {
+        if !self.settings.watches_kubernetes {
+            return false;
+        }
+        self.refresh(socket, now_ns);
+        let Some(connection) = self.connections.get(socket) else { return false };
+        let pod = connection.awaits_pod && self.cluster.is_reachable();
+        let address = connection.remote.kind == IdentityKind::Address
+            && connection.remotes().any(|remote| self.cluster.may_name(remote.ip()))
+            && join::peer(&self.connections, socket, connection).is_none();
+        connection.hop.is_none() && (pod || address)
+    }
+
+    /// How long that is waited for, and the state of what is known of Kubernetes.
+    #[must_use]
+    pub fn patience(&self) -> (u64, u64) {
+        (self.settings.name_wait_ns, self.cluster.revision())
+    }
+
+    /// Names both ends of a report as they are known by now.
+    pub fn rename(&self, report: &mut ConnectionReport) {
+        if let Some(connection) = self.connections.get(report.socket) {
+            let ends = self.ends(report.socket, connection, report.side);
+            (report.client, report.server) = (ends.client, ends.server);
+        }
     }
 
     /// Whether the socket belongs to a process that only passes connections on.
@@ -247,6 +279,7 @@ impl Attributor {
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);
         self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
+        self.cluster.sweep(now_ns);
         if self.identities.is_full() {
             // What only a shortcut holds may make room.
             self.owners.clear();
@@ -265,6 +298,8 @@ impl Attributor {
         };
         let [identities, containers] = self.identities.occupancy();
         let [identities_evicted, containers_evicted] = self.identities.evicted();
+        let [(pods, bound, pods_refused), (services, services_bound, services_refused)] =
+            self.cluster.occupancy();
         vec![
             one("connections", self.connections.occupancy(), self.connections.evicted()),
             one("processes", self.processes.occupancy(), self.processes.evicted()),
@@ -274,6 +309,8 @@ impl Attributor {
             one("dns_addresses", self.names.occupancy(), self.names.evicted()),
             one("unmatched_requests", self.sequences.occupancy(), self.sequences.evicted()),
             one("hops", self.hops.occupancy(), self.hops.evicted()),
+            one("kubernetes_pods", (pods, bound), pods_refused),
+            one("kubernetes_services", (services, services_bound), services_refused),
         ]
     }
 

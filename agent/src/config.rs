@@ -7,6 +7,7 @@
 pub mod destination;
 pub mod document;
 pub mod environment;
+pub mod kubernetes;
 pub mod otlp;
 pub mod problem;
 pub mod reader;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use destination::{Endpoint, Headers};
 pub use environment::Environment;
+pub use kubernetes::{Kubernetes, Scope, Watch};
 pub use otlp::{Compression, Destination, Otlp, OtlpProtocol, Signal, SignalKind};
 pub use problem::{Error, Origin, Problem};
 pub use reader::{Given, RawConfig, Read};
@@ -58,6 +60,8 @@ pub struct Config {
     pub containers: Containers,
     /// What is learnt from DNS.
     pub dns: Dns,
+    /// `kubernetes`
+    pub kubernetes: Kubernetes,
     /// Bounds of the metrics.
     pub series: Series,
     /// Which calls become spans.
@@ -114,6 +118,7 @@ impl Config {
             host: Host::read(reader),
             containers: Containers::read(reader),
             dns: Dns::read(reader),
+            kubernetes: Kubernetes::read(reader),
             series: Series::read(reader),
             traces: Traces::read(reader),
             access_log: AccessLog::read(reader),

@@ -22,5 +22,6 @@ pub mod export;
 
 pub mod command;
 pub mod config;
+pub mod kubernetes;
 pub mod pipeline;
 pub mod telemetry;

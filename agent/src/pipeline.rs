@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod counting;
+mod held;
 pub mod pulse;
 pub mod session;
 pub mod settings;

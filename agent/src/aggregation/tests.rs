@@ -24,6 +24,7 @@ fn identity(name: &str, namespace: &str) -> Arc<Identity> {
         namespace: namespace.into(),
         kind: IdentityKind::Process,
         attributes: Vec::new(),
+        workload: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::cluster::Workload;
 use crate::protocol::{Exchange, Side};
 
 /// How an identity is known, best first.
@@ -10,12 +11,18 @@ use crate::protocol::{Exchange, Side};
 pub enum IdentityKind {
     /// A name given in the configuration.
     Configured,
+    /// A workload of Kubernetes.
+    Workload,
     /// A container.
     Container,
     /// A systemd unit.
     Unit,
     /// An executable, script, module or jar.
     Process,
+    /// A service of Kubernetes, where it is not known which of several workloads answers.
+    Service,
+    /// A node of Kubernetes.
+    Node,
     /// A name that the host's DNS answers gave to the address.
     Dns,
     /// An address only.
@@ -30,9 +37,12 @@ impl IdentityKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Configured => "configured",
+            Self::Workload => "workload",
             Self::Container => "container",
             Self::Unit => "unit",
             Self::Process => "process",
+            Self::Service => "service",
+            Self::Node => "node",
             Self::Dns => "dns",
             Self::Address => "address",
             Self::Unknown => "unknown",
@@ -52,6 +62,8 @@ pub struct Identity {
     /// Further resource attributes of the workload instance, in OpenTelemetry's names
     /// (`container.id`, `process.executable.name`, …); bounded, sorted by key.
     pub attributes: Vec<(&'static str, Arc<str>)>,
+    /// The workload of Kubernetes that it is, with what meshes call it.
+    pub workload: Option<Arc<Workload>>,
 }
 
 /// One end of a call or connection.

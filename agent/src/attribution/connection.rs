@@ -55,6 +55,8 @@ pub struct Connection {
     pub remote: Arc<Identity>,
     /// Who the hop's target is, where this socket is a hop's accepted one.
     pub beyond: Option<Arc<Identity>>,
+    /// This end is in a pod that Kubernetes has not told of.
+    pub awaits_pod: bool,
     /// The owner only passes the connection on.
     pub hop: Option<Box<Hop>>,
     /// The hop's other socket.
@@ -69,14 +71,27 @@ pub struct Connection {
     pub first_seen: Option<u32>,
     /// Requests that were offered to the join so far.
     pub offered: u8,
-    /// Process and DNS knowledge that [`Connection::identity`] and [`Connection::remote`] rest on.
-    pub revisions: (u64, u64),
+    /// What [`Connection::identity`] and [`Connection::remote`] rest on.
+    pub revisions: Revisions,
     /// Figures at the last report; `None`: a late connection whose past is not known.
     pub figures: Option<Figures>,
     /// Its beginning was reported.
     pub reported: bool,
     /// The authority that was asked last, taken apart.
     pub authority: Option<(Text, Arc<str>, u16)>,
+}
+
+/// States of knowledge: names that rest on an older one may be known better now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// Processes, for this end.
+    pub processes: u64,
+    /// Kubernetes' objects, for this end.
+    pub pods: u64,
+    /// DNS answers, for the other end.
+    pub names: u64,
+    /// Kubernetes' objects, for the other end.
+    pub addresses: u64,
 }
 
 /// TCP figures since a connection began.
@@ -117,6 +132,7 @@ impl Connection {
             identity: Arc::clone(unknown),
             remote: Arc::clone(unknown),
             beyond: None,
+            awaits_pod: false,
             hop: None,
             partner: None,
             first_bytes: None,
@@ -124,7 +140,7 @@ impl Connection {
             first_request: None,
             first_seen: None,
             offered: 0,
-            revisions: (0, 0),
+            revisions: Revisions::default(),
             figures: (!late).then(Figures::default),
             reported: false,
             authority: None,

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Hexadecimal digits of a full container id.
 const FULL_ID: usize = 64;
+/// Hexadecimal digits of a pod's uid; a static pod's is a hash without hyphens.
+const UID: usize = 32;
 /// Hexadecimal digits that people and runtimes use for short.
 const SHORT_ID: usize = 12;
 /// cgroup components that runtimes put directly above containers of freely chosen ids:
@@ -22,6 +24,8 @@ pub struct Container {
     pub id: Arc<str>,
     /// Whether [`Container::id`] is a name already.
     pub named: bool,
+    /// Uid of its pod, where the kubelet put it into one.
+    pub pod: Option<Arc<str>>,
 }
 
 impl Container {
@@ -51,8 +55,9 @@ pub struct ContainerName {
 pub fn from_cgroup(path: &str) -> Option<Container> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     (0..components.len()).rev().find_map(|index| {
-        let parent = index.checked_sub(1).and_then(|above| components.get(above)).copied();
-        component(components[index], parent)
+        let above = components.get(..index)?;
+        let container = component(components.get(index)?, above.last().copied())?;
+        Some(Container { pod: above.iter().rev().find_map(|text| pod_uid(text)), ..container })
     })
 }
 
@@ -88,7 +93,7 @@ fn component(text: &str, parent: Option<&str>) -> Option<Container> {
             .iter()
             .find_map(|prefix| bare.strip_prefix(prefix))
             .unwrap_or(bare);
-        Container { id: bare.into(), named: lxc }
+        Container { id: bare.into(), named: lxc, pod: None }
     })
 }
 
@@ -100,29 +105,36 @@ fn machine(text: &str, parent: Option<&str>) -> Option<Container> {
     } else {
         text.strip_prefix("lxc.payload.")?
     };
-    (!name.is_empty()).then(|| Container { id: super::unit::unescape(name).into(), named: true })
+    (!name.is_empty()).then(|| Container {
+        id: super::unit::unescape(name).into(),
+        named: true,
+        pod: None,
+    })
 }
 
 fn id(text: &str) -> Container {
-    Container { id: text.into(), named: false }
+    Container { id: text.into(), named: false, pod: None }
 }
 
 fn is_full_id(text: &str) -> bool {
     text.len() == FULL_ID && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// `pod<uid>` of the cgroupfs driver, `kubepods-…-pod<uid>.slice` of systemd's.
 fn is_pod(text: &str) -> bool {
+    pod_uid(text).is_some()
+}
+
+/// `pod<uid>` of the cgroupfs driver, `kubepods-…-pod<uid>.slice` of systemd's.
+fn pod_uid(text: &str) -> Option<Arc<str>> {
     let name = text.strip_suffix(".slice").unwrap_or(text);
-    let name = match name.rsplit_once("-pod") {
+    let uid = match name.rsplit_once("-pod") {
         Some((prefix, uid)) if prefix.starts_with("kubepods") => uid,
-        _ => match name.strip_prefix("pod") {
-            Some(uid) => uid,
-            None => return false,
-        },
+        _ => name.strip_prefix("pod")?,
     };
-    name.len() >= 32
-        && name.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'))
+    let is_uid = uid.len() >= UID
+        && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'));
+    // A slice's name cannot hold the hyphens.
+    is_uid.then(|| uid.replace('_', "-").into())
 }
 
 /// docker's `containers/<id>/config.v2.json`.

@@ -12,11 +12,14 @@ use lru::LruCache;
 
 use super::call::{Identity, IdentityKind};
 use super::cgroup::Cgroup;
+use super::cluster;
+use super::cluster::{Cluster, Remote, Workload};
 use super::container::{Container, ContainerName};
 use super::host::Host;
 use super::names::{self, NameRule, Subject};
 use super::process::Facts;
 use super::program::base_name;
+use super::settings::AttributionSettings;
 
 /// How long a container without a name is left alone before its files are asked again.
 const RETRY_NS: u64 = 2_000_000_000;
@@ -32,6 +35,8 @@ pub struct Local<'a> {
     pub endpoint: Option<SocketAddr>,
     /// Whether it is the end that listens, so that its port may name it.
     pub listens: bool,
+    /// What is known of Kubernetes.
+    pub cluster: &'a Cluster,
 }
 
 /// Makes and interns identities.
@@ -42,6 +47,7 @@ pub struct Identities {
     containers: LruCache<Arc<str>, (Option<ContainerName>, u64), ahash::RandomState>,
     rules: Vec<NameRule>,
     host_name: Arc<str>,
+    cluster_name: Arc<str>,
     unknown: Arc<Identity>,
     nowhere: Arc<str>,
     refused: u64,
@@ -50,23 +56,25 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// At most `bound` identities and the names of `containers` containers.
+    /// With the names, places and bounds of the settings.
     #[must_use]
-    pub fn new(rules: Vec<NameRule>, host_name: Arc<str>, bound: usize, containers: usize) -> Self {
+    pub fn new(settings: &AttributionSettings) -> Self {
         let nowhere: Arc<str> = Arc::from("");
         let unknown = Arc::new(Identity {
             name: Arc::from("unknown"),
             namespace: Arc::clone(&nowhere),
             kind: IdentityKind::Unknown,
             attributes: Vec::new(),
+            workload: None,
         });
-        let containers = NonZeroUsize::new(containers).unwrap_or(NonZeroUsize::MIN);
+        let containers = NonZeroUsize::new(settings.containers).unwrap_or(NonZeroUsize::MIN);
         Self {
             known: HashSet::default(),
-            bound,
+            bound: settings.identities,
             containers: LruCache::with_hasher(containers, ahash::RandomState::new()),
-            rules,
-            host_name,
+            rules: settings.names.clone(),
+            host_name: Arc::clone(&settings.host_name),
+            cluster_name: Arc::clone(&settings.cluster_name),
             unknown,
             nowhere,
             refused: 0,
@@ -81,21 +89,28 @@ impl Identities {
         Arc::clone(&self.unknown)
     }
 
-    /// Who holds a local socket: configured name, container, unit, executable.
+    /// Who holds a local socket: configured name, workload, container, unit, executable.
     pub fn local(&mut self, local: &Local<'_>, now_ns: u64, host: &dyn Host) -> Arc<Identity> {
         let container = local.cgroups.iter().find_map(|cgroup| cgroup.container.as_ref());
         let unit = local.cgroups.iter().find_map(|cgroup| cgroup.unit.as_ref());
-        let mut attributes = Vec::with_capacity(6);
-        let mut named = None;
+        let mut attributes = Vec::with_capacity(12);
+        let (mut named, mut workload) = (None, None);
         if let Some(container) = container {
-            named = self.container(container, now_ns, host);
+            let pod = local.cluster.local(&container.id, container.pod.as_deref());
+            workload = pod.as_ref().map(|local| Arc::clone(&local.pod.workload));
+            // The interface tells of a container some time after its start.
+            if pod.as_ref().is_none_or(|pod| pod.container.is_none()) {
+                named = self.container(container, now_ns, host);
+            }
             attributes.push(("container.id", Arc::clone(&container.id)));
-            if let Some(named) = &named {
-                attributes.push(("container.name", Arc::clone(&named.name)));
-                if !named.namespace.is_empty() {
-                    attributes.push(("k8s.namespace.name", Arc::clone(&named.namespace)));
+            match &pod {
+                Some(pod) => {
+                    describe(pod, named.as_ref(), &mut attributes);
+                    if !self.cluster_name.is_empty() {
+                        attributes.push(("k8s.cluster.name", Arc::clone(&self.cluster_name)));
+                    }
                 }
-                attributes.extend(named.pod.iter().map(|pod| ("k8s.pod.name", Arc::clone(pod))));
+                None => attributes.extend(named.iter().flat_map(told)),
             }
         } else if let Some(unit) = unit {
             attributes.push(("systemd.unit", unit.unit.as_str().into()));
@@ -109,24 +124,28 @@ impl Identities {
             attributes.push(("host.name", Arc::clone(&self.host_name)));
         }
         attributes.sort_unstable_by_key(|(key, _)| *key);
+        let nowhere = || Arc::clone(&self.nowhere);
         let (name, namespace, kind) = if let Some(rule) =
             self.rule(local, unit.map(|unit| &*unit.unit))
         {
             (rule.name.as_str().into(), rule.namespace.as_str().into(), IdentityKind::Configured)
+        } else if let Some(workload) = &workload {
+            let (name, namespace) = (&workload.service, &workload.service_namespace);
+            (Arc::clone(name), Arc::clone(namespace), IdentityKind::Workload)
         } else if let Some(container) = container {
             let (name, namespace) = match named {
                 Some(named) => (named.name, named.namespace),
-                None => (container.short_id().into(), Arc::clone(&self.nowhere)),
+                None => (container.short_id().into(), nowhere()),
             };
             (name, namespace, IdentityKind::Container)
         } else if let Some(unit) = unit {
-            (unit.name.as_str().into(), Arc::clone(&self.nowhere), IdentityKind::Unit)
+            (unit.name.as_str().into(), nowhere(), IdentityKind::Unit)
         } else if local.facts.program.is_empty() {
             return self.unknown();
         } else {
-            (Arc::clone(&local.facts.program), Arc::clone(&self.nowhere), IdentityKind::Process)
+            (Arc::clone(&local.facts.program), nowhere(), IdentityKind::Process)
         };
-        self.intern(Identity { name, namespace, kind, attributes })
+        self.intern(Identity { name, namespace, kind, attributes, workload })
     }
 
     fn rule(&self, local: &Local<'_>, unit: Option<&str>) -> Option<&NameRule> {
@@ -170,12 +189,14 @@ impl Identities {
         name
     }
 
-    /// Who a remote end is: a configured name, the DNS name given, the first address.
-    /// `listens` says whether the remote end is the one that was connected to.
+    /// Who a remote end is: a configured name, what Kubernetes knows, the DNS name given,
+    /// the first address. `listens` says whether the remote end is the one that was
+    /// connected to.
     pub fn remote(
         &mut self,
         endpoints: &[SocketAddr],
         listens: bool,
+        kubernetes: impl FnMut(SocketAddr) -> Option<Remote>,
         dns: impl Fn(IpAddr) -> Option<Arc<str>>,
     ) -> Arc<Identity> {
         for endpoint in endpoints {
@@ -189,6 +210,9 @@ impl Identities {
                 return self.bare(name, namespace, IdentityKind::Configured);
             }
         }
+        if let Some(remote) = best(endpoints.iter().copied().filter_map(kubernetes)) {
+            return self.of_cluster(remote);
+        }
         let nowhere = Arc::clone(&self.nowhere);
         if let Some(name) = endpoints.iter().find_map(|endpoint| dns(endpoint.ip())) {
             return self.bare(name, nowhere, IdentityKind::Dns);
@@ -201,8 +225,29 @@ impl Identities {
         }
     }
 
+    /// Whom Kubernetes' objects mean.
+    pub fn of_cluster(&mut self, remote: Remote) -> Arc<Identity> {
+        match remote {
+            Remote::Workload(workload) => self.workload(workload),
+            Remote::Service(service) => {
+                let (name, namespace) = (Arc::clone(&service.name), Arc::clone(&service.namespace));
+                self.bare(name, namespace, IdentityKind::Service)
+            }
+            Remote::Node(name) => self.bare(name, Arc::clone(&self.nowhere), IdentityKind::Node),
+        }
+    }
+
+    /// A workload somewhere, whichever of its pods.
+    pub fn workload(&mut self, workload: Arc<Workload>) -> Arc<Identity> {
+        let (name, namespace) =
+            (Arc::clone(&workload.service), Arc::clone(&workload.service_namespace));
+        let (kind, attributes) = (IdentityKind::Workload, Vec::new());
+        self.intern(Identity { name, namespace, kind, attributes, workload: Some(workload) })
+    }
+
     fn bare(&mut self, name: Arc<str>, namespace: Arc<str>, kind: IdentityKind) -> Arc<Identity> {
-        self.intern(Identity { name, namespace, kind, attributes: Vec::new() })
+        let (attributes, workload) = (Vec::new(), None);
+        self.intern(Identity { name, namespace, kind, attributes, workload })
     }
 
     fn intern(&mut self, identity: Identity) -> Arc<Identity> {
@@ -241,4 +286,53 @@ impl Identities {
     pub fn evicted(&self) -> [u64; 2] {
         [self.evicted + self.refused, self.containers_evicted]
     }
+}
+
+/// A workload says more than a service, and that more than a node.
+fn best(found: impl Iterator<Item = Remote>) -> Option<Remote> {
+    found.min_by_key(|remote| match remote {
+        Remote::Workload(_) => 0,
+        Remote::Service(_) => 1,
+        Remote::Node(_) => 2,
+    })
+}
+
+type Attribute = (&'static str, Arc<str>);
+
+/// What a runtime's files tell of a container.
+fn told(named: &ContainerName) -> impl Iterator<Item = Attribute> {
+    let namespace = Some(&named.namespace).filter(|namespace| !namespace.is_empty());
+    [
+        Some(("container.name", Arc::clone(&named.name))),
+        namespace.map(|namespace| ("k8s.namespace.name", Arc::clone(namespace))),
+        named.pod.as_ref().map(|pod| ("k8s.pod.name", Arc::clone(pod))),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// What Kubernetes tells of a container's pod.
+fn describe(local: &cluster::Local<'_>, named: Option<&ContainerName>, out: &mut Vec<Attribute>) {
+    let pod = local.pod;
+    let workload = &pod.workload;
+    let container = local.container.or(named.map(|named| &named.name));
+    out.push(("k8s.namespace.name", Arc::clone(&workload.namespace)));
+    out.push(("k8s.pod.name", Arc::clone(&pod.name)));
+    out.push(("k8s.pod.uid", Arc::clone(&pod.uid)));
+    if !pod.node.is_empty() {
+        out.push(("k8s.node.name", Arc::clone(&pod.node)));
+    }
+    out.extend(workload.kind.attribute().map(|key| (key, Arc::clone(&workload.name))));
+    if !workload.version.is_empty() {
+        out.push(("service.version", Arc::clone(&workload.version)));
+    }
+    let Some(container) = container else { return };
+    out.push(("container.name", Arc::clone(container)));
+    out.push(("k8s.container.name", Arc::clone(container)));
+    // As OpenTelemetry forms it where no annotation says it.
+    let instance = pod.instance.as_ref().map_or_else(
+        || format!("{}.{}.{container}", workload.namespace, pod.name).into(),
+        Arc::clone,
+    );
+    out.push(("service.instance.id", instance));
 }

@@ -40,22 +40,25 @@ impl Attributor {
         }
         let listens = role == Some(Side::Server);
         let key = Key { facts: Arc::as_ptr(&facts).addr(), cgroup, accepted };
-        let identity = match self.owners.get(&key) {
-            Some((_, identity)) => Arc::clone(identity),
+        let (identity, awaits_pod) = match self.owners.get(&key) {
+            Some((_, identity)) => (Arc::clone(identity), false),
             None => {
                 let placed = cgroup <= ROOT || of_socket.is_some();
                 let cgroups = self.cgroups_of(&facts, of_socket, accepted, now_ns);
-                let local = Local { facts: &facts, cgroups: &cgroups, endpoint, listens };
+                let cluster = &self.cluster;
+                let local = Local { facts: &facts, cgroups: &cgroups, endpoint, listens, cluster };
                 let identity = self.identities.local(&local, now_ns, &*self.host);
-                if self.settings.names.is_empty() && is_final(&identity, placed) {
+                let awaits = self.awaits_pod(&cgroups, &identity);
+                if self.settings.names.is_empty() && is_final(&identity, placed) && !awaits {
                     self.owners.push(key, (Arc::clone(&facts), Arc::clone(&identity)));
                 }
-                identity
+                (identity, awaits)
             }
         };
-        let revision = self.processes.revision();
+        let revision = (self.processes.revision(), self.cluster.revision());
         let target = facts.hop.and_then(|hop| hop.target).filter(|_| listens);
-        let beyond = target.map(|target| self.identities.remote(&[target], true, |_| None));
+        let beyond =
+            target.map(|target| self.identities.remote(&[target], true, |_| None, |_| None));
         if listens
             && facts.hop.is_none()
             && let Some(endpoint) = endpoint
@@ -64,9 +67,10 @@ impl Attributor {
         }
         if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.identity = identity;
+            connection.awaits_pod = awaits_pod;
             connection.hop = facts.hop.map(Box::new);
             connection.beyond = beyond;
-            connection.revisions.0 = revision;
+            (connection.revisions.processes, connection.revisions.pods) = revision;
         }
     }
 
@@ -148,14 +152,23 @@ impl Attributor {
         let (cgroup, at_ns) =
             (connection.cgroup, connection.opened_ns.max(if connection.late { now_ns } else { 0 }));
         let listens = self.side(connection) == Side::Client;
-        let names = &self.names;
-        let remote = self
-            .identities
-            .remote(&endpoints, listens, |address| names.name(address, cgroup, at_ns));
-        let revision = self.names.revision();
+        let (names, cluster) = (&self.names, &mut self.cluster);
+        let mut remote = self.identities.remote(
+            &endpoints,
+            listens,
+            |endpoint| cluster.remote(endpoint, listens, at_ns),
+            |address| names.name(address, cgroup, at_ns),
+        );
+        // A name of the cluster's own DNS is a service.
+        if remote.kind == IdentityKind::Dns
+            && let Some(known) = self.cluster.named(&remote.name)
+        {
+            remote = self.identities.of_cluster(known);
+        }
+        let revisions = (self.names.revision(), self.cluster.revision());
         if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.remote = remote;
-            connection.revisions.1 = revision;
+            (connection.revisions.names, connection.revisions.addresses) = revisions;
         }
     }
 
@@ -173,10 +186,30 @@ impl Attributor {
 
     /// Whether the names of this end and of the other rest on knowledge that has changed.
     fn outdated(&self, connection: &Connection) -> (bool, bool) {
-        let owner = connection.revisions.0 != self.processes.revision();
-        let remote = connection.remote.kind == IdentityKind::Address
-            && connection.revisions.1 != self.names.revision();
-        (owner, remote)
+        let revisions = &connection.revisions;
+        let pods = connection.identity.kind == IdentityKind::Container
+            && revisions.pods != self.cluster.revision();
+        let remote = match connection.remote.kind {
+            IdentityKind::Address => {
+                revisions.names != self.names.revision()
+                    || revisions.addresses != self.cluster.revision()
+            }
+            IdentityKind::Service | IdentityKind::Dns => {
+                revisions.addresses != self.cluster.revision()
+            }
+            _ => false,
+        };
+        (pods || revisions.processes != self.processes.revision(), remote)
+    }
+
+    /// Whether Kubernetes will tell of the pod that a container is in, and has not yet.
+    pub(super) fn awaits_pod(&self, cgroups: &[Arc<Cgroup>], identity: &Identity) -> bool {
+        let in_pod = |cgroup: &Arc<Cgroup>| {
+            cgroup.container.as_ref().is_some_and(|container| container.pod.is_some())
+        };
+        identity.kind == IdentityKind::Container
+            && self.settings.watches_kubernetes
+            && cgroups.iter().any(in_pod)
     }
 
     /// Whether a connection says what a call needs of it, so that [`Self::settle`] is spared.

@@ -26,6 +26,14 @@ pub struct AttributionSettings {
     pub identities: usize,
     /// Addresses with a name from the host's DNS answers.
     pub dns_addresses: usize,
+    /// Whether changes of Kubernetes' objects come in.
+    pub watches_kubernetes: bool,
+    /// `k8s.cluster.name` of every pod; empty: left out.
+    pub cluster_name: Arc<str>,
+    /// Pods of Kubernetes remembered, and as many services and slices of endpoints.
+    pub objects: usize,
+    /// How long a call waits for Kubernetes to tell of its ends.
+    pub name_wait_ns: u64,
     /// First requests waiting for the other end's observation.
     pub unmatched_requests: usize,
     /// How long a closed connection still resolves.
@@ -51,6 +59,10 @@ impl Default for AttributionSettings {
             containers: 2_048,
             identities: 16_384,
             dns_addresses: 8_192,
+            watches_kubernetes: false,
+            cluster_name: Arc::from(""),
+            objects: 200_000,
+            name_wait_ns: 2 * SECOND,
             unmatched_requests: 8_192,
             closed_grace_ns: 5 * SECOND,
             exited_grace_ns: 30 * SECOND,

@@ -19,6 +19,7 @@ pub(super) fn identity(name: &str) -> Arc<Identity> {
         namespace: "shop".into(),
         kind: IdentityKind::Container,
         attributes: vec![("container.id", format!("{name}-1").into())],
+        workload: None,
     })
 }
 

@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use meshtap_ebpf::event::Ended;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::pulse::{KINDS, Pulse, kind};
 use super::{Found, Sink, Stages};
+use crate::attribution::cluster::Change;
 use crate::command::observe::Flow;
 use crate::kernel::load::Kernel;
 use crate::ring_buffer::Reader;
 
 /// Events that are handed on at once.
 const BATCH: usize = 1_024;
+/// Changes of Kubernetes' objects that are taken between two emptyings of the ring.
+const CHANGES: usize = 4_096;
 /// Longest wait for a record. Whoever watches is told the time as often.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// Time between two pulses.
@@ -74,6 +77,8 @@ pub struct Source {
     pub ring_bytes: u64,
     /// Pause after an emptying of the ring that found something.
     pub interval: Duration,
+    /// Changes of Kubernetes' objects, where they are watched.
+    pub changes: Option<mpsc::Receiver<Change>>,
 }
 
 impl<S: Sink + 'static> Capture<S> {
@@ -158,6 +163,8 @@ impl<S: Sink> Reading<S> {
         let deadline_ns = monotonic_ns().saturating_add(LAST_DRAIN_NS);
         self.ended.extend(self.source.kernel.ended());
         self.empty(deadline_ns);
+        self.stages.release_all(&mut self.found);
+        self.sink.take(&mut self.found, monotonic_ns());
         self.beat(monotonic_ns());
     }
 
@@ -165,12 +172,14 @@ impl<S: Sink> Reading<S> {
     fn empty(&mut self, deadline_ns: u64) -> Flow {
         let before = self.source.reader.bytes();
         let ended = std::mem::take(&mut self.ended);
+        self.change();
         loop {
             let read = self.batch();
             let now_ns = monotonic_ns();
             let is_last = read < BATCH || now_ns >= deadline_ns;
             if is_last {
                 self.stages.ended(&ended, now_ns, &mut self.found);
+                self.stages.release(now_ns, &mut self.found);
             }
             if now_ns >= self.next_pulse_ns {
                 self.stages.sweep(now_ns, &mut self.found);
@@ -187,6 +196,15 @@ impl<S: Sink> Reading<S> {
             if flow == Flow::Stop || is_last || is_over {
                 return flow;
             }
+        }
+    }
+
+    /// Takes what changed among Kubernetes' objects.
+    fn change(&mut self) {
+        let Some(changes) = &mut self.source.changes else { return };
+        for _ in 0..CHANGES {
+            let Ok(change) = changes.try_recv() else { return };
+            self.stages.attributor.change(change);
         }
     }
 

@@ -165,6 +165,8 @@ impl Figures {
         ] {
             self.telemetry.not_calls(reason).set(count);
         }
+        let (held, bound) = stages.held();
+        table("unnamed_calls", held, bound, 0);
         for cache in stages.attributor.occupancy() {
             table(cache.cache, cache.used, cache.bound, cache.evicted);
         }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::capture::{Capture, Source, monotonic_ns};
 use super::counting::{Counted, Counting};
 use super::watching::Watching;
 use super::{Sink, Stages, settings};
 use crate::aggregation::{Aggregator, definition};
+use crate::attribution::cluster::Change;
 use crate::attribution::inventory::{self, Bounds};
 use crate::attribution::{AttributionSettings, Attributor};
 use crate::command::observe::Observer;
@@ -25,6 +27,7 @@ use crate::export::stop::Stopper;
 use crate::export::{Exporters, Stats};
 use crate::kernel::features::Features;
 use crate::kernel::load::{Kernel, LoadError, LoadSettings};
+use crate::kubernetes::{self, WatchSettings};
 use crate::protocol::{ProtocolSettings, Protocols, RouteSettings, Routes};
 use crate::ring_buffer::Reader;
 use crate::telemetry::AgentTelemetry;
@@ -76,6 +79,8 @@ struct Plan {
     attribution: AttributionSettings,
     learns_names: bool,
     interval: Duration,
+    kubernetes: Option<WatchSettings>,
+    changes: Option<mpsc::Receiver<Change>>,
 }
 
 impl Plan {
@@ -88,7 +93,18 @@ impl Plan {
             attribution: settings::attribution(config).map_err(usage)?,
             learns_names: config.dns.learn,
             interval: config.capture.drain_interval,
+            kubernetes: settings::kubernetes(config),
+            changes: None,
         })
+    }
+
+    /// Starts to watch Kubernetes, where it is to be watched.
+    async fn watch(&mut self) -> Result<(), Failure> {
+        if let Some(settings) = self.kubernetes.take() {
+            let changes = kubernetes::start(settings).await;
+            self.changes = Some(changes.map_err(|error| Failure::new(Exit::Usage, error))?);
+        }
+        Ok(())
     }
 
     /// Attaches the kernel half, takes the inventory and starts the reading thread. Blocks.
@@ -114,6 +130,7 @@ impl Plan {
             reader: Reader::new(ring),
             ring_bytes: u64::from(self.load.ring_bytes),
             interval: self.interval,
+            changes: self.changes,
         };
         Capture::start(source, stages, sink).map_err(|error| {
             failed(&format!(
@@ -194,7 +211,8 @@ async fn observe(
     observer: Observer<Output>,
     mut stop: Stop,
 ) -> Result<(), Failure> {
-    let plan = Plan::of(&config)?;
+    let mut plan = Plan::of(&config)?;
+    plan.watch().await?;
     let sink = Watching::new(observer);
     let Some(mut capture) = started(plan, None, sink, &mut stop).await? else { return Ok(()) };
     let sink = until_ended(&mut capture, &mut stop).await?;
@@ -202,7 +220,7 @@ async fn observe(
 }
 
 async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
-    let plan = Plan::of(&config)?;
+    let mut plan = Plan::of(&config)?;
     let export = settings::export(&config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let server = Server::bind(settings::server(&config))
         .await
@@ -223,6 +241,7 @@ async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
     let page = page(counted.clone(), config.prometheus.enabled);
     let served = tokio::spawn(server.serve(page, readiness.clone(), stopper.stop()));
 
+    plan.watch().await?;
     let sink = Counting::new(counted, Arc::clone(&exporters));
     let Some(mut capture) = started(plan, Some(features), sink, &mut stop).await? else {
         return Ok(());

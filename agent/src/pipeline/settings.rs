@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::aggregation::{AggregationSettings, RpcNames};
 use crate::attribution::names::{self, Glob, NameError, Network};
 use crate::attribution::{AttributionSettings, HostPaths};
-use crate::config::{self, Config, Level, RpcSemantics, SignalKind};
+use crate::config::{self, Config, Level, RpcSemantics, Scope, SignalKind, Watch};
 use crate::export::access_log::{AccessLogSettings, Format};
 use crate::export::otlp::{self, Compression, OtlpSettings, Protocol, Retry, Target};
 use crate::export::queue::{BatchLimits, Bounds};
@@ -15,6 +15,7 @@ use crate::export::spans::traced::TracedSettings;
 use crate::export::spans::{ParentDecision, SpanSettings};
 use crate::export::{ExportSettings, server::ServerSettings};
 use crate::kernel::load::LoadSettings;
+use crate::kubernetes::{self, WatchSettings};
 use crate::protocol::route::{PatternError, RoutePattern};
 use crate::protocol::{ProtocolSettings, RouteSettings};
 
@@ -102,6 +103,10 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         dns_addresses: config.dns.addresses,
         dns_floor_ns: nanos(config.dns.floor),
         dns_ceiling_ns: nanos(config.dns.ceiling),
+        watches_kubernetes: watches_kubernetes(config),
+        objects: config.kubernetes.objects,
+        name_wait_ns: nanos(config.kubernetes.wait),
+        cluster_name: config.kubernetes.cluster.as_deref().unwrap_or_default().into(),
         paths: HostPaths {
             proc: config.host.proc.clone(),
             cgroup: config.host.cgroup.clone(),
@@ -110,6 +115,27 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
             bundles: config.containers.bundles.clone(),
         },
         ..AttributionSettings::default()
+    })
+}
+
+/// Whether changes of Kubernetes' objects are to be had.
+fn watches_kubernetes(config: &Config) -> bool {
+    match config.kubernetes.watch {
+        Watch::Always => true,
+        Watch::Never => false,
+        Watch::Auto => config.kubernetes.kubeconfig.is_some() || kubernetes::has_service_account(),
+    }
+}
+
+/// For the watch of Kubernetes' objects; `None` where they are not watched.
+#[must_use]
+pub fn kubernetes(config: &Config) -> Option<WatchSettings> {
+    let keys = &config.kubernetes;
+    let node = || keys.node.clone().unwrap_or_else(|| host(config).name.to_string());
+    watches_kubernetes(config).then(|| WatchSettings {
+        kubeconfig: keys.kubeconfig.clone(),
+        only_node: (keys.scope == Scope::Node).then(node),
+        well_known_labels: keys.well_known_labels,
     })
 }
 

@@ -1,11 +1,14 @@
 //! [`Stages`]: stages 2 and 3 in their order, event by event. No clock, no input or
 //! output of its own; what reads the host hides behind attribution.
 
+use std::collections::VecDeque;
+
 use meshtap_ebpf::event::Ended;
 
+use super::held::{Held, Unnamed};
 use crate::attribution::{Attributor, Call, ConnectionReport};
 use crate::command::observe::Lost;
-use crate::protocol::exchange::rpc::{Progress, Traffic};
+use crate::protocol::exchange::rpc::Traffic;
 use crate::protocol::{Output, Protocols, Routes, Side};
 use crate::ring_buffer::Event;
 
@@ -34,6 +37,7 @@ pub struct Stages {
     learns_names: bool,
     output: Output,
     reports: Vec<ConnectionReport>,
+    held: Held,
 }
 
 impl Stages {
@@ -52,6 +56,7 @@ impl Stages {
             learns_names,
             output: Output::default(),
             reports: Vec::new(),
+            held: Held::default(),
         }
     }
 
@@ -102,21 +107,46 @@ impl Stages {
         }
     }
 
+    /// Hands on what waited for a name that is known by now, or for long enough.
+    pub fn release(&mut self, now_ns: u64, found: &mut Vec<Found>) {
+        let due = self.held.due(now_ns, &mut self.attributor);
+        self.hand_on(due, found);
+    }
+
+    /// Hands on all that waits for names.
+    pub fn release_all(&mut self, found: &mut Vec<Found>) {
+        let all = self.held.all();
+        self.hand_on(all, found);
+    }
+
+    fn hand_on(&mut self, named: VecDeque<Unnamed>, found: &mut Vec<Found>) {
+        let Self { attributor, routes, .. } = self;
+        found.extend(named.into_iter().filter_map(|named| named.name(attributor, routes)));
+    }
+
+    /// What waits for names, and the bound.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        self.held.occupancy()
+    }
+
     fn report(&mut self, time_ns: u64, found: &mut Vec<Found>) {
-        let reports = self.reports.drain(..);
-        found.extend(reports.map(|report| Found::Connection(Box::new(report), time_ns)));
+        for report in self.reports.drain(..) {
+            let report = Unnamed::Report(Box::new(report), time_ns);
+            if let Some(Unnamed::Report(report, time_ns)) =
+                self.held.keep(report, &mut self.attributor)
+            {
+                found.push(Found::Connection(report, time_ns));
+            }
+        }
     }
 
     fn name(&mut self, found: &mut Vec<Found>) {
-        for exchange in self.output.exchanges.drain(..) {
-            if let Some(call) = self.attributor.resolve(exchange, &mut self.routes) {
-                found.push(Found::Call(call));
-            }
-        }
-        for Progress { exchange, gains } in self.output.progress.drain(..) {
-            if let Some(call) = self.attributor.resolve(exchange, &mut self.routes) {
-                found.push(Found::Progress(call, gains));
-            }
+        let Self { output, attributor, routes, held, .. } = self;
+        let calls = output.exchanges.drain(..).map(Unnamed::Call);
+        for unnamed in calls.chain(output.progress.drain(..).map(Unnamed::Progress)) {
+            let named = held.keep(unnamed, attributor);
+            found.extend(named.and_then(|unnamed| unnamed.name(attributor, routes)));
         }
         for lost in self.output.lost.drain(..) {
             if self.attributor.is_hop(lost.socket) {

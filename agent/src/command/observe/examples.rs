@@ -15,6 +15,7 @@ pub fn party(name: &str, namespace: &str, endpoint: &str, pid: u32) -> Party {
         namespace: Arc::from(namespace),
         kind,
         attributes: Vec::new(),
+        workload: None,
     };
     let endpoint: Option<SocketAddr> = endpoint.parse().ok();
     Party { identity: Arc::new(identity), endpoint, pid }

@@ -138,6 +138,7 @@ mod tests {
             namespace: "shop".into(),
             kind: IdentityKind::Container,
             attributes: vec![("container.id", "abc".into()), ("service.name", "other".into())],
+            workload: None,
         }
     }
 

@@ -12,6 +12,7 @@ fn workload(name: &str, attributes: Vec<(&'static str, Arc<str>)>) -> Option<Arc
         namespace: "web".into(),
         kind: IdentityKind::Container,
         attributes,
+        workload: None,
     }))
 }
 

@@ -263,6 +263,7 @@ fn what_is_not_known_is_left_out() {
         namespace: "".into(),
         kind: IdentityKind::Unknown,
         attributes: Vec::new(),
+        workload: None,
     });
     let span = spans(0.0).span(&call, CLOCK).unwrap();
     for name in [

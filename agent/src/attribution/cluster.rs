@@ -1,0 +1,266 @@
+//! [`Cluster`]: what is known of Kubernetes' objects, and whom an address means.
+//!
+//! Pure: changes come in from whoever watches the interface; questions carry their time.
+//! A name is given only where it is certain: an address that two pods may have had at the
+//! time, or a service with several workloads behind it, names none of them.
+
+mod object;
+mod pods;
+mod services;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+pub use object::{Change, Endpoints, Node, Object, ObjectKind, Pod, Service};
+pub use workload::{PodFacts, Sidecar, Workload, WorkloadKind};
+
+use pods::Pods;
+use services::Services;
+
+type Map<K, V> = HashMap<K, V, ahash::RandomState>;
+
+/// How long pods that are gone still name what happened before.
+const GONE_NS: u64 = 60_000_000_000;
+
+/// Whom an address means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// A pod's workload, or the only one behind a service.
+    Workload(Arc<Workload>),
+    /// A service: which of its backends is not known.
+    Service(Arc<Service>),
+    /// A node.
+    Node(Arc<str>),
+}
+
+/// The pod of a container of this node.
+#[derive(Clone, Debug)]
+pub struct Local<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Name of the container, where its id is known already.
+    pub container: Option<&'a Arc<str>>,
+}
+
+/// Kubernetes' objects as far as names hang on them.
+#[derive(Debug)]
+pub struct Cluster {
+    pods: Pods,
+    services: Services,
+    nodes: Map<Arc<str>, Node>,
+    node_addresses: Map<IpAddr, Arc<str>>,
+    /// Of lists that are on their way: the uids that came so far.
+    listed: Map<ObjectKind, HashSet<Arc<str>, ahash::RandomState>>,
+    /// The only workload behind a service, and at which revision that was found.
+    sole: Map<Arc<str>, (u64, Option<Arc<Workload>>)>,
+    is_reachable: bool,
+    revision: u64,
+}
+
+impl Cluster {
+    /// At most `bound` pods, services and slices of endpoints each.
+    #[must_use]
+    pub fn new(bound: usize) -> Self {
+        Self {
+            pods: Pods::new(bound),
+            services: Services::new(bound),
+            nodes: Map::default(),
+            node_addresses: Map::default(),
+            listed: Map::default(),
+            sole: Map::default(),
+            is_reachable: false,
+            revision: 0,
+        }
+    }
+
+    /// Takes a change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Reachable(reachable) => self.is_reachable = reachable,
+            Change::ListBegun(kind) => {
+                self.listed.insert(kind, HashSet::default());
+            }
+            Change::ListComplete(kind, at_ns) => self.complete(kind, at_ns),
+            Change::Applied(object) => self.applied(*object),
+            Change::Deleted(kind, uid, at_ns) => self.deleted(kind, &uid, at_ns),
+        }
+    }
+
+    fn applied(&mut self, object: Object) {
+        self.revision += 1;
+        let (kind, uid) = object.key();
+        if let Some(listed) = self.listed.get_mut(&kind) {
+            listed.insert(Arc::clone(uid));
+        }
+        match object {
+            Object::Pod(pod) => self.pods.apply(pod),
+            Object::Service(service) => self.services.apply(service),
+            Object::Endpoints(endpoints) => self.services.apply_endpoints(endpoints),
+            Object::Node(node) => {
+                self.forget_node(&node.uid);
+                for address in &node.addresses {
+                    self.node_addresses.insert(*address, Arc::clone(&node.name));
+                }
+                self.nodes.insert(Arc::clone(&node.uid), node);
+            }
+        }
+    }
+
+    fn deleted(&mut self, kind: ObjectKind, uid: &Arc<str>, at_ns: u64) {
+        self.revision += 1;
+        match kind {
+            ObjectKind::Pod => self.pods.delete(uid, at_ns),
+            ObjectKind::Service => {
+                self.services.delete(uid);
+                self.sole.remove(uid);
+            }
+            ObjectKind::Endpoints => self.services.delete_endpoints(uid),
+            ObjectKind::Node => self.forget_node(uid),
+        }
+    }
+
+    fn forget_node(&mut self, uid: &Arc<str>) {
+        let Some(node) = self.nodes.remove(uid) else { return };
+        self.node_addresses.retain(|_, name| *name != node.name);
+    }
+
+    /// What a whole list did not hold is gone; exactly when is not known.
+    fn complete(&mut self, kind: ObjectKind, at_ns: u64) {
+        let Some(listed) = self.listed.remove(&kind) else { return };
+        let known: Vec<Arc<str>> = match kind {
+            ObjectKind::Pod => self.pods.uids().map(Arc::clone).collect(),
+            ObjectKind::Service => self.services.uids().map(Arc::clone).collect(),
+            ObjectKind::Endpoints => self.services.slices().map(Arc::clone).collect(),
+            ObjectKind::Node => self.nodes.keys().map(Arc::clone).collect(),
+        };
+        for uid in known.iter().filter(|uid| !listed.contains(*uid)) {
+            self.deleted(kind, uid, at_ns);
+        }
+    }
+
+    /// Forgets what went longer ago than its grace.
+    pub fn sweep(&mut self, now_ns: u64) {
+        self.pods.sweep(now_ns.saturating_sub(GONE_NS));
+    }
+
+    /// The pod that a container of this node belongs to; `uid` as its cgroup says.
+    #[must_use]
+    pub fn local(&self, container: &str, uid: Option<&str>) -> Option<Local<'_>> {
+        let (pod, container) = self.pods.of_container(container, uid)?;
+        Some(Local { pod, container })
+    }
+
+    /// Whom an address means at a time. `listens`: it is the end that was connected to.
+    pub fn remote(&mut self, endpoint: SocketAddr, listens: bool, at_ns: u64) -> Option<Remote> {
+        let address = endpoint.ip();
+        if let Some(pod) = self.pods.at(address, at_ns) {
+            return Some(Remote::Workload(Arc::clone(&pod.workload)));
+        }
+        let node = self.node_addresses.get(&address).map(Arc::clone);
+        if listens {
+            let by_node = || node.as_ref().and_then(|_| self.services.at_node(endpoint.port()));
+            if let Some(service) = self.services.at(endpoint).or_else(by_node) {
+                let service = Arc::clone(service);
+                return Some(self.behind(service));
+            }
+            // A pod on its node's network, or a server outside of the cluster.
+            if let Some(backend) = self.services.backend(endpoint) {
+                if let Some(pod) = backend.pod.as_ref().and_then(|uid| self.pods.get(uid)) {
+                    return Some(Remote::Workload(Arc::clone(&pod.workload)));
+                }
+                let (namespace, name) = &backend.service;
+                if let Some(service) = self.services.named(namespace, name) {
+                    return Some(Remote::Service(Arc::clone(service)));
+                }
+            }
+        }
+        node.map(Remote::Node)
+    }
+
+    /// The service that a client asked for, by address or because it alone has this backend.
+    #[must_use]
+    pub fn service(&self, endpoint: SocketAddr) -> Option<&Arc<Service>> {
+        let by_node = || {
+            self.node_addresses.get(&endpoint.ip())?;
+            self.services.at_node(endpoint.port())
+        };
+        let by_backend = || {
+            let (namespace, name) = self.services.only_service_of(endpoint)?;
+            self.services.named(namespace, name)
+        };
+        self.services.at(endpoint).or_else(by_node).or_else(by_backend)
+    }
+
+    /// What a name of the cluster's DNS means: `web.shop.svc`, `web.shop.svc.cluster.local`.
+    pub fn named(&mut self, name: &str) -> Option<Remote> {
+        let mut labels = name.trim_end_matches('.').split('.');
+        let (service, namespace) = (labels.next()?, labels.next()?);
+        if labels.next() != Some("svc") {
+            return None;
+        }
+        let service = Arc::clone(self.services.named(namespace, service)?);
+        Some(self.behind(service))
+    }
+
+    /// The workload behind a service where there is only one, else the service.
+    fn behind(&mut self, service: Arc<Service>) -> Remote {
+        let known = self.sole.get(&service.uid).filter(|(revision, _)| *revision == self.revision);
+        let sole = match known {
+            Some((_, sole)) => sole.clone(),
+            None => {
+                let sole = self.find_sole(&service);
+                self.sole.insert(Arc::clone(&service.uid), (self.revision, sole.clone()));
+                sole
+            }
+        };
+        sole.map_or(Remote::Service(service), Remote::Workload)
+    }
+
+    fn find_sole(&self, service: &Service) -> Option<Arc<Workload>> {
+        let mut sole: Option<&Arc<Workload>> = None;
+        for (_, pod) in self.services.behind(service) {
+            let workload = &self.pods.get(pod.as_deref()?)?.workload;
+            if sole.is_some_and(|sole| !Arc::ptr_eq(sole, workload)) {
+                return None;
+            }
+            sole = Some(workload);
+        }
+        sole.map(Arc::clone)
+    }
+
+    /// The one workload that runs under a service account, as certificates name it.
+    #[must_use]
+    pub fn of_account(&self, namespace: &str, account: &str) -> Option<&Arc<Workload>> {
+        self.pods.of_account(namespace, account)
+    }
+
+    /// Whether a name for the address may come soon: it lies where pods are, and the
+    /// interface answers.
+    #[must_use]
+    pub fn may_name(&self, address: IpAddr) -> bool {
+        self.is_reachable && self.pods.is_near(address)
+    }
+
+    /// Whether Kubernetes' interface answers.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.is_reachable
+    }
+
+    /// Grows with every change of an object.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Pods; services and slices; each with the bound and how many were refused.
+    #[must_use]
+    pub fn occupancy(&self) -> [(usize, usize, u64); 2] {
+        [self.pods.occupancy(), self.services.occupancy()]
+    }
+}

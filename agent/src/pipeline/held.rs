@@ -1,0 +1,96 @@
+//! [`Held`]: what was found of ends that Kubernetes has not told of yet. It waits a short,
+//! bounded time for their names, and is never left out for lack of one.
+
+use std::collections::VecDeque;
+
+use super::Found;
+use crate::attribution::{Attributor, ConnectionReport};
+use crate::protocol::exchange::rpc::Progress;
+use crate::protocol::{Exchange, Routes};
+
+/// Things that wait at once; what comes beyond goes by the names that are known.
+const BOUND: usize = 8_192;
+
+/// Something that waits for names.
+#[derive(Debug)]
+pub(super) enum Unnamed {
+    Call(Box<Exchange>),
+    Progress(Progress),
+    Report(Box<ConnectionReport>, u64),
+}
+
+impl Unnamed {
+    fn socket(&self) -> u64 {
+        match self {
+            Self::Call(exchange) | Self::Progress(Progress { exchange, .. }) => exchange.socket,
+            Self::Report(report, _) => report.socket,
+        }
+    }
+
+    fn time_ns(&self) -> u64 {
+        match self {
+            Self::Call(exchange) | Self::Progress(Progress { exchange, .. }) => exchange.end_ns,
+            Self::Report(_, time_ns) => *time_ns,
+        }
+    }
+
+    /// Names it as well as it can be; `None` for what is none of a call's ends.
+    pub(super) fn name(self, attributor: &mut Attributor, routes: &mut Routes) -> Option<Found> {
+        match self {
+            Self::Call(exchange) => attributor.resolve(exchange, routes).map(Found::Call),
+            Self::Progress(Progress { exchange, gains }) => {
+                let call = attributor.resolve(exchange, routes)?;
+                Some(Found::Progress(call, gains))
+            }
+            Self::Report(mut report, time_ns) => {
+                attributor.rename(&mut report);
+                Some(Found::Connection(report, time_ns))
+            }
+        }
+    }
+}
+
+/// What waits, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    waiting: VecDeque<Unnamed>,
+    /// State of knowledge at the last look.
+    revision: u64,
+}
+
+impl Held {
+    /// Keeps `found` where Kubernetes may soon name its ends, else gives it back.
+    pub(super) fn keep(&mut self, found: Unnamed, attributor: &mut Attributor) -> Option<Unnamed> {
+        if self.waiting.len() < BOUND && attributor.awaits(found.socket(), found.time_ns()) {
+            self.waiting.push_back(found);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// What has its names by now, or has waited long enough.
+    pub(super) fn due(&mut self, now_ns: u64, attributor: &mut Attributor) -> VecDeque<Unnamed> {
+        let Some(oldest) = self.waiting.front() else { return VecDeque::new() };
+        let (patience_ns, revision) = attributor.patience();
+        let is_over = |found: &Unnamed| now_ns >= found.time_ns().saturating_add(patience_ns);
+        if revision == self.revision && !is_over(oldest) {
+            return VecDeque::new();
+        }
+        self.revision = revision;
+        let (due, waiting) = self.waiting.drain(..).partition(|found| {
+            is_over(found) || !attributor.awaits(found.socket(), found.time_ns())
+        });
+        self.waiting = waiting;
+        due
+    }
+
+    /// All that waits.
+    pub(super) fn all(&mut self) -> VecDeque<Unnamed> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Things that wait, and the bound.
+    pub(super) fn occupancy(&self) -> (usize, usize) {
+        (self.waiting.len(), BOUND)
+    }
+}
