@@ -10,6 +10,7 @@ pub mod books;
 pub mod cache;
 pub mod call;
 pub mod cgroup;
+pub mod cluster;
 pub mod component;
 pub mod conversation;
 pub mod expected;
