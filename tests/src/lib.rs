@@ -18,6 +18,7 @@ pub mod frames;
 pub mod http;
 pub mod ledger;
 pub mod link;
+pub mod mesh;
 pub mod netns;
 pub mod process;
 pub mod receiver;
