@@ -10,6 +10,7 @@ mod host;
 pub mod istio;
 pub mod lab;
 pub mod sandbox;
+pub mod shop;
 pub mod sidecar;
 mod sweep;
 mod translation;
@@ -17,6 +18,7 @@ mod translation;
 pub use certificates::{Authority, Credentials};
 pub use lab::Lab;
 pub use sandbox::Sandbox;
+pub use shop::{Mesh, Shop};
 pub use sidecar::Sidecar;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -79,15 +79,20 @@ impl Netns {
 
     /// Calls `body` on a thread that is inside: its sockets belong there.
     pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
-        let file = File::open(self.path())?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(body())
-            });
-            thread.join().map_err(|_| anyhow!("the thread inside panicked"))?
-        })
+        enter(&self.path(), body)
     }
+}
+
+/// [`Netns::enter`] by the file that stands for it.
+pub fn enter<T: Send>(path: &Path, body: impl FnOnce() -> T + Send) -> Result<T> {
+    let file = File::open(path)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(body())
+        });
+        thread.join().map_err(|_| anyhow!("the thread inside panicked"))?
+    })
 }
 
 impl Drop for Netns {

@@ -17,14 +17,16 @@ use super::lab::Lab;
 use super::sandbox::Sandbox;
 use crate::cluster::{Pod, Port, Service};
 use crate::http;
+use crate::netns::enter;
 use crate::process::Running;
 use crate::workload::{Envoy, envoy};
 
 /// A running sidecar.
 #[derive(Debug)]
-pub struct Sidecar<'a> {
+pub struct Sidecar {
     running: Running,
-    sandbox: &'a Sandbox,
+    /// The file that stands for its network namespace.
+    netns: PathBuf,
 }
 
 /// A port of a service, and who answers there.
@@ -64,7 +66,7 @@ pub fn inbound(port: u16) -> String {
     format!("inbound|{port}||")
 }
 
-impl<'a> Sidecar<'a> {
+impl Sidecar {
     /// Why there can be none here; `None`: there can.
     #[must_use]
     pub fn missing() -> Option<String> {
@@ -73,7 +75,7 @@ impl<'a> Sidecar<'a> {
 
     /// Starts one in a pod that was [`istio::injected`], with the rules that lead through
     /// it, for the application's `ports` and every service that the laboratory has now.
-    pub fn start(lab: &Lab, sandbox: &'a Sandbox, ports: &[u16]) -> Result<Self> {
+    pub fn start(lab: &Lab, sandbox: &Sandbox, ports: &[u16]) -> Result<Self> {
         let own = lab.authority().issue(&sandbox.pod, &[])?;
         let mut upstreams = Vec::new();
         for (service, backends) in lab.services() {
@@ -98,7 +100,7 @@ impl<'a> Sidecar<'a> {
             running.wait_for_listener(&sandbox.place(istio::CONTAINER)?, port)?;
         }
         istio::redirect(sandbox, has_v6)?;
-        Ok(Self { running, sandbox })
+        Ok(Self { running, netns: sandbox.netns()?.path() })
     }
 
     /// What it printed.
@@ -111,7 +113,7 @@ impl<'a> Sidecar<'a> {
     pub fn counters(&self, part: &str) -> Result<BTreeMap<String, u64>> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, istio::ADMINISTRATION));
         let ask = || http::get(address, "/stats?format=json&histogram_buckets=none");
-        let answer = self.sandbox.netns()?.enter(ask)??;
+        let answer = enter(&self.netns, ask)??;
         let stats: Value = serde_json::from_str(&answer.body).context("/stats")?;
         let stats = stats["stats"].as_array().context("/stats without stats")?;
         let named = stats.iter().filter_map(|stat| {
