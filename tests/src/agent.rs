@@ -202,8 +202,13 @@ pub struct Observer {
 impl Observer {
     /// Starts it when no other test has an agent, and waits until it sees calls.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// [`Observer::start`] with further arguments.
+    pub fn start_with(arguments: &[&str]) -> Result<Self> {
         let turn = Turn::take()?;
-        let mut observer = Self::start_beside(&[])?;
+        let mut observer = Self::start_beside(arguments)?;
         observer._turn = Some(turn);
         Ok(observer)
     }

@@ -11,6 +11,9 @@ pub struct PartyLine {
     pub name: String,
     /// How it is known.
     pub kind: String,
+    /// Of the name; empty where there is none.
+    #[serde(default, deserialize_with = "nullable")]
+    pub namespace: String,
     /// Address; `None` where it is not known.
     pub address: Option<String>,
     /// Port; `None` where it is not known.
@@ -81,6 +84,21 @@ pub struct CallLine {
     /// The other end of this call had a line of its own before.
     #[serde(default)]
     pub late_half: bool,
+    /// Which mesh it went through.
+    #[serde(default)]
+    pub mesh: Option<String>,
+    /// `mutual_tls` or `none`; `None`: not known.
+    #[serde(default)]
+    pub security_policy: Option<String>,
+    /// `spiffe://…`
+    #[serde(default)]
+    pub client_principal: Option<String>,
+    /// `spiffe://…`
+    #[serde(default)]
+    pub server_principal: Option<String>,
+    /// From 1, where a proxy that tries again counts.
+    #[serde(default)]
+    pub attempt: Option<u32>,
 }
 
 fn nullable<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {

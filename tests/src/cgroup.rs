@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A cgroup, with the folders above it that were made for it.
 #[derive(Debug)]
@@ -21,7 +22,49 @@ pub fn root() -> Option<PathBuf> {
     line.split(' ').nth(1).map(PathBuf::from)
 }
 
+/// Ends whatever runs in a cgroup or below, and removes all of them.
+pub fn clear(path: &Path) -> Result<()> {
+    for _ in 0..500 {
+        let mut below = Vec::new();
+        walk(path, &mut below);
+        if below.is_empty() {
+            return Ok(());
+        }
+        for folder in &below {
+            end(folder);
+            // Refused as long as it is not empty; a process is gone a moment after its end.
+            drop(std::fs::remove_dir(folder));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("{} does not become empty", path.display())
+}
+
+/// A cgroup and those below it, the inner ones first.
+fn walk(path: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(path) else { return };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        walk(&entry.path(), found);
+    }
+    found.push(path.to_owned());
+}
+
+fn end(path: &Path) {
+    let processes = std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let pids = processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?));
+    for pid in pids {
+        // It may have ended by itself.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
 impl Cgroup {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes the cgroup `path`, from the hierarchy's root, and what is missing above it.
     pub fn create(path: &str) -> Result<Self> {
         let mut folder = root().context("cgroup v2 is not mounted")?;
@@ -50,7 +93,7 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // A process that was just ended leaves its cgroup a moment later.
         for _ in 0..100 {
-            if std::fs::remove_dir(&self.path).is_ok() {
+            if std::fs::remove_dir(&self.path).is_ok() || !self.path.exists() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));

