@@ -31,6 +31,7 @@ fn exchange(side: Side) -> Exchange {
         path: Text::from("/orders/7"),
         authority: Text::default(),
         request_id: None,
+        relayed: None,
         trace: None,
         trace_state: None,
         agent: AgentClass::None,
@@ -65,6 +66,7 @@ fn calls(side: Side, routes: usize) -> Vec<Call> {
             server_port: 8_080,
             peer_observed: true,
             pair: 0,
+            passage: None,
         })
         .collect()
 }

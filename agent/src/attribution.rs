@@ -19,6 +19,7 @@ pub mod identity;
 pub mod inventory;
 pub mod join;
 pub mod listeners;
+pub mod mesh;
 pub mod names;
 mod owner;
 pub mod process;
@@ -50,6 +51,8 @@ use host::Host;
 use identity::Identities;
 use join::Sequences;
 use listeners::Listeners;
+use mesh::Inbound;
+use mesh::passage::Passed;
 use process::Processes;
 
 use crate::protocol::{Exchange, Routes, Side};
@@ -90,6 +93,11 @@ pub struct Attributor {
     cluster: Cluster,
     sequences: Sequences,
     hops: edge::Hops,
+    inbound: Inbound,
+    /// Questions that proxies asked on their own account.
+    probes: u64,
+    /// Time of the last record.
+    now_ns: u64,
     /// Who accepts on which local address.
     servers: LruCache<SocketAddr, Arc<Identity>, ahash::RandomState>,
     /// Who besides the service manager holds a listener, and when that was asked.
@@ -144,6 +152,9 @@ impl Attributor {
             cluster: Cluster::new(settings.objects),
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
+            inbound: Inbound::default(),
+            probes: 0,
+            now_ns: 0,
             servers: cache(SERVERS),
             holders: cache(HOLDERS),
             owners: cache(OWNERS),
@@ -179,6 +190,7 @@ impl Attributor {
     /// Sees one event, before the protocol stage does. What became known of connections
     /// is appended to `out`.
     pub fn observe(&mut self, event: &Event<'_>, out: &mut Vec<ConnectionReport>) {
+        self.now_ns = event.header().time_ns;
         match event {
             Event::Opened(record) => self.opened(record, out),
             Event::Redirected(record) => {
@@ -217,15 +229,22 @@ impl Attributor {
         let Some(connection) = self.connections.get(cookie) else {
             return Some(self.stranger(exchange, routes));
         };
-        if connection.hop.is_some() {
+        if connection.is_passed_on() {
             return None;
         }
-        if self.is_settled(connection, &exchange) {
-            return Some(self.call(connection, exchange, routes));
+        if !self.is_settled(connection, &exchange) {
+            self.settle(&exchange);
         }
-        self.settle(&exchange);
+        let passed = match self.passed(&exchange) {
+            Some(Passed::Probe) => {
+                self.probes += 1;
+                return None;
+            }
+            Some(Passed::Call(passage, client)) => (Some(passage), client),
+            None => (None, None),
+        };
         let connection = self.connections.get(cookie)?;
-        Some(self.call(connection, exchange, routes))
+        Some(self.call(connection, exchange, passed, routes))
     }
 
     /// Whether Kubernetes will soon tell more of an end of the connection than is known.
@@ -239,7 +258,7 @@ impl Attributor {
         let address = connection.remote.kind == IdentityKind::Address
             && connection.remotes().any(|remote| self.cluster.may_name(remote.ip()))
             && join::peer(&self.connections, socket, connection).is_none();
-        connection.hop.is_none() && (pod || address)
+        !connection.is_passed_on() && (pod || address)
     }
 
     /// How long that is waited for, and the state of what is known of Kubernetes.
@@ -251,15 +270,21 @@ impl Attributor {
     /// Names both ends of a report as they are known by now.
     pub fn rename(&self, report: &mut ConnectionReport) {
         if let Some(connection) = self.connections.get(report.socket) {
-            let ends = self.ends(report.socket, connection, report.side);
+            let ends = self.ends(report.socket, connection, report.side, None);
             (report.client, report.server) = (ends.client, ends.server);
         }
     }
 
-    /// Whether the socket belongs to a process that only passes connections on.
+    /// Whether the socket belongs to a process that only passes on what applications say.
     #[must_use]
-    pub fn is_hop(&self, socket: u64) -> bool {
-        self.connections.get(socket).is_some_and(|connection| connection.hop.is_some())
+    pub fn is_passed_on(&self, socket: u64) -> bool {
+        self.connections.get(socket).is_some_and(Connection::is_passed_on)
+    }
+
+    /// Questions that meshes' proxies asked on their own account, and no application.
+    #[must_use]
+    pub fn probes(&self) -> u64 {
+        self.probes
     }
 
     /// Which end a socket is, as far as known, and the client and the server of its
@@ -267,7 +292,7 @@ impl Attributor {
     #[must_use]
     pub fn edge(&self, socket: u64) -> Option<(Option<Side>, Party, Party)> {
         let connection = self.connections.get(socket)?;
-        let ends = self.ends(socket, connection, self.side(connection));
+        let ends = self.ends(socket, connection, self.side(connection), None);
         Some((connection.role, ends.client, ends.server))
     }
 
@@ -278,6 +303,7 @@ impl Attributor {
         let closed = now_ns.saturating_sub(self.settings.closed_grace_ns);
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);
+        self.inbound.sweep(&self.connections);
         self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
         self.cluster.sweep(now_ns);
         if self.identities.is_full() {
@@ -308,6 +334,7 @@ impl Attributor {
             one("containers", containers, containers_evicted),
             one("dns_addresses", self.names.occupancy(), self.names.evicted()),
             one("unmatched_requests", self.sequences.occupancy(), self.sequences.evicted()),
+            one("proxied_connections", self.inbound.occupancy(), self.inbound.evicted()),
             one("hops", self.hops.occupancy(), self.hops.evicted()),
             one("kubernetes_pods", (pods, bound), pods_refused),
             one("kubernetes_services", (services, services_bound), services_refused),
@@ -371,7 +398,8 @@ impl Attributor {
         let was_hop = connection.hop.is_some();
         let cookie = record.header.cookie;
         self.name_owner(cookie, record.header.time_ns);
-        if !was_hop && self.is_hop(cookie) {
+        let is_hop = self.connections.get(cookie).is_some_and(|one| one.hop.is_some());
+        if !was_hop && is_hop {
             // Another process made the hop's listener.
             self.hops.opened(cookie, &mut self.connections);
         }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use destination::{Endpoint, Headers};
 pub use environment::Environment;
-pub use kubernetes::{Kubernetes, Scope, Watch};
+pub use kubernetes::{Kubernetes, Mesh, Scope, Watch};
 pub use otlp::{Compression, Destination, Otlp, OtlpProtocol, Signal, SignalKind};
 pub use problem::{Error, Origin, Problem};
 pub use reader::{Given, RawConfig, Read};
@@ -62,6 +62,8 @@ pub struct Config {
     pub dns: Dns,
     /// `kubernetes`
     pub kubernetes: Kubernetes,
+    /// `mesh`
+    pub mesh: Mesh,
     /// Bounds of the metrics.
     pub series: Series,
     /// Which calls become spans.
@@ -119,6 +121,7 @@ impl Config {
             containers: Containers::read(reader),
             dns: Dns::read(reader),
             kubernetes: Kubernetes::read(reader),
+            mesh: Mesh::read(reader),
             series: Series::read(reader),
             traces: Traces::read(reader),
             access_log: AccessLog::read(reader),

@@ -12,6 +12,7 @@ mod heads;
 pub mod http1;
 mod http2;
 pub mod lost;
+pub mod relayed;
 mod request;
 pub mod route;
 pub mod rpc;

@@ -214,7 +214,7 @@ fn observer(shop: &Shop) -> (tempfile::NamedTempFile, Observer) {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+
 fn without_a_mesh_the_edge_is_of_the_workloads() {
     let Some(shop) = open(Mesh::None, 2, 2) else { return };
     let agent = agent(&shop);
@@ -223,7 +223,7 @@ fn without_a_mesh_the_edge_is_of_the_workloads() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+
 fn through_sidecars_each_call_counts_once_per_side() {
     let Some(shop) = open(Mesh::Istio, 2, 2) else { return };
     let agent = agent(&shop);
@@ -233,7 +233,7 @@ fn through_sidecars_each_call_counts_once_per_side() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+
 fn grpc_and_http_through_sidecars() {
     if let Some(reason) = Grpc::Go.missing() {
         skip!(reason);
@@ -250,7 +250,7 @@ fn grpc_and_http_through_sidecars() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+
 fn a_call_tried_again_is_one_at_the_client() {
     let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
     let (_file, observer) = observer(&shop);
@@ -274,7 +274,7 @@ fn a_call_tried_again_is_one_at_the_client() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+
 fn sidecars_are_known_by_name_and_policy() {
     let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
     let stranger = shop.stranger("stranger").expect("runs");

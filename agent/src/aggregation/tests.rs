@@ -42,6 +42,7 @@ fn exchange(side: Side) -> Exchange {
         path: Text::from("/orders/7"),
         authority: Text::default(),
         request_id: None,
+        relayed: None,
         trace: None,
         trace_state: None,
         agent: AgentClass::None,
@@ -89,6 +90,7 @@ impl World {
             server_port: 8_080,
             peer_observed: true,
             pair: 1,
+            passage: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::cluster::Workload;
+use super::mesh::Passage;
 use crate::protocol::{Exchange, Side};
 
 /// How an identity is known, best first.
@@ -98,6 +99,8 @@ pub struct Call {
     pub peer_observed: bool,
     /// Equal for both observations of one call on this host, where [`Call::peer_observed`].
     pub pair: u64,
+    /// How it went through a mesh; `None`: no proxy of one was seen beside this end.
+    pub passage: Option<Box<Passage>>,
 }
 
 impl Call {

@@ -12,6 +12,8 @@ use meshtap_ebpf::event::{self, Endpoint, Owner};
 
 use super::call::Identity;
 use super::hop::Hop;
+use super::mesh::Proxy;
+use super::mesh::passage::Behind;
 use crate::protocol::{Side, Text};
 use crate::ring_buffer::ByCookie;
 
@@ -59,6 +61,10 @@ pub struct Connection {
     pub awaits_pod: bool,
     /// The owner only passes the connection on.
     pub hop: Option<Box<Hop>>,
+    /// The owner is a mesh's proxy.
+    pub proxy: Option<Proxy>,
+    /// The clients that a proxy at the other end has brought.
+    pub behind: Behind,
     /// The hop's other socket.
     pub partner: Option<u64>,
     /// The first bytes of the first request that a hop passed on.
@@ -134,6 +140,8 @@ impl Connection {
             beyond: None,
             awaits_pod: false,
             hop: None,
+            proxy: None,
+            behind: Behind::default(),
             partner: None,
             first_bytes: None,
             peer: None,
@@ -145,6 +153,12 @@ impl Connection {
             reported: false,
             authority: None,
         }
+    }
+
+    /// The owner only passes on what applications say.
+    #[must_use]
+    pub fn is_passed_on(&self) -> bool {
+        self.hop.is_some() || self.proxy.is_some()
     }
 
     /// This end's address.

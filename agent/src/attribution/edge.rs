@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::authority;
 use super::connection::{Connection, Connections, socket_address};
 use super::join;
+use super::mesh::Passage;
+use super::mesh::passage::hides_client;
 use super::{Attributor, Call, Identity, Party};
 use crate::protocol::{Exchange, Routes, Side};
 
@@ -53,6 +55,8 @@ enum Far<'a> {
     Target(&'a Connection, SocketAddr),
     /// Behind a hop, and not known.
     Hidden,
+    /// Behind a mesh's proxy.
+    Proxied,
 }
 
 impl Attributor {
@@ -61,9 +65,11 @@ impl Attributor {
         &self,
         connection: &Connection,
         exchange: Box<Exchange>,
+        passed: (Option<Box<Passage>>, Option<Arc<Identity>>),
         routes: &mut Routes,
     ) -> Call {
-        let ends = self.ends(exchange.socket, connection, exchange.side);
+        let (passage, client) = passed;
+        let ends = self.ends(exchange.socket, connection, exchange.side, client);
         let (server_address, server_port) = match &connection.authority {
             Some((_, host, port)) => (Arc::clone(host), *port),
             None => (Arc::from(""), 0),
@@ -76,6 +82,7 @@ impl Attributor {
             server_address,
             server_port,
             peer_observed: ends.observed,
+            passage,
             exchange,
         }
     }
@@ -86,15 +93,32 @@ impl Attributor {
         let (host, server_port) = authority::split(exchange.authority.as_str()).unwrap_or_default();
         let (client, server) = (self.nobody(), self.nobody());
         let route = routes.of_call(&server.identity.name, &exchange);
-        let (server_address, peer_observed, pair) = (host.into(), false, 0);
-        Call { exchange, client, server, route, server_address, server_port, peer_observed, pair }
+        let (server_address, peer_observed, pair, passage) = (host.into(), false, 0, None);
+        Call {
+            exchange,
+            client,
+            server,
+            route,
+            server_address,
+            server_port,
+            peer_observed,
+            pair,
+            passage,
+        }
     }
 
     fn nobody(&self) -> Party {
         Party { identity: self.identities.unknown(), endpoint: None, pid: 0 }
     }
 
-    pub(super) fn ends(&self, cookie: u64, connection: &Connection, side: Side) -> Ends {
+    /// `client`: who is behind the proxy of a mesh that hides it, if this is one call's.
+    pub(super) fn ends(
+        &self,
+        cookie: u64,
+        connection: &Connection,
+        side: Side,
+        client: Option<Arc<Identity>>,
+    ) -> Ends {
         let far = self.far(cookie, connection, side);
         let (mut observed, mut other, mut begins) = (false, None, None);
         let peer = match far {
@@ -117,6 +141,18 @@ impl Attributor {
                     .map_or_else(|| self.identities.unknown(), Arc::clone);
                 Party { identity, endpoint: Some(target), pid: 0 }
             }
+            Far::Proxied if side == Side::Server && hides_client(connection) => {
+                let client = client.or_else(|| connection.behind.only().map(Arc::clone));
+                client.map_or_else(
+                    || self.nobody(),
+                    |identity| Party { identity, endpoint: None, pid: 0 },
+                )
+            }
+            Far::Proxied => Party {
+                identity: Arc::clone(&connection.remote),
+                endpoint: connection.remotes().last(),
+                pid: 0,
+            },
             Far::Hidden if side == Side::Client => self.nobody(),
             Far::Hidden => self.hidden(cookie, connection).unwrap_or_else(|| self.nobody()),
         };
@@ -131,6 +167,9 @@ impl Attributor {
         let Some((peer, seen)) = self.peer(cookie, connection) else {
             return Far::Remote(connection);
         };
+        if seen.proxy.is_some() {
+            return Far::Proxied;
+        }
         let Some(hop) = seen.hop.as_deref() else {
             return Far::Socket { cookie: peer, connection: seen, through: false };
         };
@@ -143,7 +182,7 @@ impl Attributor {
             };
         };
         match self.peer(partner, onwards) {
-            Some((_, end)) if end.hop.is_some() => Far::Hidden,
+            Some((_, end)) if end.is_passed_on() => Far::Hidden,
             Some((end, connection)) => Far::Socket { cookie: end, connection, through: true },
             None => match (side, hop.target) {
                 (Side::Client, Some(target)) => Far::Target(seen, target),

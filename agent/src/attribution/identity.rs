@@ -245,6 +245,12 @@ impl Identities {
         self.intern(Identity { name, namespace, kind, attributes, workload: Some(workload) })
     }
 
+    /// Somebody of a namespace.
+    pub fn somebody_of(&mut self, namespace: &str) -> Arc<Identity> {
+        let name = Arc::clone(&self.unknown.name);
+        self.bare(name, namespace.into(), IdentityKind::Unknown)
+    }
+
     fn bare(&mut self, name: Arc<str>, namespace: Arc<str>, kind: IdentityKind) -> Arc<Identity> {
         let (attributes, workload) = (Vec::new(), None);
         self.intern(Identity { name, namespace, kind, attributes, workload })

@@ -8,6 +8,7 @@ use meshtap_ebpf::event;
 use super::cgroup::{Cgroup, ROOT};
 use super::connection::Connection;
 use super::identity::Local;
+use super::mesh;
 use super::process::Facts;
 use super::{Attributor, Identity, IdentityKind};
 use crate::protocol::{Exchange, Side};
@@ -56,11 +57,18 @@ impl Attributor {
             }
         };
         let revision = (self.processes.revision(), self.cluster.revision());
+        let of = mesh::Owner {
+            identity: &identity,
+            executable: facts.executable.as_deref(),
+            uid: owner.uid,
+        };
+        let proxy = of.proxy(&self.settings.proxies);
         let target = facts.hop.and_then(|hop| hop.target).filter(|_| listens);
         let beyond =
             target.map(|target| self.identities.remote(&[target], true, |_| None, |_| None));
         if listens
             && facts.hop.is_none()
+            && proxy.is_none()
             && let Some(endpoint) = endpoint
         {
             self.servers.push(endpoint, Arc::clone(&identity));
@@ -69,8 +77,12 @@ impl Attributor {
             connection.identity = identity;
             connection.awaits_pod = awaits_pod;
             connection.hop = facts.hop.map(Box::new);
+            connection.proxy = proxy;
             connection.beyond = beyond;
             (connection.revisions.processes, connection.revisions.pods) = revision;
+        }
+        if proxy.is_some() && listens {
+            self.inbound.accepted(owner.pid, cookie);
         }
     }
 

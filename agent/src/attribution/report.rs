@@ -96,11 +96,11 @@ impl Attributor {
         connection.reported = true;
         let connection = self.connections.get(cookie)?;
         // Both applications behind a hop report their own connections.
-        if connection.hop.is_some() {
+        if connection.is_passed_on() {
             return None;
         }
         let side = self.side(connection);
-        let ends = self.ends(cookie, connection, side);
+        let ends = self.ends(cookie, connection, side, None);
         Some(ConnectionReport {
             socket: cookie,
             side,

@@ -81,6 +81,10 @@ impl Attributor {
     fn begun(&mut self, beginning: &Beginning<'_>) {
         let Some(connection) = self.connections.get_mut(beginning.cookie) else { return };
         let (sequence, _) = beginning.key;
+        if connection.proxy.is_some() && connection.first_seen.is_none() {
+            // It is in plain text, then.
+            self.inbound.changed(connection.owner.pid);
+        }
         connection.first_seen = connection.first_seen.or(Some(sequence));
         if beginning.is_first && !connection.late && connection.first_request.is_none() {
             connection.first_request = Some(sequence);

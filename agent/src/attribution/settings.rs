@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::names::NameRule;
+use super::names::{Glob, NameRule};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -26,6 +26,8 @@ pub struct AttributionSettings {
     pub identities: usize,
     /// Addresses with a name from the host's DNS answers.
     pub dns_addresses: usize,
+    /// Executables of further mesh proxies.
+    pub proxies: Vec<Glob>,
     /// Whether changes of Kubernetes' objects come in.
     pub watches_kubernetes: bool,
     /// `k8s.cluster.name` of every pod; empty: left out.
@@ -59,6 +61,7 @@ impl Default for AttributionSettings {
             containers: 2_048,
             identities: 16_384,
             dns_addresses: 8_192,
+            proxies: Vec::new(),
             watches_kubernetes: false,
             cluster_name: Arc::from(""),
             objects: 200_000,

@@ -158,6 +158,7 @@ impl World {
             path: Text::from("/"),
             authority: Text::from(authority.to_owned()),
             request_id: None,
+            relayed: None,
             trace: None,
             trace_state: None,
             agent: AgentClass::None,
@@ -817,7 +818,7 @@ mod hops {
         assert_eq!(seen.server.endpoint, Some("172.17.0.2:80".parse().unwrap()));
         assert_eq!(served.client.endpoint, Some("127.0.0.1:4000".parse().unwrap()));
         assert_eq!((&*seen.server_address, seen.server_port), ("127.0.0.1", 8080));
-        let hops: Vec<bool> = (1..=4).map(|cookie| world.attributor.is_hop(cookie)).collect();
+        let hops: Vec<bool> = (1..=4).map(|cookie| world.attributor.is_passed_on(cookie)).collect();
         assert_eq!(hops, [false, true, true, false]);
         world.now += 1_000 * MS;
         world.sweep();

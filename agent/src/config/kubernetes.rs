@@ -1,9 +1,10 @@
-//! The keys of `kubernetes`.
+//! The keys of `kubernetes` and `mesh`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Bounds, Key, Reader};
+use super::rule::ServiceName;
 use super::settings::{seconds, section};
 use super::value::choice;
 
@@ -55,5 +56,14 @@ section! {
         /// Pods that are remembered, and services, and slices of endpoints; further ones are
         /// left out and counted.
         objects: usize = 200_000, Bounds::between(100, 10_000_000);
+    }
+}
+
+section! {
+    /// Proxies of meshes: what passes them is counted where the applications stand.
+    Mesh = "mesh" {
+        /// Executables of further proxies, beside those of Istio and Linkerd, which are known: a
+        /// pattern of a path, or of a name without slashes, such as `cilium-envoy`.
+        proxies: Vec<ServiceName> = Vec::new(), Bounds::any();
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn call(side: Side) -> Call {
             path: "/orders/7".into(),
             authority: "cart.shop:8080".into(),
             request_id: Some("req-1".into()),
+            relayed: None,
             trace: None,
             trace_state: None,
             agent: AgentClass::None,
@@ -63,5 +64,6 @@ pub(super) fn call(side: Side) -> Call {
         server_port: 8080,
         peer_observed: false,
         pair: 0,
+        passage: None,
     }
 }

@@ -162,6 +162,7 @@ impl Figures {
             ("unreadable_block", counters.blocks_unreadable),
             ("malformed_frame", counters.frames_malformed),
             ("stray_record", counters.strays),
+            ("mesh_probe", stages.attributor.probes()),
         ] {
             self.telemetry.not_calls(reason).set(count);
         }

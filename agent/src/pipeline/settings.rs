@@ -31,6 +31,9 @@ pub enum RuleError {
     /// Of `traces.traced_elsewhere`.
     #[error("traces.traced_elsewhere: {0}")]
     Traced(#[source] NameError),
+    /// Of `mesh.proxies`.
+    #[error("mesh.proxies: {0}")]
+    Proxy(#[source] NameError),
     /// A header's value that is no text.
     #[error("otlp.headers: the value of `{0}` is no text; write it in visible ASCII")]
     Header(String),
@@ -103,6 +106,7 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         dns_addresses: config.dns.addresses,
         dns_floor_ns: nanos(config.dns.floor),
         dns_ceiling_ns: nanos(config.dns.ceiling),
+        proxies: proxies(config).map_err(RuleError::Proxy)?,
         watches_kubernetes: watches_kubernetes(config),
         objects: config.kubernetes.objects,
         name_wait_ns: nanos(config.kubernetes.wait),
@@ -116,6 +120,10 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         },
         ..AttributionSettings::default()
     })
+}
+
+fn proxies(config: &Config) -> Result<Vec<Glob>, NameError> {
+    config.mesh.proxies.iter().map(|name| name.0.parse()).collect()
 }
 
 /// Whether changes of Kubernetes' objects are to be had.

@@ -149,7 +149,7 @@ impl Stages {
             found.extend(named.and_then(|unnamed| unnamed.name(attributor, routes)));
         }
         for lost in self.output.lost.drain(..) {
-            if self.attributor.is_hop(lost.socket) {
+            if self.attributor.is_passed_on(lost.socket) {
                 continue;
             }
             let edge = self.attributor.edge(lost.socket);

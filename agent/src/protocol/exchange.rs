@@ -7,6 +7,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::relayed::Relayed;
+
 pub use rpc::{Rpc, RpcSystem};
 
 /// Text that came over the wire: always UTF-8 (what was not was replaced), cheap to clone.
@@ -363,6 +365,8 @@ pub struct Exchange {
     pub sequence: u32,
     /// Acknowledgement number beside it.
     pub acknowledgement: u32,
+    /// What a mesh's proxy says of it.
+    pub relayed: Option<Box<Relayed>>,
     /// What it was beyond HTTP.
     pub rpc: Option<Box<Rpc>>,
 }

@@ -6,6 +6,7 @@
 //! place for each hash, the newer head takes it.
 
 use super::exchange::{AgentClass, RpcSystem, Text};
+use super::relayed::Relayed;
 
 /// Heads that are remembered.
 const PLACES: usize = 1_024;
@@ -23,6 +24,8 @@ pub(super) struct Facts {
     pub(super) authority: Text,
     /// See [`super::Exchange::agent`].
     pub(super) agent: AgentClass,
+    /// See [`super::Exchange::relayed`].
+    pub(super) relayed: Option<Box<Relayed>>,
     /// What it calls a procedure by.
     pub(super) call: Option<RpcSystem>,
     /// Its body is one message, as it is.

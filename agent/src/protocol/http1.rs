@@ -12,6 +12,7 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Request, Status};
 
 use super::agent_class;
 use super::exchange::{AgentClass, Text};
+use super::relayed::Relayed;
 use super::rpc::Content;
 use super::trace_context::Carrier;
 
@@ -26,7 +27,7 @@ const HEADERS: usize = 48;
 const HEADERS_MAX: usize = 256;
 
 /// What is kept of a request's head, still in the bytes it was read from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestHead<'a> {
     /// Empty where even the start line's first word is missing.
     pub method: &'a [u8],
@@ -36,6 +37,8 @@ pub struct RequestHead<'a> {
     pub authority: &'a [u8],
     /// `x-request-id`.
     pub request_id: Option<&'a [u8]>,
+    /// What a mesh's proxy says of it.
+    pub relayed: Relayed,
     /// Headers with trace context.
     pub carrier: Carrier<'a>,
     /// By `User-Agent`.
@@ -162,6 +165,15 @@ impl<'a> RequestHead<'a> {
                 }
                 (12, b'x') if name.eq_ignore_ascii_case("x-request-id") => {
                     self.request_id = self.request_id.or_else(|| request_id(header.value));
+                }
+                (23, b'x') if name.eq_ignore_ascii_case("x-forwarded-client-cert") => {
+                    self.relayed.merge(&Relayed::certificate(header.value));
+                }
+                (21, b'x') if name.eq_ignore_ascii_case("x-envoy-attempt-count") => {
+                    self.relayed.merge(&Relayed::attempt(header.value));
+                }
+                (13, b'l') if name.eq_ignore_ascii_case("l5d-client-id") => {
+                    self.relayed.merge(&Relayed::linkerd(header.value));
                 }
                 (2, b'b') | (10 | 11, b't') | (10..=12, b'x') => {
                     self.carrier.header(name, header.value);

@@ -211,6 +211,7 @@ impl OpenRequest {
             path: http1::text(head.path),
             authority: http1::text(head.authority),
             agent: head.agent,
+            relayed: (!head.relayed.is_empty()).then(|| Box::new(head.relayed)),
             call: head.content.system(head.connect).filter(|system| *system != RpcSystem::Grpc),
             unary: head.content == Content::Unary,
             h2c: head.h2c,
@@ -230,6 +231,7 @@ fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
         path: Text::default(),
         authority: Text::default(),
         request_id: None,
+        relayed: None,
         trace: None,
         trace_state: None,
         agent: super::exchange::AgentClass::None,
@@ -252,7 +254,8 @@ fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
 
 impl Exchange {
     fn say(&mut self, facts: Facts) {
-        let Facts { method, path, authority, agent, call, .. } = facts;
+        let Facts { method, path, authority, agent, call, relayed, .. } = facts;
+        self.relayed = relayed;
         (self.method, self.path, self.authority, self.agent) = (method, path, authority, agent);
         self.rpc = call.map(|system| Box::new(Rpc::new(system)));
     }

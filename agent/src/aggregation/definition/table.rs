@@ -141,7 +141,7 @@ metrics! {
     SpansLeftOut "meshtap_spans_left_out_total" "" Kind::Counter, Agent, &[&REASON],
         "Sampled calls without a span because somebody else makes it: the service is `configured`, or the process traces `itself`.";
     NotCalls "meshtap_not_calls_total" "" Kind::Counter, Agent, &[&REASON],
-        "What was seen of protocols and is no call: streams of HTTP/2 that ask for a `tunnel` (CONNECT) or that a server would `push`, blocks of headers that were an `unreadable_block` (unknown from there on, never guessed), frames in the wrong place (`malformed_frame`), and records of a call that is over (`stray_record`).";
+        "What was seen of protocols and is no call: streams of HTTP/2 that ask for a `tunnel` (CONNECT) or that a server would `push`, blocks of headers that were an `unreadable_block` (unknown from there on, never guessed), frames in the wrong place (`malformed_frame`), records of a call that is over (`stray_record`), and requests that a mesh's proxy makes on its own account (`mesh_probe`).";
     SeriesOverflowed "meshtap_series_overflowed_total" "" Kind::Counter, Agent, &[],
         "Updates that went to an overflow series because the budget of series was spent.";
     SeriesExpired "meshtap_series_expired_total" "" Kind::Counter, Agent, &[],

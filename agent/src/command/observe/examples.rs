@@ -34,6 +34,7 @@ pub fn call(side: Side) -> Call {
             path: "/users/42".into(),
             authority: "shop.example:8080".into(),
             request_id: None,
+            relayed: None,
             trace: Some(TraceContext { trace_id: 0xabc, span_id: 1, sampled: Some(true) }),
             trace_state: None,
             agent: AgentClass::Tool,
@@ -59,6 +60,7 @@ pub fn call(side: Side) -> Call {
         server_port: 8080,
         peer_observed: true,
         pair: 9,
+        passage: None,
     }
 }
 

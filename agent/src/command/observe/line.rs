@@ -12,7 +12,7 @@ use super::merge::ObservedCall;
 use crate::attribution::{Call, IdentityKind, Party};
 use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::exchange::rpc::{Fault, code_text};
-use crate::protocol::{Cause, Exchange, Rpc, Side};
+use crate::protocol::{Cause, Exchange, Rpc, Side, Text};
 
 /// Nanoseconds since 1970, shown as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,16 @@ pub struct Line<'a> {
     pub retransmits: u64,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
+    /// Of the proxies that the call passed.
+    pub mesh: Option<&'static str>,
+    /// How the connection between the proxies was secured.
+    pub security_policy: Option<&'static str>,
+    /// Whom the client's certificate names.
+    pub client_principal: Option<&'a str>,
+    /// Whom the server's certificate names.
+    pub server_principal: Option<&'a str>,
+    /// How often the client's proxy has tried.
+    pub attempt: Option<u32>,
     /// The head was longer than what is captured.
     pub cut: bool,
     /// The same call as a line before, seen from the other end.
@@ -167,6 +177,7 @@ impl<'a> Line<'a> {
         let answer = Answer::of(request.map(|exchange| &**exchange));
         let rpc = answer.rpc;
         let trace = request.iter().find_map(|exchange| exchange.trace);
+        let passages = || [back, front].into_iter().filter_map(|end| end.passage.as_deref());
         Self {
             time: Time(front.exchange.start_ns.saturating_add(wall_offset_ns)),
             client: End::best(client.map(|end| &end.client), server.map(|end| &end.client))
@@ -206,10 +217,19 @@ impl<'a> Line<'a> {
                 .map(|end| u64::from(end.exchange.retransmits))
                 .sum(),
             trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
+            mesh: passages().map(|passage| passage.mesh.name()).next(),
+            security_policy: passages().find_map(|passage| Some(passage.policy?.name())),
+            client_principal: passages().find_map(|passage| principal(&passage.client_principal)),
+            server_principal: passages().find_map(|passage| principal(&passage.server_principal)),
+            attempt: passages().find_map(|passage| passage.attempt),
             cut: front.exchange.cut || back.exchange.cut,
             late_half: call.is_late_half(),
         }
     }
+}
+
+fn principal(text: &Option<Text>) -> Option<&str> {
+    text.as_ref().map(Text::as_str)
 }
 
 /// What either end saw of the answer: the server's end has the first word.

@@ -100,6 +100,27 @@ pub const CALL: &[Field] = &[
         "32 hexadecimal digits, where the request carried W3C or b3 context",
     ),
     (
+        "mesh",
+        "string or null",
+        "Whose proxies the call passed: `istio` (sidecars), `ambient` (Istio without them), `linkerd`, `other` (`mesh.proxies`); null where none was seen beside an end",
+    ),
+    (
+        "security_policy",
+        "string or null",
+        "`mutual_tls` or `none`: how the connection between the proxies was secured, by what the server's proxy says; null where that is not known",
+    ),
+    (
+        "client_principal",
+        "string or null",
+        "Whom the client's certificate names, as `spiffe://cluster.local/ns/shop/sa/cart`",
+    ),
+    ("server_principal", "string or null", "Whom the server's certificate names"),
+    (
+        "attempt",
+        "number or null",
+        "How often the client's proxy has tried, from 1: one call of the client's is then several of the server's",
+    ),
+    (
         "cut",
         "boolean",
         "The head was longer than `capture.head_prefix`: facts from headers may be missing",
@@ -118,7 +139,7 @@ pub const END: &[Field] = &[
     (
         "kind",
         "string",
-        "How the name is known: `configured`, `container`, `unit`, `process`, `dns`, `address` or `unknown`",
+        "How the name is known: `configured`, `workload` (of Kubernetes), `container`, `unit`, `process`, `service` (of Kubernetes: which of several workloads behind it is not known), `node`, `dns`, `address` or `unknown`",
     ),
     ("address", "string or null", "IP address, as this end sees itself where it was seen"),
     ("port", "number or null", "Port, likewise"),

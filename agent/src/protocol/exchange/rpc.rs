@@ -241,6 +241,7 @@ impl Exchange {
             path: path.to_owned().into(),
             authority: super::Text::default(),
             request_id: None,
+            relayed: None,
             trace: None,
             trace_state: None,
             agent: super::AgentClass::Library,

@@ -1,11 +1,14 @@
 //! [`Fact`]: what a header says, read once and shared by all calls that repeat it.
 
+use std::sync::Arc;
+
 use meshtap_ebpf::limits;
 
 use super::names::Name;
 use crate::protocol::agent_class;
 use crate::protocol::exchange::{AgentClass, Text};
 use crate::protocol::http1;
+use crate::protocol::relayed::Relayed;
 use crate::protocol::rpc::{self, Content};
 
 /// Longest path that is kept whole.
@@ -37,6 +40,8 @@ pub(super) enum Fact {
     ConnectVersion,
     GrpcStatus(u32),
     GrpcTimeout(u64),
+    /// What a mesh's proxy says.
+    Relayed(Arc<Relayed>),
     /// The value itself is needed, under this name.
     Trace(&'static str),
 }
@@ -60,9 +65,16 @@ impl Fact {
             Name::ConnectVersion => Self::ConnectVersion,
             Name::GrpcStatus => rpc::decimal(value).map_or(Self::Nothing, Self::GrpcStatus),
             Name::GrpcTimeout => rpc::timeout(value).map_or(Self::Nothing, Self::GrpcTimeout),
+            Name::ForwardedCertificate => relayed(Relayed::certificate(value)),
+            Name::Attempt => relayed(Relayed::attempt(value)),
+            Name::LinkerdClient => relayed(Relayed::linkerd(value)),
             Name::Trace(name) => Self::Trace(name),
         }
     }
+}
+
+fn relayed(said: Relayed) -> Fact {
+    if said.is_empty() { Fact::Nothing } else { Fact::Relayed(Arc::new(said)) }
 }
 
 fn path(value: &[u8]) -> Fact {
@@ -101,7 +113,13 @@ impl Words {
     pub(super) fn read(&mut self, name: Name, value: &[u8]) -> Fact {
         let repeats = matches!(
             name,
-            Name::Path | Name::Authority | Name::Host | Name::UserAgent | Name::Method
+            Name::Path
+                | Name::Authority
+                | Name::Host
+                | Name::UserAgent
+                | Name::Method
+                | Name::ForwardedCertificate
+                | Name::LinkerdClient
         );
         if !repeats || value.len() > LONGEST {
             return Fact::read(name, value);

@@ -7,6 +7,7 @@ use super::hpack::Field;
 use super::names::Name;
 use crate::protocol::exchange::{AgentClass, Exchange, Text};
 use crate::protocol::http1;
+use crate::protocol::relayed::Relayed;
 use crate::protocol::rpc::Content;
 use crate::protocol::trace_context::Carrier;
 
@@ -31,6 +32,7 @@ pub(super) struct Fields {
     pub(super) connect: bool,
     pub(super) grpc_status: Option<u32>,
     pub(super) grpc_timeout: Option<u64>,
+    pub(super) relayed: Relayed,
     /// The path was longer than what is kept.
     pub(super) cut: bool,
     /// At least one header's name or value is not known.
@@ -85,6 +87,7 @@ impl Fields {
             Fact::ConnectVersion => self.connect = true,
             Fact::GrpcStatus(status) => first(&mut self.grpc_status, status),
             Fact::GrpcTimeout(timeout) => first(&mut self.grpc_timeout, timeout),
+            Fact::Relayed(said) => self.relayed.merge(said),
             Fact::Trace(name) => self.trace(name, field.value.unwrap_or_default()),
         }
     }

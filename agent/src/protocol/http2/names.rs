@@ -21,6 +21,9 @@ pub(super) enum Name {
     ConnectVersion,
     GrpcStatus,
     GrpcTimeout,
+    ForwardedCertificate,
+    Attempt,
+    LinkerdClient,
     /// One of those that carry trace context.
     Trace(&'static str),
 }
@@ -42,6 +45,9 @@ impl Name {
             b"connect-protocol-version" => Self::ConnectVersion,
             b"grpc-status" => Self::GrpcStatus,
             b"grpc-timeout" => Self::GrpcTimeout,
+            b"x-forwarded-client-cert" => Self::ForwardedCertificate,
+            b"x-envoy-attempt-count" => Self::Attempt,
+            b"l5d-client-id" => Self::LinkerdClient,
             b"traceparent" => Self::Trace("traceparent"),
             b"tracestate" => Self::Trace("tracestate"),
             b"b3" => Self::Trace("b3"),

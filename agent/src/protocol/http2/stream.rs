@@ -124,6 +124,9 @@ impl Stream {
         exchange.authority = fields.authority.take().or(host).unwrap_or_default();
         exchange.agent = fields.agent.unwrap_or_default();
         exchange.cut |= fields.cut;
+        if !fields.relayed.is_empty() {
+            exchange.relayed = Some(Box::new(std::mem::take(&mut fields.relayed)));
+        }
         fields.say_ids(exchange, scratch);
         self.content = fields.content.unwrap_or_default();
         self.content_unknown = fields.content.is_none() && fields.unknown;
@@ -285,6 +288,7 @@ fn begin(first: &First, socket: u64, side: Side) -> Exchange {
         path: Text::from(UNKNOWN),
         authority: Text::default(),
         request_id: None,
+        relayed: None,
         trace: None,
         trace_state: None,
         agent: AgentClass::None,
