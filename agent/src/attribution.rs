@@ -25,6 +25,7 @@ pub mod program;
 mod report;
 mod request;
 pub mod settings;
+pub mod translation;
 pub mod unit;
 
 use std::collections::VecDeque;
@@ -41,6 +42,7 @@ pub use call::{Call, ConnectionReport, Identity, IdentityKind, Party};
 pub use inventory::Inventory;
 pub use names::NameRule;
 pub use settings::{AttributionSettings, HostPaths};
+pub use translation::Translation;
 
 use cgroup::Cgroups;
 use connection::{Connection, Connections};
@@ -49,6 +51,7 @@ use identity::Identities;
 use join::Sequences;
 use listeners::Listeners;
 use process::Processes;
+use translation::Budget;
 
 use crate::protocol::{Exchange, Routes, Side};
 use crate::ring_buffer::Event;
@@ -87,6 +90,8 @@ pub struct Attributor {
     names: dns::Names,
     sequences: Sequences,
     hops: edge::Hops,
+    /// Questions about addresses that the node may have translated.
+    translations: Budget,
     /// Who accepts on which local address.
     servers: LruCache<SocketAddr, Arc<Identity>, ahash::RandomState>,
     /// Who besides the service manager holds a listener, and when that was asked.
@@ -145,6 +150,7 @@ impl Attributor {
             ),
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
+            translations: Budget::new(settings.translations),
             servers: cache(SERVERS),
             holders: cache(HOLDERS),
             owners: cache(OWNERS),
@@ -246,6 +252,7 @@ impl Attributor {
         let closed = now_ns.saturating_sub(self.settings.closed_grace_ns);
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);
+        self.translations.renew(now_ns);
         self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
         if self.identities.is_full() {
             // What only a shortcut holds may make room.
@@ -274,6 +281,7 @@ impl Attributor {
             one("dns_addresses", self.names.occupancy(), self.names.evicted()),
             one("unmatched_requests", self.sequences.occupancy(), self.sequences.evicted()),
             one("hops", self.hops.occupancy(), self.hops.evicted()),
+            one("translations", self.translations.occupancy(), self.translations.refused()),
         ]
     }
 

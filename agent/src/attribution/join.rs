@@ -1,9 +1,10 @@
 //! Which two sockets of this host are the ends of one connection.
 //!
 //! Addresses alone join only where they cannot mean anything else: one socket on each
-//! side, together in time, in one namespace where the address exists in each. Whatever
-//! is ambiguous, or translated, waits for the sequence numbers of a request's first
-//! byte: both ends see the same ones, and no other connection does.
+//! side, together in time, in one namespace where the address exists in each. Translated
+//! addresses are the other end's where this node's connection tracking says so. Whatever
+//! is ambiguous, or translated elsewhere, waits for the sequence numbers of a request's
+//! first byte: both ends see the same ones, and no other connection does.
 
 use std::num::NonZeroUsize;
 
@@ -77,9 +78,13 @@ fn are_rivals(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)
     other.peer.is_none() && is_reachable(one, other, tuple) && overlap(one, other)
 }
 
-/// A loopback address, or one spoken to from itself, exists in each namespace anew.
+/// A loopback address, or one spoken to from itself, exists in each namespace anew; the
+/// latter not where the node's own address stands for a server in another namespace.
 fn is_reachable(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
-    let within = tuple.0.address == tuple.1.address
+    let is_translated = [(one, *tuple), (other, (tuple.1, tuple.0))]
+        .iter()
+        .any(|(end, tuple)| end.translated.as_deref() == Some(tuple));
+    let within = (tuple.0.address == tuple.1.address && !is_translated)
         || socket_address(&tuple.0).is_some_and(|address| address.ip().is_loopback());
     !within || one.netns == 0 || other.netns == 0 || one.netns == other.netns
 }

@@ -26,6 +26,9 @@ struct Facts {
     containers: HashMap<String, ContainerName>,
     holders: Vec<u32>,
     walks: usize,
+    /// Entries of the node's connection tracking.
+    entries: Vec<Translation>,
+    lookups: usize,
 }
 
 impl Host for Fake {
@@ -45,6 +48,13 @@ impl Host for Fake {
 
     fn listener_holders(&self, _: SocketAddr) -> Vec<u32> {
         self.0.lock().unwrap().holders.clone()
+    }
+
+    fn translation(&self, local: SocketAddr, remote: SocketAddr) -> Option<Translation> {
+        let mut facts = self.0.lock().unwrap();
+        facts.lookups += 1;
+        let has = |entry: &&Translation| [entry.original, entry.reply].contains(&(local, remote));
+        facts.entries.iter().find(has).copied()
     }
 }
 
@@ -237,6 +247,8 @@ fn curl() -> Owner {
 fn nginx() -> Owner {
     owner(NGINX, "nginx")
 }
+
+mod translations;
 
 mod identities {
     use super::*;
@@ -1171,6 +1183,7 @@ mod reports {
             identities: 4,
             dns_addresses: 4,
             unmatched_requests: 4,
+            translations: 4,
             ..AttributionSettings::default()
         };
         let mut world = World::with(small);
