@@ -9,9 +9,8 @@
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
-use meshtap_ebpf::event::Endpoint;
 
-use super::connection::{Connection, Connections, socket_address};
+use super::connection::{Connection, Connections, Tuple, socket_address};
 
 /// Both ends of a connection are established within this time, lost handshake segments included.
 const TOGETHER_NS: u64 = 5_000_000_000;
@@ -55,8 +54,22 @@ pub fn peer(connections: &Connections, cookie: u64, connection: &Connection) -> 
     if contested { None } else { found }
 }
 
+/// Whether another socket of this host knows itself by `tuple` at the same time, in whatever
+/// namespace: what is said of the tuple may be said of the other one.
+#[must_use]
+pub fn is_shared(
+    connections: &Connections,
+    cookie: u64,
+    connection: &Connection,
+    tuple: &Tuple,
+) -> bool {
+    connections.known_by(tuple).iter().any(|other| {
+        *other != cookie && connections.get(*other).is_some_and(|other| overlap(connection, other))
+    })
+}
+
 /// Whether the two may be ends of one connection with `tuple` seen from `one`.
-fn fit(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
+fn fit(one: &Connection, other: &Connection, tuple: &Tuple) -> bool {
     let roles = one.role.is_none() || other.role.is_none() || one.role != other.role;
     let free = other.peer.is_none();
     // The first request differs: two connections, not one.
@@ -74,13 +87,13 @@ fn fit(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bo
 }
 
 /// Two sockets that know themselves by the same tuple at the same time.
-fn are_rivals(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
+fn are_rivals(one: &Connection, other: &Connection, tuple: &Tuple) -> bool {
     other.peer.is_none() && is_reachable(one, other, tuple) && overlap(one, other)
 }
 
 /// A loopback address, or one spoken to from itself, exists in each namespace anew; the
 /// latter not where the node's own address stands for a server in another namespace.
-fn is_reachable(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
+fn is_reachable(one: &Connection, other: &Connection, tuple: &Tuple) -> bool {
     let is_translated = [(one, *tuple), (other, (tuple.1, tuple.0))]
         .iter()
         .any(|(end, tuple)| end.translated.as_deref() == Some(tuple));

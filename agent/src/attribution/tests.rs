@@ -1199,7 +1199,8 @@ mod reports {
                 owner: owner(pid, "p"),
             };
             world.see(&Event::Exec(&exec, b"/bin/p"));
-            world.open(client(turn + 1, "10.0.0.1:4000", "192.0.2.1:80", owner(pid, "p")));
+            let from = format!("10.0.0.1:{}", 4_000 + turn);
+            world.open(client(turn + 1, &from, "192.0.2.1:80", owner(pid, "p")));
             world.request(turn + 1, true, u32::try_from(turn).unwrap(), b"GET");
         }
         for cache in world.attributor.occupancy() {

@@ -106,9 +106,15 @@ impl Attributor {
             return;
         }
         // The entry of a connection that has ended may be another one's by now.
-        let asks = connection.closed_ns.is_none()
-            && join::peer(&self.connections, cookie, connection).is_none();
-        let seen = if asks { seen_outside(connection) } else { [None; 2] };
+        let is_open = connection.closed_ns.is_none();
+        let asks = is_open && join::peer(&self.connections, cookie, connection).is_none();
+        let mut seen = if asks { seen_outside(connection) } else { [None; 2] };
+        for one in &mut seen {
+            *one = one.filter(|(local, remote)| {
+                let tuple = (endpoint(*local), endpoint(*remote));
+                !join::is_shared(&self.connections, cookie, connection, &tuple)
+            });
+        }
         let is_young = now_ns.saturating_sub(connection.opened_ns) < YOUNG_NS;
         let again = connection.inquiry == Inquiry::Due && is_young && seen != [None; 2];
         let mut next = if again { Inquiry::Repeat } else { Inquiry::Done };

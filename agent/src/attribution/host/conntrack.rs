@@ -2,8 +2,17 @@
 //! the node's, over netlink.
 //!
 //! One socket, kept open; the kernel answers a question before the call that asks it
-//! returns, so that nothing here ever waits. Refuses to load what the kernel does not have
-//! running: a question of netfilter may load its module.
+//! returns, so that nothing here ever waits. A question costs 8 µs where there is an entry
+//! and 4 µs where there is none (6.18, two cores that others use too).
+//!
+//! Refuses to ask where nothing is tracked: a question may load netfilter's module. And
+//! refuses the kernel's events (`NFNLGRP_CONNTRACK_NEW`, `_DESTROY`). They come for every
+//! connection that the node tracks, DNS included: two for each, which took the reader 19 µs
+//! and the connection itself, in the kernel, 20 µs of 55. A question is asked only about a
+//! connection whose other end is not known. It comes early enough: an entry is there before
+//! the handshake ends, and outlives its connection by 120 s, after a reset by 10 s
+//! (`nf_conntrack_tcp_timeout_time_wait`, `_close`), while the records of a connection are
+//! read within a second.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

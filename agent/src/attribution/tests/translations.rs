@@ -169,6 +169,20 @@ fn what_has_its_other_end_here_or_stays_in_its_namespace_is_not_asked_about() {
     assert_eq!(world.lookups(), 0);
 }
 
+/// Two namespaces have the same addresses, and only one of them lies behind the node.
+#[test]
+fn an_entry_that_may_be_anothers_is_nobodys() {
+    let mut world = World::new();
+    world.tracks(entry(POD, SERVICE, BACKEND, POD));
+    world.open(client(1, POD, SERVICE, owner(1, "one")));
+    world.open(client(3, POD, SERVICE, owner(3, "other")));
+    for cookie in [1, 3] {
+        world.statistics(cookie, 0);
+        assert_eq!(world.reports.last().unwrap().server.endpoint, Some(at(SERVICE)));
+    }
+    assert_eq!(world.lookups(), 0);
+}
+
 /// A proxy's socket says its own port, the packets that come in the one that was asked for.
 #[test]
 fn packets_that_the_pod_redirects_pass_the_node_as_they_were() {
