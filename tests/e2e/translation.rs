@@ -190,8 +190,7 @@ fn connections_that_carry_no_request_are_one_edge() {
          - name: {dialer}\n    match: {{ executable: \"translation-*\" }}\n"
     );
     let opened = "meshtap_tcp_connections_opened_total";
-    let at_vault =
-        [("service_name", &*vault), ("service_peer_name", &*dialer), ("role", "server")];
+    let at_vault = [("service_name", &*vault), ("service_peer_name", &*dialer), ("role", "server")];
     let at_dialer =
         [("service_name", &*dialer), ("service_peer_name", &*vault), ("role", "client")];
     let seen = host.node.enter(|| -> Result<_> {

@@ -32,7 +32,11 @@ impl Translation {
     /// This end and the other of a socket's connection as the other end knows them. `None`
     /// where that is how the socket knows them itself, and where the entry is not about it.
     #[must_use]
-    pub fn beyond(&self, local: SocketAddr, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+    pub fn beyond(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<(SocketAddr, SocketAddr)> {
         let (own, other) = match (local, remote) {
             seen if seen == self.original => (self.reply.1, self.reply.0),
             seen if seen == self.reply => (self.original.1, self.original.0),

@@ -47,8 +47,13 @@ fn a_question_is_as_the_kernel_defines_it() {
 #[test]
 fn an_error_other_than_no_entry_is_one() {
     let error = |code: i32| {
-        let message: [&[u8]; 5] =
-            [&[36, 0, 0, 0, 2, 0, 0, 0], &[7, 0, 0, 0, 0, 0, 0, 0], &code.to_ne_bytes(), &[0; 16], &[]];
+        let message: [&[u8]; 5] = [
+            &[36, 0, 0, 0, 2, 0, 0, 0],
+            &[7, 0, 0, 0, 0, 0, 0, 0],
+            &code.to_ne_bytes(),
+            &[0; 16],
+            &[],
+        ];
         message.concat()
     };
     assert!(matches!(read(&error(-libc::ENOENT), 7), Ok(Answer::Nothing)));
