@@ -27,6 +27,7 @@ pub mod program;
 mod report;
 mod request;
 pub mod settings;
+pub mod translation;
 pub mod unit;
 
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ pub use call::{Call, ConnectionReport, Identity, IdentityKind, Party};
 pub use inventory::Inventory;
 pub use names::NameRule;
 pub use settings::{AttributionSettings, HostPaths};
+pub use translation::Translation;
 
 use cgroup::Cgroups;
 use cluster::{Change, Cluster};
@@ -54,6 +56,7 @@ use listeners::Listeners;
 use mesh::Inbound;
 use mesh::passage::Passed;
 use process::Processes;
+use translation::Budget;
 
 use crate::protocol::{Exchange, Routes, Side};
 use crate::ring_buffer::Event;
@@ -98,6 +101,8 @@ pub struct Attributor {
     probes: u64,
     /// Time of the last record.
     now_ns: u64,
+    /// Questions about addresses that the node may have translated.
+    translations: Budget,
     /// Who accepts on which local address.
     servers: LruCache<SocketAddr, Arc<Identity>, ahash::RandomState>,
     /// Who besides the service manager holds a listener, and when that was asked.
@@ -155,6 +160,7 @@ impl Attributor {
             inbound: Inbound::default(),
             probes: 0,
             now_ns: 0,
+            translations: Budget::new(settings.translations),
             servers: cache(SERVERS),
             holders: cache(HOLDERS),
             owners: cache(OWNERS),
@@ -304,6 +310,7 @@ impl Attributor {
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);
         self.inbound.sweep(&self.connections);
+        self.translations.renew(now_ns);
         self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
         self.cluster.sweep(now_ns);
         if self.identities.is_full() {
@@ -338,6 +345,7 @@ impl Attributor {
             one("hops", self.hops.occupancy(), self.hops.evicted()),
             one("kubernetes_pods", (pods, bound), pods_refused),
             one("kubernetes_services", (services, services_bound), services_refused),
+            one("translations", self.translations.occupancy(), self.translations.refused()),
         ]
     }
 

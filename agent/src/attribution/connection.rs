@@ -14,6 +14,7 @@ use super::call::Identity;
 use super::hop::Hop;
 use super::mesh::Proxy;
 use super::mesh::passage::Behind;
+use super::translation::Inquiry;
 use crate::protocol::{Side, Text};
 use crate::ring_buffer::ByCookie;
 
@@ -37,6 +38,10 @@ pub struct Connection {
     pub tuple: Tuple,
     /// The packets' addresses where they differ.
     pub redirected: Option<Box<Tuple>>,
+    /// As the other end knows the two addresses, where this node translates them.
+    pub translated: Option<Box<Tuple>>,
+    /// How far this node was asked about that.
+    pub inquiry: Inquiry,
     /// What the program asked for.
     pub asked: Endpoint,
     /// v2 cgroup of the socket.
@@ -128,6 +133,8 @@ impl Connection {
             },
             tuple: (record.local, record.remote),
             redirected: None,
+            translated: None,
+            inquiry: Inquiry::Due,
             asked: record.asked,
             cgroup: record.cgroup,
             netns: record.netns,
@@ -167,17 +174,23 @@ impl Connection {
         socket_address(&self.tuple.0)
     }
 
-    /// Where the other end is, best known first: what was asked for, what the socket says.
+    /// Where the other end is, each address once. Of a server: what was asked for, what
+    /// the socket says, and last its own address, where this node translates that. Of a
+    /// client that this node translates its own address only: the socket's is the node's.
     pub fn remotes(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let asked = (self.role != Some(Side::Server)).then_some(self.asked);
-        let asked = asked.as_ref().and_then(socket_address);
-        let remote = socket_address(&self.tuple.1).filter(|remote| Some(*remote) != asked);
-        asked.into_iter().chain(remote)
+        let accepts = self.role == Some(Side::Server);
+        let own = self.translated.as_deref().and_then(|(_, own)| socket_address(own));
+        let asked = socket_address(&self.asked).filter(|_| !accepts);
+        let remote = socket_address(&self.tuple.1).filter(|_| !accepts || own.is_none());
+        let remote = remote.filter(|remote| Some(*remote) != asked);
+        let own = own.filter(|own| Some(*own) != asked && Some(*own) != remote);
+        asked.into_iter().chain(remote).chain(own)
     }
 
     /// The tuples under which the other end may know this one.
     pub fn tuples(&self) -> impl Iterator<Item = Tuple> + use<> {
-        std::iter::once(self.tuple).chain(self.redirected.as_deref().copied())
+        let others = [&self.redirected, &self.translated].map(|tuple| tuple.as_deref().copied());
+        std::iter::once(self.tuple).chain(others.into_iter().flatten())
     }
 }
 
@@ -188,6 +201,16 @@ pub fn socket_address(endpoint: &Endpoint) -> Option<SocketAddr> {
         return None;
     }
     Some(SocketAddr::new(IpAddr::from(endpoint.address).to_canonical(), endpoint.port))
+}
+
+/// An address as the records have it.
+#[must_use]
+pub fn endpoint(address: SocketAddr) -> Endpoint {
+    let octets = match address.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    Endpoint { address: octets, port: address.port(), ..Endpoint::default() }
 }
 
 /// One of this many connections may be an ended one. Under churn what ended makes room
@@ -310,6 +333,15 @@ impl Connections {
             self.remove(old, cookie);
         }
         self.index(tuple, cookie);
+    }
+
+    /// The other end knows the connection by `tuple`, seen from this end.
+    pub fn translate(&mut self, cookie: u64, tuple: Tuple) {
+        let Some(connection) = self.sockets.peek_mut(&cookie) else { return };
+        if connection.translated.is_none() {
+            connection.translated = Some(Box::new(tuple));
+            self.index(tuple, cookie);
+        }
     }
 
     /// Sockets that know themselves by `tuple`.

@@ -3,11 +3,13 @@
 //! The stage itself reads nothing; it asks a [`Host`] and only on an event. The real
 //! one is [`real::RealHost`], tests bring their own.
 
+pub mod conntrack;
 pub mod real;
 
 use std::net::SocketAddr;
 
 use super::container::ContainerName;
+use super::translation::Translation;
 
 /// What `/proc/<pid>` tells of a process that lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,4 +46,12 @@ pub trait Host: Send {
 
     /// The processes that hold a listener on `local`.
     fn listener_holders(&self, local: SocketAddr) -> Vec<u32>;
+
+    /// What this node's connection tracking holds of a TCP connection whose packets it sees
+    /// go from `local` to `remote`, whichever of the two connected; `None` where it holds
+    /// nothing, or cannot be asked. To be answered at once.
+    fn translation(&self, local: SocketAddr, remote: SocketAddr) -> Option<Translation> {
+        let _ = (local, remote);
+        None
+    }
 }

@@ -1,16 +1,16 @@
 //! Which two sockets of this host are the ends of one connection.
 //!
 //! Addresses alone join only where they cannot mean anything else: one socket on each
-//! side, together in time, in one namespace where the address exists in each. Whatever
-//! is ambiguous, or translated, waits for the sequence numbers of a request's first
-//! byte: both ends see the same ones, and no other connection does.
+//! side, together in time, in one namespace where the address exists in each. Translated
+//! addresses are the other end's where this node's connection tracking says so. Whatever
+//! is ambiguous, or translated elsewhere, waits for the sequence numbers of a request's
+//! first byte: both ends see the same ones, and no other connection does.
 
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
-use meshtap_ebpf::event::Endpoint;
 
-use super::connection::{Connection, Connections, socket_address};
+use super::connection::{Connection, Connections, Tuple, socket_address};
 
 /// Both ends of a connection are established within this time, lost handshake segments included.
 const TOGETHER_NS: u64 = 5_000_000_000;
@@ -54,8 +54,22 @@ pub fn peer(connections: &Connections, cookie: u64, connection: &Connection) -> 
     if contested { None } else { found }
 }
 
+/// Whether another socket of this host knows itself by `tuple` at the same time, in whatever
+/// namespace: what is said of the tuple may be said of the other one.
+#[must_use]
+pub fn is_shared(
+    connections: &Connections,
+    cookie: u64,
+    connection: &Connection,
+    tuple: &Tuple,
+) -> bool {
+    connections.known_by(tuple).iter().any(|other| {
+        *other != cookie && connections.get(*other).is_some_and(|other| overlap(connection, other))
+    })
+}
+
 /// Whether the two may be ends of one connection with `tuple` seen from `one`.
-fn fit(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
+fn fit(one: &Connection, other: &Connection, tuple: &Tuple) -> bool {
     let roles = one.role.is_none() || other.role.is_none() || one.role != other.role;
     let free = other.peer.is_none();
     // The first request differs: two connections, not one.
@@ -73,13 +87,17 @@ fn fit(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bo
 }
 
 /// Two sockets that know themselves by the same tuple at the same time.
-fn are_rivals(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
+fn are_rivals(one: &Connection, other: &Connection, tuple: &Tuple) -> bool {
     other.peer.is_none() && is_reachable(one, other, tuple) && overlap(one, other)
 }
 
-/// A loopback address, or one spoken to from itself, exists in each namespace anew.
-fn is_reachable(one: &Connection, other: &Connection, tuple: &(Endpoint, Endpoint)) -> bool {
-    let within = tuple.0.address == tuple.1.address
+/// A loopback address, or one spoken to from itself, exists in each namespace anew; the
+/// latter not where the node's own address stands for a server in another namespace.
+fn is_reachable(one: &Connection, other: &Connection, tuple: &Tuple) -> bool {
+    let is_translated = [(one, *tuple), (other, (tuple.1, tuple.0))]
+        .iter()
+        .any(|(end, tuple)| end.translated.as_deref() == Some(tuple));
+    let within = (tuple.0.address == tuple.1.address && !is_translated)
         || socket_address(&tuple.0).is_some_and(|address| address.ip().is_loopback());
     !within || one.netns == 0 || other.netns == 0 || one.netns == other.netns
 }

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::identity::Local;
 use super::mesh;
 use super::process::Facts;
+use super::translation::Inquiry;
 use super::{Attributor, Identity, IdentityKind};
 use crate::protocol::{Exchange, Side};
 
@@ -227,6 +228,7 @@ impl Attributor {
     /// Whether a connection says what a call needs of it, so that [`Self::settle`] is spared.
     pub(super) fn is_settled(&self, connection: &Connection, exchange: &Exchange) -> bool {
         self.outdated(connection) == (false, false)
+            && connection.inquiry == Inquiry::Done
             && connection.role == Some(exchange.side)
             && matches!(&connection.authority, Some((text, ..)) if *text == exchange.authority)
     }
@@ -242,6 +244,7 @@ impl Attributor {
             connection.role = Some(side);
             self.name_remote(cookie, exchange.end_ns);
         }
+        self.inquire(cookie, exchange.end_ns);
         let is_noted = self.connections.get(cookie).is_some_and(|connection| {
             matches!(&connection.authority, Some((text, ..)) if *text == exchange.authority)
         });

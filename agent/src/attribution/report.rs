@@ -82,6 +82,7 @@ impl Attributor {
         now_ns: u64,
     ) -> Option<ConnectionReport> {
         self.refresh(cookie, now_ns);
+        self.inquire(cookie, now_ns);
         // A report that no record asks for does not make the connection any younger.
         let connection = match record {
             Some(_) => self.connections.get_mut(cookie),

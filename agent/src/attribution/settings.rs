@@ -38,6 +38,8 @@ pub struct AttributionSettings {
     pub name_wait_ns: u64,
     /// First requests waiting for the other end's observation.
     pub unmatched_requests: usize,
+    /// Questions a second about addresses that the node may have translated.
+    pub translations: usize,
     /// How long a closed connection still resolves.
     pub closed_grace_ns: u64,
     /// How long an ended process still names its connections.
@@ -67,6 +69,7 @@ impl Default for AttributionSettings {
             objects: 200_000,
             name_wait_ns: 2 * SECOND,
             unmatched_requests: 8_192,
+            translations: 20_000,
             closed_grace_ns: 5 * SECOND,
             exited_grace_ns: 30 * SECOND,
             dns_floor_ns: 60 * SECOND,

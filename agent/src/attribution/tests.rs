@@ -26,6 +26,9 @@ struct Facts {
     containers: HashMap<String, ContainerName>,
     holders: Vec<u32>,
     walks: usize,
+    /// Entries of the node's connection tracking.
+    entries: Vec<Translation>,
+    lookups: usize,
 }
 
 impl Host for Fake {
@@ -45,6 +48,13 @@ impl Host for Fake {
 
     fn listener_holders(&self, _: SocketAddr) -> Vec<u32> {
         self.0.lock().unwrap().holders.clone()
+    }
+
+    fn translation(&self, local: SocketAddr, remote: SocketAddr) -> Option<Translation> {
+        let mut facts = self.0.lock().unwrap();
+        facts.lookups += 1;
+        let has = |entry: &&Translation| [entry.original, entry.reply].contains(&(local, remote));
+        facts.entries.iter().find(has).copied()
     }
 }
 
@@ -240,6 +250,7 @@ fn nginx() -> Owner {
 }
 
 mod kubernetes;
+mod translations;
 
 mod identities {
     use super::*;
@@ -1174,6 +1185,7 @@ mod reports {
             identities: 4,
             dns_addresses: 4,
             unmatched_requests: 4,
+            translations: 4,
             ..AttributionSettings::default()
         };
         let mut world = World::with(small);
@@ -1189,13 +1201,15 @@ mod reports {
                 owner: owner(pid, "p"),
             };
             world.see(&Event::Exec(&exec, b"/bin/p"));
-            world.open(client(turn + 1, "10.0.0.1:4000", "192.0.2.1:80", owner(pid, "p")));
+            let from = format!("10.0.0.1:{}", 4_000 + turn);
+            world.open(client(turn + 1, &from, "192.0.2.1:80", owner(pid, "p")));
             world.request(turn + 1, true, u32::try_from(turn).unwrap(), b"GET");
         }
         for cache in world.attributor.occupancy() {
             assert!(cache.used <= cache.bound, "{cache:?}");
-            if !matches!(cache.cache, "hops" | "dns_addresses") && !cache.cache.starts_with("kube")
-            {
+            // What this test does not fill.
+            let idle = ["hops", "dns_addresses", "proxied_connections", "translations"];
+            if !idle.contains(&cache.cache) && !cache.cache.starts_with("kube") {
                 assert!(cache.evicted > 0, "{cache:?}");
             }
         }

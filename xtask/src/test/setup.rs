@@ -6,7 +6,7 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 22] = [
+const NEEDED: [(&str, &str); 24] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
     ("haproxy", "haproxy"),
@@ -16,6 +16,8 @@ const NEEDED: [(&str, &str); 22] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("iptables", "iptables"),
+    ("nft", "nftables"),
+    ("ipvsadm", "ipvsadm"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("python3", "python3"),

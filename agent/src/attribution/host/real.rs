@@ -1,5 +1,6 @@
 //! [`Host`] over `/proc`, the cgroup v2 mount and the runtimes' files.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
@@ -9,10 +10,12 @@ use std::path::{Path, PathBuf};
 use procfs::process::Process;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::conntrack::Tracking;
 use super::{Host, ProcessRecord};
 use crate::attribution::container::{self, ContainerName};
 use crate::attribution::inventory;
 use crate::attribution::settings::HostPaths;
+use crate::attribution::translation::Translation;
 
 /// Bytes of a command line that are read; names stand at its beginning.
 const COMMAND_LINE: u64 = 16 << 10;
@@ -25,6 +28,7 @@ pub struct RealHost {
     paths: HostPaths,
     cgroup_root: Option<PathBuf>,
     ticks_per_second: u64,
+    tracking: RefCell<Tracking>,
 }
 
 impl RealHost {
@@ -32,7 +36,8 @@ impl RealHost {
     #[must_use]
     pub fn new(paths: HostPaths) -> Self {
         let cgroup_root = paths.cgroup.clone().or_else(mounted_cgroup);
-        Self { paths, cgroup_root, ticks_per_second: procfs::ticks_per_second().max(1) }
+        let tracking = RefCell::default();
+        Self { paths, cgroup_root, ticks_per_second: procfs::ticks_per_second().max(1), tracking }
     }
 
     fn open(&self, pid: u32) -> Option<Process> {
@@ -138,6 +143,10 @@ impl Host for RealHost {
 
     fn listener_holders(&self, local: SocketAddr) -> Vec<u32> {
         inventory::listener_holders(&self.paths.proc, local)
+    }
+
+    fn translation(&self, local: SocketAddr, remote: SocketAddr) -> Option<Translation> {
+        self.tracking.borrow_mut().lookup(local, remote)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::system::Processes;
 use super::{Check, Group};
+use crate::attribution::host::conntrack;
 
 /// Where a runtime keeps what names its containers.
 const RUNTIMES: [(&str, &[&str]); 4] = [
@@ -34,7 +35,8 @@ pub(super) fn checks(processes: &Processes) -> Vec<Check> {
         .into_iter()
         .flat_map(|(runtime, paths)| paths.map(move |(path, place)| (runtime, path, place)))
         .collect();
-    vec![self::processes(processes), containers(processes, &places), systemd()]
+    let translation = translation(conntrack::probe(), processes.own_net_namespace);
+    vec![self::processes(processes), containers(processes, &places), systemd(), translation]
 }
 
 /// Whether the programs behind sockets can be looked at.
@@ -113,6 +115,35 @@ fn systemd() -> Check {
         "does not run here (or its /run is not mounted): units are known by their cgroups alone"
     };
     Check::new(Group::Attribution, "systemd", detail)
+}
+
+/// Whether addresses that the node translates can be followed: `found` says whether it
+/// tracks connections, `apart` whether this is another network namespace than the node's.
+pub(super) fn translation(found: io::Result<bool>, apart: bool) -> Check {
+    let check = |detail: String| Check::new(Group::Attribution, "address translation", detail);
+    let lost = "the backend behind a Service's address, and the client behind the node's, where \
+                the other end is on another host or the connection carries no request that \
+                can be read";
+    if apart {
+        return check("this process is in another network namespace than the node".into()).failed(
+            lost,
+            "in Kubernetes set hostNetwork: true, with docker or podman use --network=host",
+        );
+    }
+    match found {
+        Ok(true) => check("the connection tracking of the kernel can be asked".into()),
+        Ok(false) => check(
+            "the kernel tracks no connections here (nf_conntrack), so it translates none".into(),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            check(format!("the connection tracking of the kernel cannot be asked: {error}"))
+                .failed(lost, "run as root, or grant CAP_NET_ADMIN")
+        }
+        Err(error) => {
+            check(format!("the connection tracking of the kernel does not answer: {error}"))
+                .failed(lost, "modprobe nf_conntrack_netlink (CONFIG_NF_CT_NETLINK)")
+        }
+    }
 }
 
 fn place(path: &str) -> Place {

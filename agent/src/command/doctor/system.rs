@@ -24,6 +24,8 @@ pub(super) struct Processes {
     pub(super) sandboxes: Vec<String>,
     /// `/proc` shows another process than the agent's own namespace begins with.
     pub(super) own_pid_namespace: bool,
+    /// The first process of the host is in another network namespace.
+    pub(super) own_net_namespace: bool,
     /// The capabilities for looking at others' processes are held.
     pub(super) may_look: bool,
     /// The first process of the host is visible.
@@ -33,10 +35,15 @@ pub(super) struct Processes {
 impl Processes {
     /// Looks at every process once. What ends meanwhile is left out.
     pub(super) fn scan(privileges: Option<&Privileges>) -> Self {
+        let own_pid_namespace = fs::read_link("/proc/self/ns/pid")
+            .is_ok_and(|link| link != Path::new(FIRST_PID_NAMESPACE));
+        let net = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
         let mut found = Self {
             may_look: privileges.is_some_and(|held| held.meets(Need::ReadProcesses)),
-            own_pid_namespace: fs::read_link("/proc/self/ns/pid")
-                .is_ok_and(|link| link != Path::new(FIRST_PID_NAMESPACE)),
+            own_pid_namespace,
+            // Where the first process shown is the host's, and shows it.
+            own_net_namespace: !own_pid_namespace
+                && net("1").is_ok_and(|host| net("self").is_ok_and(|own| own != host)),
             first_visible: Path::new("/proc/1/stat").exists(),
             ..Self::default()
         };

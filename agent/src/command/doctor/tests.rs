@@ -185,6 +185,22 @@ fn processes_are_hidden_in_three_ways() {
 }
 
 #[test]
+fn translation_is_followed_where_the_node_tracks_connections_and_may_be_asked() {
+    let check = attribution::translation;
+    assert_eq!(check(Ok(true), false).state, State::Ok);
+    let nothing = check(Ok(false), false);
+    assert_eq!((nothing.state, nothing.lost), (State::Ok, None), "nothing is translated");
+    let refused = check(Err(io::ErrorKind::PermissionDenied.into()), false);
+    assert_eq!((refused.state, refused.essential), (State::Degraded, false));
+    assert!(refused.remedy.is_some_and(|text| text.contains("CAP_NET_ADMIN")));
+    let silent = check(Err(io::ErrorKind::InvalidInput.into()), false);
+    assert!(silent.remedy.is_some_and(|text| text.contains("nf_conntrack_netlink")));
+    let apart = check(Ok(true), true);
+    assert!(apart.remedy.is_some_and(|text| text.contains("hostNetwork")));
+    assert!(apart.lost.is_some_and(|text| text.contains("Service")));
+}
+
+#[test]
 fn containers_need_a_runtime_that_can_be_read() {
     let some = Processes { in_containers: 4, ..Processes::default() };
     let readable = [("docker", "/a", Place::Readable), ("docker", "/b", Place::Closed)];
