@@ -102,15 +102,21 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         dns_addresses: config.dns.addresses,
         dns_floor_ns: nanos(config.dns.floor),
         dns_ceiling_ns: nanos(config.dns.ceiling),
-        paths: HostPaths {
-            proc: config.host.proc.clone(),
-            cgroup: config.host.cgroup.clone(),
-            docker: config.containers.docker.clone(),
-            storage: config.containers.storage.clone(),
-            bundles: config.containers.bundles.clone(),
-        },
+        paths: paths(config),
         ..AttributionSettings::default()
     })
+}
+
+/// Where the host's facts are read.
+#[must_use]
+pub fn paths(config: &Config) -> HostPaths {
+    HostPaths {
+        proc: config.host.proc.clone(),
+        cgroup: config.host.cgroup.clone(),
+        docker: config.containers.docker.clone(),
+        storage: config.containers.storage.clone(),
+        bundles: config.containers.bundles.clone(),
+    }
 }
 
 fn name_rule(rule: &config::NameRule) -> Result<names::NameRule, NameError> {
@@ -131,7 +137,7 @@ fn name_rule(rule: &config::NameRule) -> Result<names::NameRule, NameError> {
 /// The host as everything that leaves the process calls it.
 #[must_use]
 pub fn host(config: &Config) -> otlp::Host {
-    let mut host = otlp::Host::read();
+    let mut host = otlp::Host::read(&config.host.proc);
     if let Some(name) = &config.host.name {
         host.name = Arc::from(name.as_str());
     }

@@ -1,4 +1,4 @@
-//! One pass over `/proc`: what runs here, as far as the checks care.
+//! One pass over the host's `/proc`: what runs here, as far as the checks care.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ pub(super) struct Processes {
     pub(super) in_containers: usize,
     /// Sandboxes with a network stack of their own, as `runsc (pid 7)`.
     pub(super) sandboxes: Vec<String>,
-    /// `/proc` shows another process than the agent's own namespace begins with.
+    /// `/proc` shows the processes of a container, not those of the host.
     pub(super) own_pid_namespace: bool,
     /// The capabilities for looking at others' processes are held.
     pub(super) may_look: bool,
@@ -31,16 +31,19 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// Looks at every process once. What ends meanwhile is left out.
-    pub(super) fn scan(privileges: Option<&Privileges>) -> Self {
+    /// Looks at every process below `proc` once. What ends meanwhile is left out.
+    pub(super) fn scan(proc: &Path, privileges: Option<&Privileges>) -> Self {
+        let namespace = |process: &str| fs::read_link(proc.join(process).join("ns/pid"));
         let mut found = Self {
             may_look: privileges.is_some_and(|held| held.meets(Need::ReadProcesses)),
-            own_pid_namespace: fs::read_link("/proc/self/ns/pid")
+            // The first process may be closed to us; our own is in ours, whoever's `proc` it is.
+            own_pid_namespace: namespace("1")
+                .or_else(|_| namespace("self"))
                 .is_ok_and(|link| link != Path::new(FIRST_PID_NAMESPACE)),
-            first_visible: Path::new("/proc/1/stat").exists(),
+            first_visible: proc.join("1/stat").exists(),
             ..Self::default()
         };
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 found.look_at(pid, &entry.path());
             }

@@ -203,3 +203,27 @@ fn child_in_cgroup_namespace() {
     let error = find().expect_err("a part of the hierarchy must not pass for the root");
     assert!(matches!(error, CgroupError::Subtree { namespaced: true, .. }), "{error}");
 }
+
+#[test]
+fn a_cgroup_namespace_is_left_for_that_of_the_first_process() {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/cgroup"));
+    let (Ok(own), Ok(first)) = (namespace("thread-self"), namespace("1")) else {
+        eprintln!("skipped: looking at the first process takes root, and cgroup namespaces");
+        return;
+    };
+    // A thread of its own: what it enters ends with it.
+    let left = std::thread::spawn(move || {
+        // SAFETY: it touches no memory, and only this thread's namespace.
+        if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } != 0 {
+            eprintln!("skipped: making a cgroup namespace takes root");
+            return None;
+        }
+        assert_ne!(namespace("thread-self").expect("still there"), own);
+        assert!(enter_host_namespace(Path::new("/nowhere")).is_err());
+        enter_host_namespace(Path::new("/proc")).expect("root may");
+        enter_host_namespace(Path::new("/proc")).expect("nothing is left to leave");
+        Some(namespace("thread-self").expect("still there"))
+    });
+    let left = left.join().expect("the thread ends");
+    assert!(left.is_none_or(|left| left == first));
+}
