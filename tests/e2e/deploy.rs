@@ -192,12 +192,12 @@ fn what_the_schema_does_not_know_is_refused() {
     let chart = chart!();
     for (set, said) in [
         (r#"tolerations={"a":1}"#, "tolerations"),
-        ("imaeg={}", "imaeg"),
+        ("pictures={}", "pictures"),
         (r#"image.pullPolicy="Sometimes""#, "pullPolicy"),
         ("listen.port=0", "port"),
         (r#"capabilities=["BPF","NET_ADMIN","SYS_MODULE"]"#, "capabilities"),
         (r#"capabilities=["BPF"]"#, "capabilities"),
-        ("config.series.limt=5", "limt"),
+        ("config.series.count=5", "count"),
         ("config.series.limit=5", "limit"),
         ("config.log.level=false", "level"),
         (r#"config.names=[{"name":"shop"}]"#, "match"),

@@ -5,6 +5,7 @@ mod bench;
 mod bytecode;
 mod chart;
 mod ci;
+mod deb;
 mod docs;
 mod ebpf;
 mod image;
@@ -12,6 +13,7 @@ mod install;
 mod licences;
 mod manifests;
 mod packages;
+mod standalone;
 mod tally;
 mod test;
 mod tidy;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use standalone::Architecture;
 
 /// Every command that a person or CI types for meshtap.
 #[derive(Parser)]
@@ -66,6 +69,18 @@ enum Command {
         /// Only tests whose name contains one of these.
         filters: Vec<String>,
     },
+    /// Build the agent without any library of the system, and write a package of Debian.
+    Deb {
+        /// Where to; target/meshtap.deb unless given.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// For which processors.
+        #[arg(long, value_enum, default_value_t = Architecture::NATIVE)]
+        architecture: Architecture,
+        /// A debug build, which is there sooner.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Rebuild the committed kernel object and its digest.
     Ebpf {
         /// Change nothing: check that it is fresh, proven, and the same when built here.
@@ -92,12 +107,12 @@ enum Command {
     /// Build the agent without any library of the system, and write an image of it that
     /// `docker load`, `podman load` and `ctr images import` take.
     Image {
-        /// Where to.
-        #[arg(long, default_value = "meshtap.tar")]
-        output: PathBuf,
+        /// Where to; target/meshtap.tar unless given.
+        #[arg(long)]
+        output: Option<PathBuf>,
         /// For which processors.
-        #[arg(long, value_enum, default_value_t = image::Architecture::NATIVE)]
-        architecture: image::Architecture,
+        #[arg(long, value_enum, default_value_t = Architecture::NATIVE)]
+        architecture: Architecture,
         /// A debug build, which is there sooner.
         #[arg(long)]
         debug: bool,
@@ -168,7 +183,12 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Manifests { check: true } => manifests::check(),
         Command::Manifests { check: false } => manifests::write(),
+        Command::Deb { output, architecture, debug } => {
+            let output = output.unwrap_or_else(|| workspace::target().join("meshtap.deb"));
+            deb::write(&output, architecture, debug)
+        }
         Command::Image { output, architecture, debug } => {
+            let output = output.unwrap_or_else(|| workspace::target().join("meshtap.tar"));
             image::write(&output, architecture, debug)
         }
         Command::Bench { quick } => {

@@ -177,9 +177,9 @@ mod tests {
 
     /// What a descriptor means, after its digest and size were compared.
     fn resolve<'f>(files: &'f BTreeMap<String, (u32, Vec<u8>)>, descriptor: &Value) -> &'f [u8] {
-        let digest = descriptor["digest"].as_str().unwrap();
-        let (_, bytes) = &files[&format!("blobs/{}", digest.replace(':', "/"))];
-        assert_eq!(super::digest(bytes), digest);
+        let named = descriptor["digest"].as_str().unwrap();
+        let (_, bytes) = &files[&format!("blobs/{}", named.replace(':', "/"))];
+        assert_eq!(digest(bytes), named);
         assert_eq!(descriptor["size"], bytes.len());
         bytes
     }
@@ -194,7 +194,7 @@ mod tests {
         let manifest = json(resolve(&files, entry));
         let config = json(resolve(&files, &manifest["config"]));
         let layer = resolve(&files, &manifest["layers"][0]);
-        assert_eq!(config["rootfs"]["diff_ids"], json!([super::digest(layer)]));
+        assert_eq!(config["rootfs"]["diff_ids"], json!([digest(layer)]));
         assert_eq!(config["config"]["Entrypoint"], json!(["/usr/bin/meshtap"]));
         assert_eq!(config["architecture"], "amd64");
         let inside = unpacked(layer);

@@ -90,7 +90,7 @@ pub(super) fn containers(found: &Processes, places: &[(&str, Place)]) -> Check {
     if !unreadable.is_empty() {
         return check.failed(
             format!("containers of {} are shown by their identifiers", unreadable.join(", ")),
-            "run as root (CAP_DAC_READ_SEARCH)",
+            "run as root (CAP_DAC_READ_SEARCH, and for what is below /proc/1/root CAP_SYS_PTRACE)",
         );
     }
     if readable.is_empty() && inside > 0 {

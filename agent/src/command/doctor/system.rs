@@ -22,7 +22,7 @@ pub(super) struct Processes {
     pub(super) in_containers: usize,
     /// Sandboxes with a network stack of their own, as `runsc (pid 7)`.
     pub(super) sandboxes: Vec<String>,
-    /// `/proc` shows the processes of a container, not those of the host.
+    /// `/proc` shows the processes of a container: none of the host's is among them.
     pub(super) own_pid_namespace: bool,
     /// The capabilities for looking at others' processes are held.
     pub(super) may_look: bool,
@@ -33,13 +33,9 @@ pub(super) struct Processes {
 impl Processes {
     /// Looks at every process below `proc` once. What ends meanwhile is left out.
     pub(super) fn scan(proc: &Path, privileges: Option<&Privileges>) -> Self {
-        let namespace = |process: &str| fs::read_link(proc.join(process).join("ns/pid"));
         let mut found = Self {
             may_look: privileges.is_some_and(|held| held.meets(Need::ReadProcesses)),
-            // The first process may be closed to us; our own is in ours, whoever's `proc` it is.
-            own_pid_namespace: namespace("1")
-                .or_else(|_| namespace("self"))
-                .is_ok_and(|link| link != Path::new(FIRST_PID_NAMESPACE)),
+            own_pid_namespace: true,
             first_visible: proc.join("1/stat").exists(),
             ..Self::default()
         };
@@ -52,6 +48,13 @@ impl Processes {
     }
 
     fn look_at(&mut self, pid: u32, directory: &Path) {
+        // One is enough, and none has to be readable but our own.
+        if self.own_pid_namespace
+            && fs::read_link(directory.join("ns/pid"))
+                .is_ok_and(|link| link == Path::new(FIRST_PID_NAMESPACE))
+        {
+            self.own_pid_namespace = false;
+        }
         let text = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
         match fs::read_link(directory.join("exe")) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.closed += 1,
