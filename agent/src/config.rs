@@ -14,6 +14,7 @@ pub mod reader;
 pub mod reference;
 pub mod rule;
 pub mod scalar;
+pub mod schema;
 pub mod settings;
 pub mod value;
 

@@ -13,6 +13,7 @@ pub mod stop;
 mod lines;
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -142,7 +143,12 @@ impl Exporters {
     ///
     /// A setting that cannot work.
     pub fn start(settings: &ExportSettings, runtime: &Handle) -> Result<Self, StartError> {
-        Self::start_with(settings, runtime, Host::read(), Box::new(std::io::stdout()))
+        Self::start_with(
+            settings,
+            runtime,
+            Host::read(Path::new("/proc")),
+            Box::new(std::io::stdout()),
+        )
     }
 
     /// [`Exporters::start`] for another host or another output.

@@ -185,7 +185,7 @@ fn the_unit_is_one_that_systemd_takes() {
     let folder = tempfile::tempdir().expect("is made");
     let file = folder.path().join("meshtap.service");
     let binary = binary().expect("is built").display().to_string();
-    let text = unit().replace("/usr/local/bin/meshtap", &binary);
+    let text = unit().replace("ExecStart=meshtap", &format!("ExecStart={binary}"));
     std::fs::write(&file, text).expect("is written");
     let mut command = Command::new("systemd-analyze");
     let (code, text, errors) = ended(command.args(["verify", "--man=no"]).arg(&file));

@@ -15,6 +15,7 @@ pub mod component;
 pub mod conversation;
 pub mod expected;
 pub mod frames;
+pub mod helm;
 pub mod http;
 pub mod ledger;
 pub mod link;

@@ -14,6 +14,12 @@ pub fn build() -> Result<PathBuf> {
     Ok(target().join("release/meshtap"))
 }
 
+/// Builds it in debug mode: there sooner, and enough to ask it for what it prints.
+pub fn build_debug() -> Result<PathBuf> {
+    run(cargo().args(["build", "--locked", "--package", "meshtap"]))?;
+    Ok(target().join("debug/meshtap"))
+}
+
 /// Builds it with the program `truth` of the tests, and starts that as root.
 pub fn examine(filters: &[String]) -> Result<()> {
     let agent = build()?;

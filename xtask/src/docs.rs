@@ -1,4 +1,5 @@
-//! The references below `docs/`, each printed by the agent from where its things are defined.
+//! The references below `docs/`, each printed by the agent from where its things are defined,
+//! and with them what of the chart is.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::chart;
 use crate::workspace::{read, root};
 
 /// File below `docs/`, and the page of `meshtap docs` that it holds.
@@ -22,7 +24,7 @@ pub fn write(agent: &Path) -> Result<()> {
         fs::write(&path, print(agent, page)?)?;
         println!("docs/{file}");
     }
-    Ok(())
+    chart::write(agent)
 }
 
 /// Fails where a committed reference is not what the agent prints.
@@ -39,7 +41,7 @@ pub fn check(agent: &Path) -> Result<()> {
         "{} differ from what the agent prints; renew them: cargo xtask docs",
         stale.join(", ")
     );
-    Ok(())
+    chart::check(agent)
 }
 
 fn print(agent: &Path, page: &str) -> Result<String> {

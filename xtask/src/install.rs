@@ -144,10 +144,12 @@ mod tests {
         assert_eq!(files(&top), [""; 0]);
     }
 
-    /// The unit starts the program where it is put.
+    /// The unit starts the program by its name, and systemd looks for it where it is put.
     #[test]
     fn the_unit_names_the_program() {
         let unit = fs::read_to_string(root().join("deploy/systemd/meshtap.service")).unwrap();
-        assert!(unit.contains(&format!("ExecStart=/{BINARY} run")), "{unit}");
+        let (folder, name) = BINARY.rsplit_once('/').unwrap();
+        assert!(unit.contains(&format!("\nExecStart={name} run\n")), "{unit}");
+        assert_eq!(folder, "usr/local/bin");
     }
 }

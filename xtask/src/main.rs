@@ -3,12 +3,17 @@
 mod agent;
 mod bench;
 mod bytecode;
+mod chart;
 mod ci;
+mod deb;
 mod docs;
 mod ebpf;
+mod image;
 mod install;
 mod licences;
+mod manifests;
 mod packages;
+mod standalone;
 mod tally;
 mod test;
 mod tidy;
@@ -20,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use standalone::Architecture;
 
 /// Every command that a person or CI types for meshtap.
 #[derive(Parser)]
@@ -63,6 +69,18 @@ enum Command {
         /// Only tests whose name contains one of these.
         filters: Vec<String>,
     },
+    /// Build the agent without any library of the system, and write a package of Debian.
+    Deb {
+        /// Where to; target/meshtap.deb unless given.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// For which processors.
+        #[arg(long, value_enum, default_value_t = Architecture::NATIVE)]
+        architecture: Architecture,
+        /// A debug build, which is there sooner.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Rebuild the committed kernel object and its digest.
     Ebpf {
         /// Change nothing: check that it is fresh, proven, and the same when built here.
@@ -71,11 +89,33 @@ enum Command {
     },
     /// Check the house rules that neither the compiler nor clippy knows.
     Tidy,
-    /// Write the references below docs/ from where their things are defined.
+    /// Write the references below docs/ and the chart's values from where they are defined.
     Docs {
         /// Change nothing: fail where they differ.
         #[arg(long)]
         check: bool,
+        /// Ask a debug build of the agent, which is there sooner.
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Write deploy/kubernetes/meshtap.yaml from the chart, with the real helm.
+    Manifests {
+        /// Change nothing: fail where it differs.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the agent without any library of the system, and write an image of it that
+    /// `docker load`, `podman load` and `ctr images import` take.
+    Image {
+        /// Where to; target/meshtap.tar unless given.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// For which processors.
+        #[arg(long, value_enum, default_value_t = Architecture::NATIVE)]
+        architecture: Architecture,
+        /// A debug build, which is there sooner.
+        #[arg(long)]
+        debug: bool,
     },
     /// Measure what the agent costs, and write it into docs/performance.md.
     Bench {
@@ -137,8 +177,20 @@ fn dispatch(command: Command) -> Result<()> {
             tally.finish()
         }
         Command::Tidy => tidy::check(),
-        Command::Docs { check: true } => docs::check(&agent::build()?),
-        Command::Docs { check: false } => docs::write(&agent::build()?),
+        Command::Docs { check, debug } => {
+            let agent = if debug { agent::build_debug()? } else { agent::build()? };
+            if check { docs::check(&agent) } else { docs::write(&agent) }
+        }
+        Command::Manifests { check: true } => manifests::check(),
+        Command::Manifests { check: false } => manifests::write(),
+        Command::Deb { output, architecture, debug } => {
+            let output = output.unwrap_or_else(|| workspace::target().join("meshtap.deb"));
+            deb::write(&output, architecture, debug)
+        }
+        Command::Image { output, architecture, debug } => {
+            let output = output.unwrap_or_else(|| workspace::target().join("meshtap.tar"));
+            image::write(&output, architecture, debug)
+        }
         Command::Bench { quick } => {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
         }

@@ -84,7 +84,7 @@ impl Default for AttributionSettings {
 pub struct HostPaths {
     /// The host's `/proc`.
     pub proc: PathBuf,
-    /// Root of the cgroup v2 hierarchy; `None`: as `mountinfo` says.
+    /// Root of the cgroup v2 hierarchy; `None`: wherever it is mounted.
     pub cgroup: Option<PathBuf>,
     /// docker's data roots.
     pub docker: Vec<PathBuf>,

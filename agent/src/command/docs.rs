@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::observe::schema;
 use super::{Exit, Failure, Session};
-use crate::config::reference;
+use crate::config::{self, reference};
 
 /// A reference.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -15,6 +15,8 @@ pub enum Page {
     Metrics,
     /// docs/observe.md
     ObserveSchema,
+    /// The configuration as JSON Schema.
+    ConfigurationSchema,
 }
 
 /// Runs `meshtap docs`.
@@ -26,6 +28,7 @@ pub fn docs(page: Page, session: &impl Session) -> Result<(), Failure> {
         Page::Configuration => configuration(),
         Page::Metrics => session.metrics_reference(),
         Page::ObserveSchema => schema::markdown(),
+        Page::ConfigurationSchema => format!("{:#}\n", config::schema::json()),
     })
 }
 

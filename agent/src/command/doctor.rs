@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::attribution::HostPaths;
 use crate::kernel::cgroup;
 use crate::kernel::features::Features;
 use crate::kernel::privilege::Privileges;
@@ -131,16 +132,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at everything. `listen` is where `/metrics` would be served.
+    /// Looks at everything. `listen` is where `/metrics` would be served, `paths` say where the
+    /// host's facts are.
     #[must_use]
-    pub fn gather(listen: SocketAddr) -> Self {
+    pub fn gather(listen: SocketAddr, paths: &HostPaths) -> Self {
         let features = Features::probe();
         let privileges = Privileges::held().ok();
         let root = cgroup::find();
-        let processes = system::Processes::scan(privileges.as_ref());
+        let processes = system::Processes::scan(&paths.proc, privileges.as_ref());
         let mut checks = capture::kernel(&features, privileges.as_ref());
         checks.extend(capture::capture(&features, &root));
-        checks.extend(attribution::checks(&processes));
+        checks.extend(attribution::checks(&processes, paths));
         checks.extend(blind_spot::checks(&features, &processes));
         checks.push(export::listen(listen));
         Self::new(features, checks)
@@ -176,8 +178,8 @@ fn verdict(checks: &[Check]) -> Verdict {
 ///
 /// # Errors
 /// Where standard output cannot be written; a reader that went away is no error.
-pub fn run(json: bool, listen: SocketAddr) -> io::Result<u8> {
-    let report = Report::gather(listen);
+pub fn run(json: bool, listen: SocketAddr, paths: &HostPaths) -> io::Result<u8> {
+    let report = Report::gather(listen, paths);
     let mut output = anstream::stdout().lock();
     let written = if json {
         serde_json::to_writer_pretty(&mut output, &report)

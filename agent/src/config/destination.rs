@@ -6,6 +6,7 @@ use std::fmt;
 
 use axum::http::{HeaderName, HeaderValue};
 use reqwest::Url;
+use serde_json::{Value, json};
 
 use super::document::{Content, Name, Node, Place};
 use super::value::{Fault, Setting, flow, quote, scalar};
@@ -54,6 +55,9 @@ impl Setting for Endpoint {
     fn expected() -> String {
         "a URL, for example `http://localhost:4318`".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": "^https?://"})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let text = scalar(node).unwrap_or_default();
         let url = Url::parse(text).ok().filter(Url::has_host);
@@ -90,6 +94,9 @@ impl Setting for Headers {
     }
     fn expected() -> String {
         "a map such as `{x-tenant: shop}`, in the environment `x-tenant=shop,x-other=1`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean"]}})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         if node.is_null() {

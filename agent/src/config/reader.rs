@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde_json::{Number, Value};
+
 use super::document::{Content, Node, Place};
 use super::environment::{Environment, Standard};
 use super::problem::{Origin, Problem};
@@ -18,32 +20,49 @@ type Predicate<T> = Box<dyn Fn(&T) -> bool>;
 /// Which values of its type a key takes.
 pub struct Bounds<T> {
     text: String,
+    /// Both ends, as shown.
+    ends: Option<[String; 2]>,
     holds: Option<Predicate<T>>,
 }
 
 impl<T: Setting> Bounds<T> {
+    /// What the type looks like, and for numbers both ends.
+    fn schema(&self) -> Value {
+        let mut schema = T::schema();
+        let is_number = matches!(schema["type"].as_str(), Some("integer" | "number"));
+        if let (true, Some(ends), Some(map)) = (is_number, &self.ends, schema.as_object_mut()) {
+            for (name, end) in ["minimum", "maximum"].into_iter().zip(ends) {
+                let number = end.parse::<Number>().ok();
+                map.extend(number.map(|number| (name.to_owned(), Value::Number(number))));
+            }
+        }
+        schema
+    }
+
     /// Every value.
     pub fn any() -> Self {
-        Self { text: String::new(), holds: None }
+        Self { text: String::new(), ends: None, holds: None }
     }
 }
 
 impl<T: Setting + PartialOrd + 'static> Bounds<T> {
     /// Both ends included.
     pub fn between(low: T, high: T) -> Self {
-        let text = format!("from `{}` to `{}`", low.show(), high.show());
-        Self { text, holds: Some(Box::new(move |value| *value >= low && *value <= high)) }
+        let ends = [low.show(), high.show()];
+        let text = format!("from `{}` to `{}`", ends[0], ends[1]);
+        let holds: Predicate<T> = Box::new(move |value| *value >= low && *value <= high);
+        Self { text, ends: Some(ends), holds: Some(holds) }
     }
 }
 
 impl<T: Setting + PartialOrd + 'static> Bounds<Option<T>> {
     /// Nothing, or both ends included.
     pub fn between_if_given(low: T, high: T) -> Self {
-        let Bounds { text, holds } = Bounds::between(low, high);
+        let Bounds { text, holds, .. } = Bounds::between(low, high);
         let holds = holds.map(|holds| -> Predicate<Option<T>> {
             Box::new(move |value| value.as_ref().is_none_or(&holds))
         });
-        Self { text, holds }
+        Self { text, ends: None, holds }
     }
 }
 
@@ -52,7 +71,7 @@ impl Bounds<Size> {
     pub fn power_of_two(low: Size, high: Size) -> Self {
         let text = format!("that is a power of two from `{low}` to `{high}`");
         let holds = move |size: &Size| size.0.is_power_of_two() && *size >= low && *size <= high;
-        Self { text, holds: Some(Box::new(holds)) }
+        Self { text, ends: None, holds: Some(Box::new(holds)) }
     }
 }
 
@@ -105,6 +124,8 @@ pub struct Entry {
     pub range: String,
     /// As shown.
     pub default: String,
+    /// What it looks like in a file, as JSON Schema.
+    pub schema: Value,
     /// Standard variables.
     pub standard: Vec<String>,
     /// As shown; the default where the one given was wrong.
@@ -175,6 +196,7 @@ impl<'a> Reader<'a> {
             path: key.path,
             meaning: tidy(key.meaning),
             kind: T::kind(),
+            schema: key.bounds.schema(),
             range: key.bounds.text,
             default,
             standard,

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::{Value, json};
 
 use super::document::{Content, Name, Node};
 use super::value::{Fault, Setting, nearest, quote, scalar, words};
@@ -106,6 +107,9 @@ impl Setting for u16 {
     fn expected() -> String {
         "a port from 1 to 65535".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": "integer", "minimum": 1, "maximum": 65535})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let port = scalar(node).and_then(|text| text.parse().ok()).filter(|port| *port > 0);
         port.ok_or_else(|| vec![Fault::not(node, "a port", Self::expected())])
@@ -121,6 +125,9 @@ impl Setting for IpNet {
     }
     fn expected() -> String {
         "an address or a network, for example `10.1.2.3` or `10.0.0.0/8`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({"type": "string"})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let text = scalar(node).unwrap_or_default();
@@ -153,6 +160,9 @@ impl Setting for Word {
     fn expected() -> String {
         "a text of at most 253 characters".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": "string", "minLength": 1, "maxLength": 253})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let text = scalar(node).filter(|text| {
             (1..=253).contains(&text.chars().count()) && !text.chars().any(char::is_control)
@@ -171,6 +181,20 @@ impl Setting for NameMatch {
     }
     fn expected() -> String {
         "a map with at least one of `port`, `executable`, `unit`, `cgroup`, `address`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": false,
+            "properties": {
+                "port": u16::schema(),
+                "executable": Word::schema(),
+                "unit": Word::schema(),
+                "cgroup": Word::schema(),
+                "address": IpNet::schema(),
+            },
+        })
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         const KNOWN: &[&str] = &["port", "executable", "unit", "cgroup", "address"];
@@ -209,6 +233,18 @@ impl Setting for NameRule {
     }
     fn expected() -> String {
         "a map with `name`, `match` and perhaps `namespace`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "required": ["name", "match"],
+            "additionalProperties": false,
+            "properties": {
+                "name": Word::schema(),
+                "namespace": Word::schema(),
+                "match": NameMatch::schema(),
+            },
+        })
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let known = &["name", "namespace", "match"];
@@ -264,6 +300,15 @@ impl Setting for RouteRule {
     fn expected() -> String {
         "a pattern such as `/users/{id}` or `/static/*`, perhaps with a `service`".to_owned()
     }
+    fn schema() -> Value {
+        let rule = json!({
+            "type": "object",
+            "required": ["pattern"],
+            "additionalProperties": false,
+            "properties": {"pattern": Word::schema(), "service": Word::schema()},
+        });
+        json!({"anyOf": [{"type": "string", "pattern": "^/"}, rule]})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let check = |pattern: String, node: &Node| match Self::fault(&pattern) {
             None => Ok(pattern),
@@ -301,6 +346,9 @@ impl Setting for ServiceName {
     }
     fn expected() -> String {
         "a name such as `checkout`, or a pattern such as `shop-*`".to_owned()
+    }
+    fn schema() -> Value {
+        Word::schema()
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let name = Word::read(node).map(|word| Self(word.0));

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::document::{Content, Node};
 use super::value::{Fault, Setting, quote, scalar};
 
@@ -32,6 +34,9 @@ impl Setting for bool {
     fn expected() -> String {
         "`true` or `false`".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": "boolean"})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         read_plain(node, |text| text.parse().ok())
     }
@@ -47,6 +52,9 @@ impl Setting for usize {
     fn expected() -> String {
         "a whole number, for example `1000`".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": "integer", "minimum": 0})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         read_plain(node, |text| text.parse().ok())
     }
@@ -61,6 +69,9 @@ impl Setting for f64 {
     }
     fn expected() -> String {
         "a number, for example `0.01`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({"type": "number"})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         read_plain(node, |text| text.parse().ok().filter(|number: &f64| number.is_finite()))
@@ -117,6 +128,9 @@ impl Setting for Size {
     fn expected() -> String {
         "a number of bytes, for example `8 MiB`".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": ["string", "integer"]})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         scalar(node)
             .and_then(Self::from_text)
@@ -133,6 +147,9 @@ impl Setting for Duration {
     }
     fn expected() -> String {
         "a duration with its unit, for example `500ms`, `10s` or `5m`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({"type": "string"})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let text = scalar(node);
@@ -158,6 +175,9 @@ impl Setting for SocketAddr {
     fn expected() -> String {
         "an address and a port, for example `127.0.0.1:9990` or `[::]:9990`".to_owned()
     }
+    fn schema() -> Value {
+        json!({"type": "string"})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let text = scalar(node);
         text.and_then(|text| text.parse().ok()).ok_or_else(|| {
@@ -182,6 +202,9 @@ impl Setting for PathBuf {
     }
     fn expected() -> String {
         "a path from the root, for example `/var/lib/docker`".to_owned()
+    }
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": "^/"})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let path = scalar(node).map(Self::from).filter(|path| path.is_absolute());

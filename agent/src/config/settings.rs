@@ -212,7 +212,8 @@ section! {
 }
 
 section! {
-    /// Where container runtimes keep their state, which is read for the names of containers.
+    /// Where container runtimes keep their state, which is read for the names of containers. An
+    /// agent in a container finds it below `1/root` of the host's `/proc`.
     Containers = "containers" {
         /// Data roots of docker.
         docker: Vec<PathBuf> = paths(&["/var/lib/docker"]), Bounds::any();

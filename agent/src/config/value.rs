@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use super::document::{Content, Node, Place, parse};
 
 /// What is wrong with a value, without knowing whose it is.
@@ -56,6 +58,12 @@ pub trait Setting: Clone + fmt::Debug + PartialEq + Sized {
 
     /// For messages: "a duration, for example `10s`".
     fn expected() -> String;
+
+    /// What it looks like in a file, as JSON Schema; it may let pass what [`Setting::read`]
+    /// refuses, and never the other way round. Empty: anything.
+    fn schema() -> Value {
+        json!({})
+    }
 
     /// Reads what was written.
     ///
@@ -115,7 +123,7 @@ pub fn quote(text: &str) -> String {
         && !text.ends_with(':')
         && !matches!(text, "null" | "Null" | "NULL" | "true" | "false")
         && text.parse::<f64>().is_err();
-    if safe { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+    if safe { text.to_owned() } else { Value::from(text).to_string() }
 }
 
 impl Setting for String {
@@ -124,6 +132,9 @@ impl Setting for String {
     }
     fn expected() -> String {
         "a text".to_owned()
+    }
+    fn schema() -> Value {
+        json!({"type": "string"})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         match scalar(node) {
@@ -143,6 +154,9 @@ impl<T: Setting> Setting for Option<T> {
     fn expected() -> String {
         format!("{}, or `null`", T::expected())
     }
+    fn schema() -> Value {
+        json!({"anyOf": [T::schema(), {"type": "null"}]})
+    }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         if node.is_null() { Ok(None) } else { T::read(node).map(Some) }
     }
@@ -160,6 +174,9 @@ impl<T: Setting> Setting for Vec<T> {
     }
     fn expected() -> String {
         format!("a list, each entry {}", T::expected())
+    }
+    fn schema() -> Value {
+        json!({"type": "array", "items": T::schema()})
     }
     fn read(node: &Node) -> Result<Self, Vec<Fault>> {
         let Content::List(list) = &node.content else {
@@ -222,6 +239,9 @@ macro_rules! choice {
             }
             fn expected() -> String {
                 Self::kind()
+            }
+            fn schema() -> serde_json::Value {
+                serde_json::json!({"enum": Self::WORDS})
             }
             fn read(
                 node: &$crate::config::document::Node,

@@ -7,7 +7,10 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::kernel::mount::{self, Mount};
 
@@ -96,6 +99,34 @@ pub fn find() -> Result<CgroupRoot, CgroupError> {
     let private = mount::detached(CGROUP2)
         .and_then(|directory| inode(&directory).map(|number| (directory, number)));
     conclude(private, subtree, namespaced())
+}
+
+/// Where the root is mounted, if anywhere within reach.
+#[must_use]
+pub fn mounted() -> Option<PathBuf> {
+    let (found, _) = choose(&mount::mounts().ok()?, open_with_inode);
+    found.map(|(_, path)| path)
+}
+
+/// Leaves a container's cgroup namespace for that of the first process in `proc`, so that
+/// `/proc/<pid>/cgroup` gives paths from the root; otherwise it gives them from the
+/// container's own cgroup. Holds for the **calling thread** and for those that it starts
+/// afterwards. Does nothing where there is nothing to leave.
+///
+/// # Errors
+/// Without `CAP_SYS_ADMIN`, or where that process may not be looked at (`CAP_SYS_PTRACE`).
+pub fn enter_host_namespace(proc: &Path) -> io::Result<()> {
+    // Most hosts: asking for leave to look at their first process is not needed then.
+    if !namespaced() {
+        return Ok(());
+    }
+    let own = fs::metadata("/proc/thread-self/ns/cgroup")?;
+    let host = fs::File::open(proc.join("1/ns/cgroup"))?;
+    if host.metadata()?.ino() == own.ino() {
+        return Ok(());
+    }
+    move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::ControlGroup))?;
+    Ok(())
 }
 
 /// Says whether this process is in a cgroup namespace of its own. Unknown counts as no.

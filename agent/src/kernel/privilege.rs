@@ -195,9 +195,26 @@ mod tests {
         let [granted] = granted.as_slice() else { panic!("one set is granted: {granted:?}") };
         let granted: CapsHashSet =
             granted.split(' ').map(|name| name.parse().expect("a capability")).collect();
+        assert_eq!(granted, needed());
+    }
+
+    fn needed() -> CapsHashSet {
         let narrowest = |need: Need| need.alternatives().first().into_iter().copied().flatten();
-        let needed: CapsHashSet = Need::ALL.into_iter().flat_map(narrowest).copied().collect();
-        assert_eq!(granted, needed);
+        Need::ALL.into_iter().flat_map(narrowest).copied().collect()
+    }
+
+    #[test]
+    fn the_chart_grants_what_is_needed_and_nothing_else() {
+        let schema =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/meshtap/values.schema.json");
+        let schema = fs::read_to_string(schema).expect("the chart is part of the repository");
+        let schema: serde_json::Value = serde_json::from_str(&schema).expect("is JSON");
+        let granted = &schema["properties"]["capabilities"]["default"];
+        let granted = granted.as_array().expect("a list").iter();
+        let named = |name: &serde_json::Value| format!("CAP_{}", name.as_str().unwrap_or_default());
+        let granted: CapsHashSet =
+            granted.map(|name| named(name).parse().expect("a capability")).collect();
+        assert_eq!(granted, needed());
     }
 
     #[test]

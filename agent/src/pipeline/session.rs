@@ -25,6 +25,7 @@ use crate::export::prometheus::{Format, render};
 use crate::export::server::{Readiness, Server};
 use crate::export::stop::Stopper;
 use crate::export::{Exporters, Stats};
+use crate::kernel::cgroup;
 use crate::kernel::features::Features;
 use crate::kernel::load::{Kernel, LoadError, LoadSettings};
 use crate::kubernetes::{self, WatchSettings};
@@ -55,10 +56,12 @@ impl Session for Agent {
 
     fn doctor(&self, json: bool) -> Result<(), Failure> {
         // Where the configuration is wrong, `meshtap config` says so better.
-        let listen = Layers::default().load().map_or(Config::default().listen, |(c, _)| c.listen);
-        let exit = doctor::run(json, listen).map_err(|error| {
-            Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
-        })?;
+        let config =
+            Layers::default().load().map_or_else(|_| Config::default(), |(config, _)| config);
+        let exit =
+            doctor::run(json, config.listen, &settings::paths(&config)).map_err(|error| {
+                Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
+            })?;
         if exit == doctor::EXIT_NOT_ALLOWED {
             let text = "this host does not allow meshtap to see traffic; each line above that is missing says why and how to get it";
             return Err(Failure::new(Exit::NotAllowed, text));
@@ -109,13 +112,20 @@ impl Plan {
 
     /// Attaches the kernel half, takes the inventory and starts the reading thread. Blocks.
     fn start<S: Sink + 'static>(self, features: &Features, sink: S) -> Result<Capture<S>, Failure> {
+        let proc = self.attribution.paths.proc.clone();
+        // Before other threads start: they stay where this one is.
+        if let Err(error) = cgroup::enter_host_namespace(&proc) {
+            tracing::warn!(
+                "cgroups of processes are not known from the root: {error}; grant CAP_SYS_ADMIN \
+                 and CAP_SYS_PTRACE, or share the host's cgroup namespace"
+            );
+        }
         let mut kernel = Kernel::start(self.load, features).map_err(not_allowed)?;
         let complete_ns = monotonic_ns();
         for (what, why) in &kernel.missing {
             tracing::warn!("{what} cannot be used: {why}; `meshtap doctor` says what is lost");
         }
         let ring = kernel.take_ring().ok_or_else(|| failed("the kernel half gave no ring"))?;
-        let proc = self.attribution.paths.proc.clone();
         let mut attributor = Attributor::new(self.attribution);
         // After attaching: what is opened in between is in the ring, and nothing is missed.
         seed(&mut attributor, &proc);

@@ -111,13 +111,7 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         objects: config.kubernetes.objects,
         name_wait_ns: nanos(config.kubernetes.wait),
         cluster_name: config.kubernetes.cluster.as_deref().unwrap_or_default().into(),
-        paths: HostPaths {
-            proc: config.host.proc.clone(),
-            cgroup: config.host.cgroup.clone(),
-            docker: config.containers.docker.clone(),
-            storage: config.containers.storage.clone(),
-            bundles: config.containers.bundles.clone(),
-        },
+        paths: paths(config),
         ..AttributionSettings::default()
     })
 }
@@ -147,6 +141,18 @@ pub fn kubernetes(config: &Config) -> Option<WatchSettings> {
     })
 }
 
+/// Where the host's facts are read.
+#[must_use]
+pub fn paths(config: &Config) -> HostPaths {
+    HostPaths {
+        proc: config.host.proc.clone(),
+        cgroup: config.host.cgroup.clone(),
+        docker: config.containers.docker.clone(),
+        storage: config.containers.storage.clone(),
+        bundles: config.containers.bundles.clone(),
+    }
+}
+
 fn name_rule(rule: &config::NameRule) -> Result<names::NameRule, NameError> {
     let glob = |text: &Option<String>| text.as_deref().map(str::parse::<Glob>).transpose();
     let matches = &rule.matches;
@@ -165,7 +171,7 @@ fn name_rule(rule: &config::NameRule) -> Result<names::NameRule, NameError> {
 /// The host as everything that leaves the process calls it.
 #[must_use]
 pub fn host(config: &Config) -> otlp::Host {
-    let mut host = otlp::Host::read();
+    let mut host = otlp::Host::read(&config.host.proc);
     if let Some(name) = &config.host.name {
         host.name = Arc::from(name.as_str());
     }

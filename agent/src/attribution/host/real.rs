@@ -16,6 +16,7 @@ use crate::attribution::container::{self, ContainerName};
 use crate::attribution::inventory;
 use crate::attribution::settings::HostPaths;
 use crate::attribution::translation::Translation;
+use crate::kernel::cgroup;
 
 /// Bytes of a command line that are read; names stand at its beginning.
 const COMMAND_LINE: u64 = 16 << 10;
@@ -35,7 +36,7 @@ impl RealHost {
     /// Finds the cgroup v2 mount; everything else is read when asked for.
     #[must_use]
     pub fn new(paths: HostPaths) -> Self {
-        let cgroup_root = paths.cgroup.clone().or_else(mounted_cgroup);
+        let cgroup_root = paths.cgroup.clone().or_else(cgroup::mounted);
         let tracking = RefCell::default();
         Self { paths, cgroup_root, ticks_per_second: procfs::ticks_per_second().max(1), tracking }
     }
@@ -51,6 +52,8 @@ impl RealHost {
             groups.0.into_iter().partition(|group| group.hierarchy == 0);
         let id = v2
             .first()
+            // From a cgroup namespace of our own, others' paths climb out of it: `/../x`.
+            .filter(|group| !group.pathname.split('/').any(|part| part == ".."))
             .zip(self.cgroup_root.as_ref())
             .and_then(|(group, root)| {
                 fs::metadata(root.join(group.pathname.trim_start_matches('/'))).ok()
@@ -172,15 +175,6 @@ fn text(path: &Path) -> Option<String> {
     let mut text = String::new();
     File::open(path).ok()?.take(RUNTIME_FILE).read_to_string(&mut text).ok()?;
     Some(text)
-}
-
-fn mounted_cgroup() -> Option<PathBuf> {
-    let mounts = Process::myself().ok()?.mountinfo().ok()?;
-    mounts
-        .0
-        .into_iter()
-        .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
-        .map(|mount| mount.mount_point)
 }
 
 #[cfg(test)]

@@ -2,22 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::system::Processes;
 use super::{Check, Group};
+use crate::attribution::HostPaths;
 use crate::attribution::host::conntrack;
-
-/// Where a runtime keeps what names its containers.
-const RUNTIMES: [(&str, &[&str]); 4] = [
-    ("docker", &["/var/lib/docker/containers", "/run/docker.sock"]),
-    (
-        "containerd",
-        &["/run/containerd/io.containerd.runtime.v2.task", "/run/containerd/containerd.sock"],
-    ),
-    ("cri-o", &["/run/crio/crio.sock", "/var/run/crio/crio.sock"]),
-    ("podman", &["/var/lib/containers/storage", "/run/podman/podman.sock"]),
-];
 
 /// What a runtime's place gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +18,23 @@ pub(super) enum Place {
 }
 
 /// All checks of this group.
-pub(super) fn checks(processes: &Processes) -> Vec<Check> {
-    let places =
-        RUNTIMES.map(|(runtime, paths)| (runtime, paths.iter().map(|at| (*at, place(at)))));
-    let places: Vec<_> = places
-        .into_iter()
-        .flat_map(|(runtime, paths)| paths.map(move |(path, place)| (runtime, path, place)))
-        .collect();
+pub(super) fn checks(processes: &Processes, paths: &HostPaths) -> Vec<Check> {
+    let places: Vec<_> =
+        runtimes(paths).into_iter().map(|(name, path)| (name, place(&path))).collect();
     let translation = translation(conntrack::probe(), processes.own_net_namespace);
-    vec![self::processes(processes), containers(processes, &places), systemd(), translation]
+    let systemd = systemd(&paths.proc);
+    vec![self::processes(processes), containers(processes, &places), systemd, translation]
+}
+
+/// Where each runtime keeps what names its containers.
+fn runtimes(paths: &HostPaths) -> Vec<(&'static str, PathBuf)> {
+    let below = |roots: &[PathBuf], name, folder: &str| -> Vec<_> {
+        roots.iter().map(|root| (name, root.join(folder))).collect()
+    };
+    let mut all = below(&paths.docker, "docker", "containers");
+    all.extend(paths.bundles.iter().map(|root| ("containerd", root.clone())));
+    all.extend(below(&paths.storage, "podman or CRI-O", "overlay-containers"));
+    all
 }
 
 /// Whether the programs behind sockets can be looked at.
@@ -46,7 +44,8 @@ pub(super) fn processes(found: &Processes) -> Check {
         return check("this process is in a pid namespace of its own: it sees few others".into())
             .failed(
                 "programs outside of this container are named by their cgroup alone",
-                "in Kubernetes set hostPID: true, with docker or podman use --pid=host",
+                "mount the host's /proc read-only and name its place in host.proc (the Helm chart \
+                 does), or share its processes: hostPID: true, docker --pid=host",
             );
     }
     if !found.first_visible {
@@ -74,10 +73,10 @@ pub(super) fn processes(found: &Processes) -> Check {
 }
 
 /// Whether containers have names.
-pub(super) fn containers(found: &Processes, places: &[(&str, &str, Place)]) -> Check {
+pub(super) fn containers(found: &Processes, places: &[(&str, Place)]) -> Check {
     let of = |state: Place| {
         let mut names: Vec<_> =
-            places.iter().filter(|(.., place)| *place == state).map(|(name, ..)| *name).collect();
+            places.iter().filter(|(_, place)| *place == state).map(|(name, ..)| *name).collect();
         names.dedup();
         names
     };
@@ -94,25 +93,28 @@ pub(super) fn containers(found: &Processes, places: &[(&str, &str, Place)]) -> C
     if !unreadable.is_empty() {
         return check.failed(
             format!("containers of {} are shown by their identifiers", unreadable.join(", ")),
-            "run as root (CAP_DAC_READ_SEARCH)",
+            "run as root (CAP_DAC_READ_SEARCH, and for what is below /proc/1/root CAP_SYS_PTRACE)",
         );
     }
     if readable.is_empty() && inside > 0 {
         return check.failed(
             "containers are shown by their identifiers",
-            "mount the runtime's directory where the agent runs, read-only: /var/lib/docker, \
-             /run/containerd or /var/lib/containers",
+            "name the runtime's directory in containers.docker, containers.storage or \
+             containers.bundles; for an agent in a container it is below /proc/1/root of the \
+             host's /proc",
         );
     }
     check
 }
 
-fn systemd() -> Check {
-    let runs = Path::new("/run/systemd/system").exists();
+fn systemd(proc: &Path) -> Check {
+    let mark = "run/systemd/system";
+    // Seen from a container, it is below the host's first process.
+    let runs = Path::new("/").join(mark).exists() || proc.join("1/root").join(mark).exists();
     let detail = if runs {
         "runs: services have the names of their units"
     } else {
-        "does not run here (or its /run is not mounted): units are known by their cgroups alone"
+        "does not run here (or the host's /run is out of reach): units are known by their cgroups alone"
     };
     Check::new(Group::Attribution, "systemd", detail)
 }
@@ -146,15 +148,9 @@ pub(super) fn translation(found: io::Result<bool>, apart: bool) -> Check {
     }
 }
 
-fn place(path: &str) -> Place {
-    // A directory that can be listed, or a socket that can be seen.
-    let seen = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::read_dir(path).map(|_| ()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(error),
-    };
-    match seen {
-        Ok(()) => Place::Readable,
+fn place(path: &Path) -> Place {
+    match fs::read_dir(path) {
+        Ok(_) => Place::Readable,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Place::Closed,
         Err(_) => Place::Absent,
     }

@@ -1,4 +1,4 @@
-//! One pass over `/proc`: what runs here, as far as the checks care.
+//! One pass over the host's `/proc`: what runs here, as far as the checks care.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ pub(super) struct Processes {
     pub(super) in_containers: usize,
     /// Sandboxes with a network stack of their own, as `runsc (pid 7)`.
     pub(super) sandboxes: Vec<String>,
-    /// `/proc` shows another process than the agent's own namespace begins with.
+    /// `/proc` shows the processes of a container: none of the host's is among them.
     pub(super) own_pid_namespace: bool,
     /// The first process of the host is in another network namespace.
     pub(super) own_net_namespace: bool,
@@ -32,22 +32,23 @@ pub(super) struct Processes {
     pub(super) first_visible: bool,
 }
 
+/// A process's network namespace.
+fn net(proc: &Path, process: &str) -> Option<std::path::PathBuf> {
+    fs::read_link(proc.join(process).join("ns/net")).ok()
+}
+
 impl Processes {
-    /// Looks at every process once. What ends meanwhile is left out.
-    pub(super) fn scan(privileges: Option<&Privileges>) -> Self {
-        let own_pid_namespace = fs::read_link("/proc/self/ns/pid")
-            .is_ok_and(|link| link != Path::new(FIRST_PID_NAMESPACE));
-        let net = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
+    /// Looks at every process below `proc` once. What ends meanwhile is left out.
+    pub(super) fn scan(proc: &Path, privileges: Option<&Privileges>) -> Self {
         let mut found = Self {
             may_look: privileges.is_some_and(|held| held.meets(Need::ReadProcesses)),
-            own_pid_namespace,
-            // Where the first process shown is the host's, and shows it.
-            own_net_namespace: !own_pid_namespace
-                && net("1").is_ok_and(|host| net("self").is_ok_and(|own| own != host)),
-            first_visible: Path::new("/proc/1/stat").exists(),
+            own_pid_namespace: true,
+            own_net_namespace: net(proc, "1")
+                .is_some_and(|host| net(Path::new("/proc"), "self") != Some(host)),
+            first_visible: proc.join("1/stat").exists(),
             ..Self::default()
         };
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 found.look_at(pid, &entry.path());
             }
@@ -56,6 +57,13 @@ impl Processes {
     }
 
     fn look_at(&mut self, pid: u32, directory: &Path) {
+        // One is enough, and none has to be readable but our own.
+        if self.own_pid_namespace
+            && fs::read_link(directory.join("ns/pid"))
+                .is_ok_and(|link| link == Path::new(FIRST_PID_NAMESPACE))
+        {
+            self.own_pid_namespace = false;
+        }
         let text = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
         match fs::read_link(directory.join("exe")) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.closed += 1,

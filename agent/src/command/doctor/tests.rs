@@ -174,7 +174,7 @@ fn processes_are_hidden_in_three_ways() {
     let all = Processes { seen: 40, first_visible: true, ..Processes::default() };
     assert_eq!(attribution::processes(&all).state, State::Ok);
     let apart = attribution::processes(&Processes { own_pid_namespace: true, ..all.clone() });
-    assert!(apart.remedy.is_some_and(|text| text.contains("hostPID")));
+    assert!(apart.remedy.is_some_and(|text| text.contains("host.proc")));
     let hidden = attribution::processes(&Processes { first_visible: false, ..all.clone() });
     assert!(hidden.detail.contains("hidepid"));
     let closed = attribution::processes(&Processes { closed: 3, ..all.clone() });
@@ -203,13 +203,13 @@ fn translation_is_followed_where_the_node_tracks_connections_and_may_be_asked() 
 #[test]
 fn containers_need_a_runtime_that_can_be_read() {
     let some = Processes { in_containers: 4, ..Processes::default() };
-    let readable = [("docker", "/a", Place::Readable), ("docker", "/b", Place::Closed)];
+    let readable = [("docker", Place::Readable), ("docker", Place::Closed)];
     let check = attribution::containers(&some, &readable);
     assert_eq!(check.state, State::Ok, "one of docker's places is enough");
     assert!(check.detail.contains("docker") && check.detail.contains('4'), "{}", check.detail);
-    let closed = attribution::containers(&some, &[("podman", "/c", Place::Closed)]);
+    let closed = attribution::containers(&some, &[("podman", Place::Closed)]);
     assert!(closed.lost.is_some_and(|text| text.contains("podman")));
-    let absent = [("cri-o", "/d", Place::Absent)];
+    let absent = [("cri-o", Place::Absent)];
     assert_eq!(attribution::containers(&some, &absent).state, State::Degraded);
     assert_eq!(attribution::containers(&Processes::default(), &absent).state, State::Ok);
 }
@@ -311,7 +311,7 @@ fn the_json_has_the_documented_fields() {
 
 #[test]
 fn names_are_unique_on_this_host_and_root_can_run_the_main_job() {
-    let report = Report::gather(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let report = Report::gather(SocketAddr::from(([127, 0, 0, 1], 0)), &HostPaths::default());
     let mut names: Vec<_> = report.checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     let count = names.len();

@@ -1,5 +1,6 @@
 //! A workload's identity as OpenTelemetry resource attributes, the same for all signals.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
@@ -21,14 +22,19 @@ pub struct Host {
 }
 
 impl Host {
-    /// This host, from the kernel's host name and the machine id.
+    /// This host, from the kernel's host name and the machine id. An agent in a container has
+    /// the host's files below the first process of the host's `proc`.
     #[must_use]
-    pub fn read() -> Self {
-        let text = |path| std::fs::read_to_string(path).ok();
+    pub fn read(proc: &Path) -> Self {
+        let text = |path: &Path| std::fs::read_to_string(path).ok();
         let line = |text: String| Arc::from(text.trim());
         Self {
-            name: text("/proc/sys/kernel/hostname").map_or_else(|| Arc::from("unknown"), line),
-            id: text("/etc/machine-id").map(line).filter(|id: &Arc<str>| !id.is_empty()),
+            name: text(Path::new("/proc/sys/kernel/hostname"))
+                .map_or_else(|| Arc::from("unknown"), line),
+            id: text(&proc.join("1/root/etc/machine-id"))
+                .or_else(|| text(Path::new("/etc/machine-id")))
+                .map(line)
+                .filter(|id: &Arc<str>| !id.is_empty()),
         }
     }
 }

@@ -203,3 +203,26 @@ fn child_in_cgroup_namespace() {
     let error = find().expect_err("a part of the hierarchy must not pass for the root");
     assert!(matches!(error, CgroupError::Subtree { namespaced: true, .. }), "{error}");
 }
+
+#[test]
+fn a_cgroup_namespace_is_left_for_that_of_the_first_process() {
+    let namespace = || fs::read_link("/proc/thread-self/ns/cgroup").expect("is told");
+    // The first process of a container that a test runs in may be closed to it.
+    let proc = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink("/proc/self", proc.path().join("1")).expect("a link");
+    let first = namespace();
+    // A thread of its own: what it enters ends with it.
+    let left = std::thread::spawn(move || {
+        // SAFETY: it touches no memory, and only this thread's namespace.
+        if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } != 0 {
+            eprintln!("skipped: making a cgroup namespace takes root");
+            return None;
+        }
+        assert_ne!(namespace(), first);
+        assert!(enter_host_namespace(Path::new("/nowhere")).is_err());
+        enter_host_namespace(proc.path()).expect("root may");
+        enter_host_namespace(proc.path()).expect("nothing is left to leave");
+        Some(namespace() == first)
+    });
+    assert_ne!(left.join().expect("the thread ends"), Some(false));
+}
