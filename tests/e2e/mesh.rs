@@ -4,7 +4,8 @@
 use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::call::CallLine;
 use meshtap_tests::cluster::Driver;
-use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE};
+use meshtap_tests::mesh::lab::authority;
+use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE, Seen};
 use meshtap_tests::mesh::{Mesh, Shop, sidecar};
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
@@ -96,6 +97,90 @@ fn grpc_goes_through_sidecars() {
     shop.outbound[0].wait_for(&cluster, "upstream_rq_total", 2000 + again).expect("counts");
     let inbound = sidecar::inbound(shop.grpc[0].port());
     shop.inbound[0].wait_for(&inbound, "upstream_rq_total", 2000 + again).expect("counts");
+}
+
+/// The application sees who really calls, and nothing was added to what it was sent.
+#[test]
+fn ztunnel_keeps_the_clients_address() {
+    let Some(shop) = open(Mesh::Ambient, 2, 2) else { return };
+    visit(&shop, 3000);
+    assert_eq!(served(&shop), 6000);
+    for (number, client) in shop.clients.iter().enumerate() {
+        let seen = shop.seen(shop.client(number).expect("is there")).expect("is answered");
+        let own = client.address(false).expect("has one").to_string();
+        let nothing = Seen { address: own, ..Seen::default() };
+        assert_eq!(seen, nothing);
+        let sockets = client.netns().expect("has one").run("ss -tnHp state established");
+        let sockets = sockets.expect("lists");
+        let tunnel = sockets.lines().find(|line| line.contains(":15008"));
+        assert!(tunnel.is_some_and(|line| line.contains("\"ztunnel\"")), "{sockets}");
+    }
+    // Not by the service, and from outside of the mesh.
+    let stranger = shop.stranger("stranger").expect("runs");
+    let seen = shop.seen(stranger.place("app").expect("has one")).expect("is answered");
+    assert_eq!(seen.address, stranger.address(false).expect("has one").to_string());
+}
+
+#[test]
+fn grpc_goes_through_ztunnel() {
+    if let Some(reason) = Grpc::Go.missing() {
+        skip!(reason);
+    }
+    let Some(shop) = open(Mesh::Ambient, 1, 1) else { return };
+    let address = shop.address(GRPC).expect("has one");
+    let bought = self::shop(shop.client(0).expect("is there"), &address, 2000, (2, 10));
+    assert_eq!(ledger(&bought.expect("shops")).total(), 2000);
+}
+
+#[test]
+fn linkerd_tells_the_clients_identity() {
+    let Some(shop) = open(Mesh::Linkerd, 2, 2) else { return };
+    visit(&shop, 3000);
+    assert_eq!(served(&shop), 6000);
+    let own: Vec<String> = shop
+        .servers
+        .iter()
+        .map(|server| server.address(false).expect("has one").to_string())
+        .collect();
+    let seen = shop.seen(shop.client(0).expect("is there")).expect("is answered");
+    assert!(own.contains(&seen.address), "{seen:?}");
+    let identity = "buyer.shop.serviceaccount.identity.linkerd.cluster.local";
+    assert_eq!(seen.client, identity, "{seen:?}");
+    let stranger = shop.stranger("stranger").expect("runs");
+    let seen = shop.seen(stranger.place("app").expect("has one")).expect("is answered");
+    assert_eq!(seen.client, "", "{seen:?}");
+}
+
+#[test]
+fn grpc_goes_through_linkerd() {
+    if let Some(reason) = Grpc::Go.missing() {
+        skip!(reason);
+    }
+    let Some(shop) = open(Mesh::Linkerd, 1, 1) else { return };
+    let address = shop.address(GRPC).expect("has one");
+    let bought = self::shop(shop.client(0).expect("is there"), &address, 2000, (2, 10));
+    assert_eq!(ledger(&bought.expect("shops")).total(), 2000);
+}
+
+#[test]
+fn every_mesh_has_ipv6() {
+    for mesh in Mesh::ALL {
+        let Some(shop) = open(mesh, 1, 1) else { return };
+        let Some(address) = shop.service.addresses.iter().find(|address| address.is_ipv6()) else {
+            skip!("no IPv6");
+        };
+        let address = authority(*address, HTTP);
+        let seen = shop.seen_by(shop.client(0).expect("is there"), &address);
+        let seen = seen.expect("is answered");
+        let client = shop.clients[0].address(true).expect("has one").to_string();
+        let server = shop.servers[0].address(true).expect("has one").to_string();
+        match mesh {
+            Mesh::None | Mesh::Ambient => assert_eq!(seen.address, client, "{mesh:?}"),
+            Mesh::Linkerd => assert_eq!(seen.address, server, "{mesh:?}"),
+            // From there on by the first of the server's addresses.
+            Mesh::Istio => assert_eq!(seen.address, "127.0.0.6", "{mesh:?}"),
+        }
+    }
 }
 
 /// Somebody without a sidecar gets in all the same, unknown and by no TLS.

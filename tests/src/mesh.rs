@@ -4,11 +4,14 @@
 //! What [`Lab`] makes on the host is taken away when it is dropped, and what one that did not
 //! end well left behind when the next one begins.
 
+pub mod ambient;
 pub mod certificates;
 mod firewall;
 mod host;
 pub mod istio;
 pub mod lab;
+pub mod linkerd;
+pub mod relay;
 pub mod sandbox;
 pub mod shop;
 pub mod sidecar;

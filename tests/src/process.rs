@@ -172,6 +172,16 @@ pub fn words(line: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// A program of this package, which cargo puts beside its other programs, and above its tests.
+pub fn own(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let folders = this.ancestors().skip(1).take(2);
+    let mut paths = folders.map(|folder| folder.join(name));
+    paths
+        .find(|path| path.is_file())
+        .with_context(|| format!("{name} is not built: run cargo build --package meshtap-tests"))
+}
+
 /// Where the tests' own scripts, sources and configuration lie.
 #[must_use]
 pub fn fixture(name: &str) -> PathBuf {

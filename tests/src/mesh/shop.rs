@@ -5,10 +5,12 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-use super::istio;
+use super::ambient::Ztunnel;
 use super::lab::{Lab, authority};
+use super::relay::Relay;
 use super::sandbox::Sandbox;
 use super::sidecar::Sidecar;
+use super::{ambient, istio, linkerd};
 use crate::cluster::{Driver, Pod, Service};
 use crate::netns::Place;
 use crate::process::{free_port, output};
@@ -22,6 +24,15 @@ pub enum Mesh {
     None,
     /// A sidecar of Istio on either side.
     Istio,
+    /// One for all pods of the node, as ztunnel of Istio's ambient mode.
+    Ambient,
+    /// A proxy as Linkerd's on either side.
+    Linkerd,
+}
+
+impl Mesh {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Istio, Self::Ambient, Self::Linkerd];
 }
 
 /// Namespace of all of it.
@@ -47,8 +58,8 @@ location = /flaky {
 }
 "#;
 
-/// How a request arrived at the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a request arrived at the application; empty is what it did not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The other end of the connection.
     pub address: String,
@@ -69,6 +80,10 @@ pub struct Shop {
     pub inbound: Vec<Sidecar>,
     /// The clients' sidecars, likewise.
     pub outbound: Vec<Sidecar>,
+    /// The ztunnel, where there is one.
+    pub ztunnel: Option<Ztunnel>,
+    /// Linkerd's proxies, those of the servers first.
+    pub relays: Vec<Relay>,
     /// The application for HTTP in each of the servers.
     pub nginx: Vec<Nginx>,
     /// The application for gRPC in each of them; none where there is no Go.
@@ -93,8 +108,8 @@ impl Shop {
             return Some(format!("not installed: {}", absent.join(", ")));
         }
         match mesh {
-            Mesh::None => Lab::missing(),
             Mesh::Istio => Sidecar::missing(),
+            Mesh::None | Mesh::Ambient | Mesh::Linkerd => Lab::missing(),
         }
     }
 
@@ -107,6 +122,8 @@ impl Shop {
         let mut shop = Self {
             inbound: Vec::new(),
             outbound: Vec::new(),
+            ztunnel: None,
+            relays: Vec::new(),
             nginx: Vec::new(),
             grpc: Vec::new(),
             service,
@@ -122,6 +139,10 @@ impl Shop {
         for _ in 0..clients {
             shop.add_client(mesh)?;
         }
+        if mesh == Mesh::Ambient {
+            let pods: Vec<&Sandbox> = shop.servers.iter().chain(&shop.clients).collect();
+            shop.ztunnel = Some(Ztunnel::start(&shop.lab, &pods)?);
+        }
         Ok(shop)
     }
 
@@ -132,8 +153,10 @@ impl Shop {
         if Grpc::Go.missing().is_none() {
             self.grpc.push(Cart::start_at(Grpc::Go, place, ports[1], &[])?);
         }
-        if mesh == Mesh::Istio {
-            self.inbound.push(Sidecar::start(&self.lab, &server, &ports)?);
+        match mesh {
+            Mesh::Istio => self.inbound.push(Sidecar::start(&self.lab, &server, &ports)?),
+            Mesh::Linkerd => self.relays.push(linkerd::start(&self.lab, &server)?),
+            Mesh::None | Mesh::Ambient => {}
         }
         self.servers.push(server);
         Ok(())
@@ -141,8 +164,10 @@ impl Shop {
 
     fn add_client(&mut self, mesh: Mesh) -> Result<()> {
         let client = self.lab.run(pod(mesh, BUYER))?;
-        if mesh == Mesh::Istio {
-            self.outbound.push(Sidecar::start(&self.lab, &client, &[])?);
+        match mesh {
+            Mesh::Istio => self.outbound.push(Sidecar::start(&self.lab, &client, &[])?),
+            Mesh::Linkerd => self.relays.push(linkerd::start(&self.lab, &client)?),
+            Mesh::None | Mesh::Ambient => {}
         }
         self.clients.push(client);
         Ok(())
@@ -178,7 +203,13 @@ impl Shop {
 
     /// How a request from some place arrives.
     pub fn seen(&self, place: Place<'_>) -> Result<Seen> {
-        let body = self.ask(place, "/seen")?;
+        self.seen_by(place, &self.address(HTTP)?)
+    }
+
+    /// How a request from some place to an address arrives.
+    pub fn seen_by(&self, place: Place<'_>, address: &str) -> Result<Seen> {
+        let url = format!("http://{address}/seen");
+        let body = output(load::curl_in(place)?.args(["--fail", "-g"]).arg(url))?;
         let mut parts = body.split('|').map(str::to_owned);
         let mut next = || parts.next().with_context(|| format!("not as it was sent: {body}"));
         Ok(Seen {
@@ -205,5 +236,7 @@ fn pod(mesh: Mesh, name: &str) -> Pod {
     match mesh {
         Mesh::None => pod,
         Mesh::Istio => istio::injected(pod, true),
+        Mesh::Ambient => ambient::enrolled(pod),
+        Mesh::Linkerd => linkerd::injected(pod),
     }
 }

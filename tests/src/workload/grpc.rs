@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::cache::prepared;
 use crate::ledger::Ledger;
 use crate::netns::Place;
-use crate::process::{Running, fixture, free_port, output};
+use crate::process::{Running, fixture, free_port, output, own};
 use crate::requirement::program;
 
 /// What a client did in one step, or how often it did the same.
@@ -253,15 +253,6 @@ fn classes(folder: &Path) -> Result<PathBuf> {
         std::fs::rename(unfinished, &made)?;
     }
     Ok(made)
-}
-
-/// A program of this package, which cargo puts beside the folder of the tests.
-fn own(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("tests are in a folder")?;
-    let path = folder.join(name);
-    anyhow::ensure!(path.is_file(), "{name} is not built: run cargo build --package meshtap-tests");
-    Ok(path)
 }
 
 /// A running server.
