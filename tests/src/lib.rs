@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod expected;
 pub mod frames;
 pub mod http;
+pub mod kubernetes;
 pub mod ledger;
 pub mod link;
 pub mod netns;
