@@ -110,7 +110,8 @@ impl Node {
 
     /// Has a container of a pod fetch a URL by busybox's `wget`, and gives the body.
     pub fn wget(&self, namespace: &str, pod: &str, url: &str) -> Result<String> {
-        self.exec(namespace, pod, None, &["wget", "-q", "-T", "10", "-O", "-", url])
+        // Some releases of busybox do not survive their own `wget -T`.
+        self.exec(namespace, pod, None, &["timeout", "10", "wget", "-q", "-O", "-", url])
     }
 
     pub(super) fn wait_for_account(&self, namespace: &str) -> Result<()> {
