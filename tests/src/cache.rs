@@ -1,10 +1,12 @@
 //! What tests fetch from package registries or build from source: once, and outside of the clone.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{FlockOperation, flock};
 
 /// One at a time: a build uses every core.
 static PREPARE: Mutex<()> = Mutex::new(());
@@ -19,11 +21,17 @@ pub fn prepared(
     make: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
     let _one = PREPARE.lock();
-    let folder = cache()?.join(format!("{name}-{}", version(source)?));
+    let folder = place(name, source)?;
     if folder.join(product).exists() {
         return Ok(folder);
     }
     std::fs::create_dir_all(&folder)?;
+    // Other processes wait, too, and find it made then.
+    let lock = File::create(folder.join(".lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    if folder.join(product).exists() {
+        return Ok(folder);
+    }
     for file in files(source)? {
         // Kept under other names, so that no tool takes them for a part of this project.
         let name = file.file_name().context("a file has a name")?.to_string_lossy();
@@ -31,6 +39,16 @@ pub fn prepared(
     }
     make(&folder).with_context(|| format!("{name} is not built"))?;
     Ok(folder)
+}
+
+/// Whether [`prepared`] would find `product` without making it.
+#[must_use]
+pub fn has(name: &str, source: &Path, product: &str) -> bool {
+    place(name, source).is_ok_and(|folder| folder.join(product).exists())
+}
+
+fn place(name: &str, source: &Path) -> Result<PathBuf> {
+    Ok(cache()?.join(format!("{name}-{}", version(source)?)))
 }
 
 fn cache() -> Result<PathBuf> {

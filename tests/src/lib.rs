@@ -17,6 +17,7 @@ pub mod expected;
 pub mod frames;
 pub mod helm;
 pub mod http;
+pub mod kubernetes;
 pub mod ledger;
 pub mod link;
 pub mod mesh;

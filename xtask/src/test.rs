@@ -58,6 +58,9 @@ impl Program {
 pub fn run(options: &Options) -> Result<Tally> {
     let mut tally = Tally::default();
     setup::programs();
+    if options.full {
+        setup::node();
+    }
     let agent = agent::build()?;
     let programs = programs(&["--workspace"])?;
     ensure!(!programs.is_empty(), "cargo built no test program");

@@ -33,10 +33,31 @@ const NEEDED: [(&str, &str); 24] = [
     ("systemd-analyze", "systemd"),
 ];
 
+/// What a Kubernetes node is made of, beside what is built from source.
+const NODE: [(&str, &str); 8] = [
+    ("etcd", "etcd-server"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ("busybox", "busybox-static"),
+    ("iptables", "iptables"),
+    ("ip", "iproute2"),
+    ("curl", "curl"),
+];
+
 /// Installs what is missing; where that fails, the tests that need it skip and say so.
 pub fn programs() {
+    install(&NEEDED);
+}
+
+/// The same for a Kubernetes node.
+pub fn node() {
+    install(&NODE);
+}
+
+fn install(needed: &[(&str, &str)]) {
     let missing: BTreeSet<&str> =
-        NEEDED.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect();
+        needed.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect();
     if missing.is_empty() {
         return;
     }

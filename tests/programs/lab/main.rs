@@ -1,0 +1,83 @@
+//! `lab kubernetes [--keep | --down | --record]`: a real Kubernetes node on this machine, until
+//! it is interrupted. `cargo xtask lab kubernetes` builds and starts it as root.
+
+mod record;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use meshtap_tests::kubernetes::{ADDRESS, Node, interrupt, is_interrupted};
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "usage: lab kubernetes [--keep | --down | --record]";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    let ["kubernetes", options @ ..] = words else { bail!(USAGE) };
+    listen()?;
+    match options {
+        ["--down"] => Node::down(),
+        ["--record"] => record::record(&up()?),
+        ["--keep"] => {
+            up()?.keep()?;
+            println!("It stays until: cargo xtask lab kubernetes --down");
+            Ok(())
+        }
+        [] => {
+            let node = up()?;
+            println!("It ends with Ctrl-C.");
+            while !is_interrupted() {
+                node.demand()?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Ok(())
+        }
+        _ => bail!(USAGE),
+    }
+}
+
+/// From now on a signal to end does not end this process: it ends what it waits for, so that
+/// the laboratory is taken away before.
+fn listen() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let mut keyboard = signal(SignalKind::interrupt())?;
+    let mut order = signal(SignalKind::terminate())?;
+    drop(entered);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = keyboard.recv() => {}
+                _ = order.recv() => {}
+            }
+        });
+        interrupt();
+    });
+    Ok(())
+}
+
+fn up() -> Result<Node> {
+    if let Some(reason) = Node::lacking() {
+        bail!(reason);
+    }
+    let began = Instant::now();
+    let node = Node::up()?;
+    println!("A Kubernetes node is ready after {:.1} s.", began.elapsed().as_secs_f64());
+    println!("  export KUBECONFIG={}", node.kubeconfig().display());
+    println!("  {} get pods --all-namespaces", node.kubectl_program().display());
+    println!("  node and API server: {ADDRESS}, images: lab.local/web:1 (busybox)");
+    println!("  output of kubelet and the others: {}", node.log("kubelet").display());
+    Ok(node)
+}

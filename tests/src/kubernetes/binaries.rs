@@ -1,0 +1,166 @@
+//! The programs of a node, built from Go modules once and kept outside of the clone.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::tell;
+use crate::cache::{has, prepared};
+use crate::netns::Place;
+use crate::process::{fixture, output};
+
+/// How often a build says how far it is.
+const REPORT: Duration = Duration::from_secs(20);
+
+/// A program that is built here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// What all others talk to.
+    ApiServer,
+    /// Makes pods of Deployments, slices of Services, and so on.
+    ControllerManager,
+    /// Gives each pod its node.
+    Scheduler,
+    /// Runs the pods of a node.
+    Kubelet,
+    /// Lets a Service's address lead to its pods.
+    Proxy,
+    /// The command line.
+    Kubectl,
+    /// Plays the kubelets of nodes that are not there.
+    Kwok,
+}
+
+impl Binary {
+    /// Those of a control plane.
+    pub const CONTROL_PLANE: [Self; 4] =
+        [Self::Kubectl, Self::Scheduler, Self::ControllerManager, Self::ApiServer];
+    /// Those of a node, beside a control plane's.
+    pub const NODE: [Self; 2] = [Self::Proxy, Self::Kubelet];
+
+    /// The program's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::Proxy => "kube-proxy",
+            Self::Kubectl => "kubectl",
+            Self::Kwok => "kwok",
+        }
+    }
+
+    /// The folder of fixtures with its modules' versions, and of the cache.
+    fn set(self) -> &'static str {
+        if self == Self::Kwok { "kwok" } else { "kubernetes" }
+    }
+
+    fn package(self) -> String {
+        match self {
+            Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok".to_owned(),
+            other => format!("k8s.io/kubernetes/cmd/{}", other.name()),
+        }
+    }
+
+    fn source(self) -> PathBuf {
+        fixture("components").join(self.set())
+    }
+
+    /// Whether nothing needs to be built.
+    #[must_use]
+    pub fn is_cached(self) -> bool {
+        has(self.set(), &self.source(), self.name())
+    }
+
+    /// Builds it, unless that was done before, and gives its path.
+    pub fn build(self) -> Result<PathBuf> {
+        let folder =
+            prepared(self.set(), &self.source(), self.name(), |folder| self.compile(folder))?;
+        Ok(folder.join(self.name()))
+    }
+
+    /// Why it cannot be built here: no Go, one that is too old, or modules that are not to be
+    /// had. `None`: it can, or is built already. Fetches its modules.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        if self.is_cached() {
+            return None;
+        }
+        let look = || {
+            let folder = tempfile::tempdir()?;
+            for file in ["go.mod", "go.sum"] {
+                std::fs::copy(
+                    self.source().join(format!("{file}.txt")),
+                    folder.path().join(file),
+                )?;
+            }
+            self.packages(folder.path())
+        };
+        look().err().map(|error| format!("{} cannot be built: {error:#}", self.name()))
+    }
+
+    /// How many packages it consists of, once all are fetched.
+    fn packages(self, folder: &Path) -> Result<usize> {
+        let list = output(go(folder)?.args(["list", "-mod=mod", "-deps"]).arg(self.package()))?;
+        Ok(list.lines().count())
+    }
+
+    fn compile(self, folder: &Path) -> Result<()> {
+        let name = self.name();
+        tell(&format!("{name}: fetching modules"));
+        let all = self.packages(folder)?;
+        let made = folder.join(format!("{name}.unfinished"));
+        let mut command = go(folder)?;
+        command.args(["build", "-v", "-mod=mod", "-trimpath", "-ldflags", &self.flags(folder)?]);
+        command.arg("-o").arg(&made).arg(self.package());
+        let began = Instant::now();
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stderr.take().context("is piped")?).lines();
+        let (mut compiled, mut told, mut said) = (0, began, String::new());
+        for line in lines.map_while(Result::ok) {
+            // Names of packages, and whatever went wrong.
+            compiled += usize::from(!line.contains(' '));
+            said.push_str(&line);
+            said.push('\n');
+            if told.elapsed() > REPORT {
+                told = Instant::now();
+                let seconds = began.elapsed().as_secs();
+                tell(&format!("{name}: {compiled} of {all} packages after {seconds} s"));
+            }
+        }
+        let status = child.wait()?;
+        ensure!(status.success(), "go build ended with {status}: {said}");
+        tell(&format!("{name}: built in {} s", began.elapsed().as_secs()));
+        Ok(std::fs::rename(&made, folder.join(name))?)
+    }
+
+    /// The linker's: Kubernetes' programs do not start without knowing their version.
+    fn flags(self, folder: &Path) -> Result<String> {
+        let mut flags = "-s -w".to_owned();
+        if self.set() == "kubernetes" {
+            let mut list = go(folder)?;
+            list.args(["list", "-mod=mod", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes"]);
+            let version = output(&mut list)?.trim().to_owned();
+            let mut numbers = version.trim_start_matches('v').split('.');
+            for (name, value) in [
+                ("gitVersion", version.as_str()),
+                ("gitMajor", numbers.next().unwrap_or_default()),
+                ("gitMinor", numbers.next().unwrap_or_default()),
+            ] {
+                flags.push_str(&format!(" -X k8s.io/component-base/version.{name}={value}"));
+            }
+        }
+        Ok(flags)
+    }
+}
+
+fn go(folder: &Path) -> Result<Command> {
+    let mut command = Place::HERE.inside("go")?;
+    command.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
+    Ok(command)
+}

@@ -1,0 +1,197 @@
+//! What makes the machine a node: containerd, kubelet, kube-proxy, and how they are told.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::binaries::Binary;
+use super::{
+    ADDRESS, ALL_PODS, BRIDGE, Image, NAME, Node, PATIENCE, PODS, Proxy, ROOT, binary, wait,
+};
+use crate::netns::Place;
+use crate::process::{output, run, write};
+
+/// Where distributions put the plugins that wire pods.
+const PLUGINS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+/// The image of the process that holds a pod's namespaces.
+const PAUSE: &str = "lab.local/pause:1";
+
+/// Why pods cannot run here; `None`: they can.
+pub(super) fn missing() -> Option<String> {
+    plugins().is_none().then(|| "not installed: the CNI plugin bridge".to_owned())
+}
+
+fn plugins() -> Option<PathBuf> {
+    PLUGINS.iter().map(PathBuf::from).find(|folder| folder.join("bridge").exists())
+}
+
+impl Node {
+    /// Starts containerd, with the images that every laboratory has.
+    pub(super) fn start_containers(&self) -> Result<()> {
+        let root = Path::new(ROOT);
+        fs::create_dir_all(root.join("cni"))?;
+        write(&root.join("cni/10-lab.conflist"), &network().to_string())?;
+        write(&root.join("containerd.toml"), &containerd()?)?;
+        let mut command = Place::HERE.inside("containerd")?;
+        self.services
+            .start("containerd", command.arg("--config").arg(root.join("containerd.toml")))?;
+        wait("containerd answers", PATIENCE, || {
+            self.services.demand("containerd")?;
+            Ok(output(ctr()?.arg("version")).is_ok().then_some(()))
+        })?;
+        self.load(&Image::pause(PAUSE)?)?;
+        self.load(&Image::web()?)
+    }
+
+    /// Gives the node's containerd an image.
+    pub fn load(&self, image: &Image) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        image.write(file.as_file())?;
+        output(ctr()?.args(["images", "import"]).arg(file.path())).map(drop)
+    }
+
+    /// Starts kubelet and kube-proxy and waits until the node is ready.
+    pub(super) fn start_worker(&self, proxy: Proxy) -> Result<()> {
+        let root = Path::new(ROOT);
+        // Where it is a module, traffic between two pods of one bridge is translated only
+        // with it; where it is built in, there is nothing to load.
+        drop(run("modprobe br_netfilter"));
+        for chain in ["-i", "-o"] {
+            // Others may have forbidden forwarding, as Docker does.
+            run(&format!("iptables -I FORWARD {chain} {BRIDGE} -j ACCEPT"))?;
+        }
+        write(&root.join("kubelet.yaml"), &kubelet().to_string())?;
+        let mut command = Command::new(binary(Binary::Kubelet));
+        command
+            .arg(format!("--config={ROOT}/kubelet.yaml"))
+            .arg(format!("--kubeconfig={ROOT}/kubelet.kubeconfig"))
+            .arg(format!("--root-dir={ROOT}/kubelet"))
+            .arg(format!("--cert-dir={ROOT}/certificates"))
+            .arg(format!("--hostname-override={NAME}"))
+            .arg(format!("--node-ip={ADDRESS}"));
+        self.services.start("kubelet", &mut command)?;
+        write(&root.join("kube-proxy.yaml"), &kube_proxy(proxy).to_string())?;
+        let mut command = Command::new(binary(Binary::Proxy));
+        self.services
+            .start("kube-proxy", command.arg(format!("--config={ROOT}/kube-proxy.yaml")))?;
+        wait("the node is ready", PATIENCE, || {
+            self.demand()?;
+            let what = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+            let ready = self.kubectl(&["get", "node", NAME, "-o", what]);
+            Ok(ready.is_ok_and(|status| status == "True").then_some(()))
+        })
+    }
+
+    /// Has kubelet run a pod by itself, from a file; without `yaml` no more.
+    pub fn static_pod(&self, name: &str, yaml: Option<&str>) -> Result<()> {
+        let file = Path::new(ROOT).join("static").join(format!("{name}.yaml"));
+        match yaml {
+            Some(yaml) => write(&file, yaml),
+            None => fs::remove_file(&file).with_context(|| file.display().to_string()),
+        }
+    }
+}
+
+/// containerd's command line, where kubelet's containers are.
+pub(super) fn ctr() -> Result<Command> {
+    let mut command = Place::HERE.inside("ctr")?;
+    command.arg("--address").arg(socket()).args(["--namespace", "k8s.io"]);
+    Ok(command)
+}
+
+fn socket() -> PathBuf {
+    Path::new(ROOT).join("containerd/containerd.sock")
+}
+
+fn network() -> serde_json::Value {
+    json!({"cniVersion": "0.4.0", "name": "meshtap-lab", "plugins": [{
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": true,
+        "hairpinMode": true,
+        "ipam": {
+            "type": "host-local",
+            "subnet": PODS,
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": format!("{ROOT}/addresses"),
+        },
+    }]})
+}
+
+fn containerd() -> Result<String> {
+    let plugins = plugins().context("not installed: the CNI plugin bridge")?;
+    let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
+    Ok(format!(
+        r#"version = 2
+root = "{ROOT}/containerd/root"
+state = "{ROOT}/containerd/state"
+[grpc]
+  address = "{socket}"
+[{cri}]
+  sandbox_image = "{PAUSE}"
+  # Below `state`, where they are found again.
+  netns_mounts_under_state_dir = true
+  # Not every root may give itself a better score.
+  restrict_oom_score_adj = true
+[{cri}.cni]
+  bin_dir = "{plugins}"
+  conf_dir = "{ROOT}/cni"
+"#,
+        socket = socket().display(),
+        plugins = plugins.display(),
+    ))
+}
+
+fn kubelet() -> serde_json::Value {
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": ADDRESS,
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": format!("{ROOT}/certificates/authority.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        // A driver that needs no systemd, and cgroups of either version.
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "enforceNodeAllocatable": [],
+        "localStorageCapacityIsolation": false,
+        // A full disk of a developer's is no reason to run no pods.
+        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "containerRuntimeEndpoint": format!("unix://{}", socket().display()),
+        "podLogsDir": format!("{ROOT}/logs"),
+        "staticPodPath": format!("{ROOT}/static"),
+        "fileCheckFrequency": "1s",
+        "volumePluginDir": format!("{ROOT}/volume-plugins"),
+        "tlsCertFile": format!("{ROOT}/certificates/kubelet.crt"),
+        "tlsPrivateKeyFile": format!("{ROOT}/certificates/kubelet.key"),
+        "healthzPort": 0,
+        "readOnlyPort": 0,
+    })
+}
+
+fn kube_proxy(proxy: Proxy) -> serde_json::Value {
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": match proxy {
+            Proxy::Iptables => "iptables",
+            Proxy::Nftables => "nftables",
+        },
+        "clientConnection": {"kubeconfig": format!("{ROOT}/admin.kubeconfig")},
+        "clusterCIDR": ALL_PODS,
+        "hostnameOverride": NAME,
+        "bindAddress": ADDRESS,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        // The table's size is the machine's own affair.
+        "conntrack": {"maxPerCore": 0},
+    })
+}
