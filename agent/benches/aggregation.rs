@@ -66,6 +66,7 @@ fn calls(side: Side, routes: usize) -> Vec<Call> {
             server_port: 8_080,
             peer_observed: true,
             pair: 0,
+            service: None,
             passage: None,
         })
         .collect()

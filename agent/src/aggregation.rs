@@ -10,6 +10,7 @@ pub mod convention;
 pub mod definition;
 mod edge;
 pub mod histogram;
+mod istio;
 pub mod labels;
 mod rpc;
 mod series;
@@ -17,11 +18,14 @@ mod shortcut;
 pub mod snapshot;
 pub mod summary;
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
 
 use crate::attribution::{Call, Party};
 use crate::protocol::Side;
 use definition::MetricId;
+use istio::Istio;
 use labels::Words;
 use rpc::Amounts;
 use series::{SeriesTable, SlotId};
@@ -35,7 +39,7 @@ pub use snapshot::{Family, Label, Metric, Series, Snapshot, Value};
 pub use summary::{CallSummary, Method, RpcSummary};
 
 /// Bounds of the stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AggregationSettings {
     /// Series of all metrics together, overflow series included. Where it is less than
     /// one for each metric, every metric has its overflow series all the same.
@@ -44,6 +48,10 @@ pub struct AggregationSettings {
     pub idle_ns: u64,
     /// Open connections that are followed for the gauge of active ones.
     pub connection_limit: usize,
+    /// The cluster as Istio calls it; empty: left out.
+    pub cluster: Arc<str>,
+    /// Metrics in Istio's shape for what no proxy of Istio's reports.
+    pub istio: bool,
     /// Under which names the durations of remote procedure calls go.
     pub rpc_names: RpcNames,
 }
@@ -54,6 +62,8 @@ impl Default for AggregationSettings {
             series_limit: 10_000,
             idle_ns: 600_000_000_000,
             connection_limit: 65_536,
+            cluster: Arc::from(""),
+            istio: false,
             rpc_names: RpcNames::default(),
         }
     }
@@ -91,6 +101,7 @@ pub struct Aggregator {
     start_unix_ns: u64,
     series: SeriesTable,
     words: Words,
+    istio: Option<Istio>,
     recent: Recent,
     calls: Shortcuts<CallKey, CallSeries>,
     edges: Shortcuts<EdgeKey, EdgeSeries>,
@@ -104,15 +115,16 @@ impl Aggregator {
     #[must_use]
     pub fn new(settings: AggregationSettings, start_unix_ns: u64) -> Self {
         Self {
-            settings,
             start_unix_ns,
             series: SeriesTable::new(settings.series_limit),
             words: Words::default(),
+            istio: settings.istio.then(|| Istio::new(&settings.cluster)),
             recent: Recent::new(),
             calls: Shortcuts::new(settings.series_limit),
             edges: Shortcuts::new(settings.series_limit),
             active: AHashMap::new(),
             active_dropped: 0,
+            settings,
         }
     }
 
@@ -136,6 +148,9 @@ impl Aggregator {
             }
             // What has such series is one.
             (Volume::Rpc(_), None) => {}
+        }
+        if let Some(istio) = &of.istio {
+            istio.record(series, &call.exchange, time_unix_ns);
         }
         if let Some((total, failed)) = of.edge_counts {
             series.add(total, 1, time_unix_ns);
@@ -208,9 +223,11 @@ impl Aggregator {
             Side::Server => MetricId::GraphServerSeconds,
             Side::Client => MetricId::GraphClientSeconds,
         };
+        let istio = self.find_istio_series(facts, time_ns);
         let series = &mut self.series;
         let graph = self.words.graph(facts);
         CallSeries {
+            istio,
             duration,
             volume,
             edge_seconds: series.slot(edge_seconds, None, &graph, time_ns),

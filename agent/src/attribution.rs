@@ -53,8 +53,8 @@ use host::Host;
 use identity::Identities;
 use join::Sequences;
 use listeners::Listeners;
-use mesh::Inbound;
 use mesh::passage::Passed;
+use mesh::{Inbound, Passage};
 use process::Processes;
 use translation::Budget;
 
@@ -68,6 +68,8 @@ const OWNERS: usize = 1_024;
 /// Hosts that were asked for, each one allocation, so that equal ones have one address; a
 /// cache of pointers, so its misses lose nothing.
 const HOSTS: usize = 1_024;
+/// Ways through a mesh, each one allocation.
+const PASSAGES: usize = 4_096;
 /// Listeners of a service manager whose holders are remembered.
 const HOLDERS: usize = 256;
 
@@ -97,6 +99,8 @@ pub struct Attributor {
     sequences: Sequences,
     hops: edge::Hops,
     inbound: Inbound,
+    /// A cache of pointers, so its misses lose nothing.
+    passages: LruCache<Arc<Passage>, (), ahash::RandomState>,
     /// Questions that proxies asked on their own account.
     probes: u64,
     /// Time of the last record.
@@ -158,6 +162,7 @@ impl Attributor {
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
             inbound: Inbound::default(),
+            passages: cache(PASSAGES),
             probes: 0,
             now_ns: 0,
             translations: Budget::new(settings.translations),

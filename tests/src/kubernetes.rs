@@ -120,9 +120,8 @@ impl Node {
     /// Why there can be no control plane with fake nodes here; `None`: there can.
     #[must_use]
     pub fn control_plane_missing() -> Option<String> {
-        lacks(&["etcd", "ip", "curl"]).or_else(|| {
-            unbuilt(Binary::CONTROL_PLANE.into_iter().chain([Binary::Kwok]))
-        })
+        lacks(&["etcd", "ip", "curl"])
+            .or_else(|| unbuilt(Binary::CONTROL_PLANE.into_iter().chain([Binary::Kwok])))
     }
 
     /// A node that is ready to run pods. One that was left running is taken as it stands,
@@ -200,7 +199,10 @@ impl Node {
         sweep()?;
         ensure!(!sweep::has_pods(), "a kubelet that is not of this laboratory runs pods here");
         let routes = run("ip -4 -o route show")?;
-        ensure!(!routes.contains(" 10.244.") && !routes.starts_with("10.244."), "10.244.0.0/16 is in use here");
+        ensure!(
+            !routes.contains(" 10.244.") && !routes.starts_with("10.244."),
+            "10.244.0.0/16 is in use here"
+        );
         let root = Path::new(ROOT);
         for folder in ["bin", "certificates", "run", "static"] {
             fs::create_dir_all(root.join(folder))?;
@@ -295,7 +297,11 @@ pub fn is_interrupted() -> bool {
 }
 
 /// Asks `look` until it finds something.
-fn wait<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+fn wait<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look()? {

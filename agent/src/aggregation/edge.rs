@@ -10,6 +10,7 @@ use meshtap_ebpf::event::{
 
 use super::Aggregator;
 use super::definition::MetricId;
+use super::istio::{Istio, IstioTcpSeries};
 use super::labels::{Facet, Words};
 use super::series::{SeriesTable, SlotId};
 use super::shortcut::{EdgeKey, EdgeSeries, REASONS};
@@ -25,8 +26,9 @@ impl Aggregator {
             self.edges.add_edge(key, found, report);
         }
         let Some(of) = self.edges.get_mut(&key) else { return };
-        let mut edge =
-            Edge { series: &mut self.series, words: &mut self.words, report, time_unix_ns };
+        let istio = self.istio.as_ref();
+        let (series, words) = (&mut self.series, &mut self.words);
+        let mut edge = Edge { series, words, istio, report, time_unix_ns };
         edge.complete(of);
         let of = of.clone();
         edge.count(&of);
@@ -65,13 +67,16 @@ impl Aggregator {
 struct Edge<'a> {
     series: &'a mut SeriesTable,
     words: &'a mut Words,
+    istio: Option<&'a Istio>,
     report: &'a ConnectionReport,
     time_unix_ns: u64,
 }
 
 impl<'a> Edge<'a> {
     fn of(stage: &'a mut Aggregator, report: &'a ConnectionReport, time_unix_ns: u64) -> Self {
-        Self { series: &mut stage.series, words: &mut stage.words, report, time_unix_ns }
+        let istio = stage.istio.as_ref();
+        let (series, words) = (&mut stage.series, &mut stage.words);
+        Self { series, words, istio, report, time_unix_ns }
     }
 
     fn slot(&mut self, metric: MetricId, more: Option<Facet>) -> SlotId {
@@ -100,7 +105,19 @@ impl<'a> Edge<'a> {
             rtt: None,
             closed: [None; REASONS],
             failed: [None; REASONS],
+            istio: self.istio(),
         }
+    }
+
+    fn istio(&mut self) -> Option<IstioTcpSeries> {
+        let labels = self.istio.and_then(|istio| self.words.istio_tcp(self.report, istio))?;
+        let mut slot = |metric| self.series.slot(metric, None, &labels, self.time_unix_ns);
+        Some(IstioTcpSeries {
+            opened: slot(MetricId::IstioTcpOpened),
+            closed: slot(MetricId::IstioTcpClosed),
+            sent: slot(MetricId::IstioTcpSent),
+            received: slot(MetricId::IstioTcpReceived),
+        })
     }
 
     /// Finds the series that only this report asks for.
@@ -142,6 +159,9 @@ impl<'a> Edge<'a> {
             if amount > 0 {
                 self.series.add(slot, amount, time_ns);
             }
+        }
+        if let Some(istio) = &of.istio {
+            istio.record(self.series, report, time_ns);
         }
         for (reason, known) in [(report.closed, &of.closed), (report.failed, &of.failed)] {
             if let Some(slot) = reason.and_then(|reason| known[reason_index(reason)]) {

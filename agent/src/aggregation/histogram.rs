@@ -4,7 +4,7 @@
 //! order they come: a call and a summary of calls end in the same figures.
 
 /// Most buckets that a histogram has, `+Inf` included.
-pub const BUCKETS: usize = 15;
+pub const BUCKETS: usize = 20;
 
 /// Buckets of [`DURATION`], `+Inf` included.
 pub const DURATION_BUCKETS: usize = 15;
@@ -64,6 +64,65 @@ pub static SIZE: Bounds = Bounds {
     exposed: &[0.0, 128.0, 1_024.0, 8_192.0, 65_536.0, 524_288.0, 4_194_304.0, 33_554_432.0],
     per_unit: 1.0,
 };
+
+/// Istio's durations, in whole milliseconds: Envoy's default bounds.
+pub static ISTIO_MILLISECONDS: Bounds = Bounds {
+    exact: &[
+        500_000,
+        1_000_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        10_000_000_000,
+        30_000_000_000,
+        60_000_000_000,
+        300_000_000_000,
+        600_000_000_000,
+        1_800_000_000_000,
+        3_600_000_000_000,
+    ],
+    exposed: ISTIO,
+    per_unit: 1e6,
+};
+
+/// Istio's sizes: the same bounds.
+pub static ISTIO_BYTES: Bounds = Bounds {
+    exact: &[
+        0, 1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000,
+        600_000, 1_800_000, 3_600_000,
+    ],
+    exposed: ISTIO,
+    per_unit: 1.0,
+};
+
+const ISTIO: &[f64] = &[
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1_000.0,
+    2_500.0,
+    5_000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
 
 /// Connect and round-trip times: from a loopback's to beyond the first two retransmitted SYN.
 pub static LATENCY: Bounds = Bounds {

@@ -11,13 +11,14 @@ use ahash::AHashMap;
 
 use super::definition::LabelDefinition;
 use super::definition::label::{
-    ADDRESS, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE, DIRECTION, ERROR, METHOD, PEER_NAME,
-    PEER_NAMESPACE, PORT, REASON, ROLE, ROUTE, SCHEME, SERVER, SERVER_NAMESPACE, STATUS, VERSION,
+    ADDRESS, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE, DESTINATION_PRINCIPAL, DIRECTION, ERROR,
+    MESH, METHOD, PEER_NAME, PEER_NAMESPACE, POLICY, PORT, REASON, ROLE, ROUTE, SCHEME, SERVER,
+    SERVER_NAMESPACE, SOURCE_PRINCIPAL, STATUS, VERSION,
 };
 use super::snapshot::Label;
 use super::summary::CallFacts;
 use crate::attribution::Identity;
-use crate::protocol::Side;
+use crate::protocol::{Side, Text};
 
 /// Labels of a series, sorted by name; shared by the metrics that have the same ones.
 pub(super) type Labels = Arc<[(&'static str, Label)]>;
@@ -113,11 +114,25 @@ impl Words {
         let mut labels = Set::default();
         labels.text(&CLIENT, &client.name);
         labels.text(&CLIENT_NAMESPACE, &client.namespace);
+        let passage = facts.passage.map(|passage| &**passage);
+        if let Some(policy) = passage.and_then(|passage| passage.policy) {
+            labels.push(&POLICY, self.fixed(policy.name()));
+        }
         if !facts.peer_observed {
             labels.push(&CONNECTION_TYPE, self.fixed("virtual_node"));
         }
+        let principal = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().into());
+        if let Some(server) = passage.and_then(|passage| principal(&passage.server_principal)) {
+            labels.text(&DESTINATION_PRINCIPAL, &server);
+        }
+        if let Some(passage) = passage {
+            labels.push(&MESH, self.fixed(passage.mesh.name()));
+        }
         labels.text(&SERVER, &server.name);
         labels.text(&SERVER_NAMESPACE, &server.namespace);
+        if let Some(client) = passage.and_then(|passage| principal(&passage.client_principal)) {
+            labels.text(&SOURCE_PRINCIPAL, &client);
+        }
         labels.0.into()
     }
 

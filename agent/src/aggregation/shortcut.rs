@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
+use super::istio::{IstioSeries, IstioTcpSeries};
 use super::series::SlotId;
 use super::summary::{CallFacts, RpcFacts};
+use crate::attribution::cluster::Service;
+use crate::attribution::mesh::{Mesh, Passage};
 use crate::attribution::{ConnectionReport, Identity};
 use crate::protocol::exchange::rpc::CODES;
 use crate::protocol::{Cause, Side};
@@ -20,6 +23,8 @@ pub(super) struct CallKey {
     server: usize,
     route: usize,
     address: usize,
+    passage: usize,
+    service: usize,
     // Port, status, method (RPC: its status), cause, protocol, side, whether the peer is
     // observed, kind of RPC, and whether its messages are counted.
     rest: u64,
@@ -60,6 +65,8 @@ impl CallKey {
             server: place(&facts.server.identity),
             route: place(facts.route),
             address,
+            passage: facts.passage.map_or(0, place),
+            service: facts.service.map_or(0, place),
             rest,
         }
     }
@@ -85,6 +92,8 @@ pub(super) struct CallSeries {
     /// Total and failed, where this observation counts the call.
     pub(super) edge_counts: Option<(SlotId, SlotId)>,
     pub(super) has_failed: bool,
+    /// In Istio's shape, where nobody else reports them.
+    pub(super) istio: Option<IstioSeries>,
 }
 
 /// What calls carried.
@@ -115,6 +124,7 @@ impl CallSeries {
             Volume::Rpc(rpc) => (rpc.messages, Some(rpc)),
         };
         let more = more.into_iter().flat_map(|rpc| rpc.bytes.into_iter().chain(rpc.beside));
+        let more = more.chain(self.istio.into_iter().flat_map(|istio| istio.slots()));
         [self.duration, self.edge_seconds].into_iter().chain(volume).chain(more).chain(counts)
     }
 }
@@ -124,7 +134,10 @@ impl CallSeries {
 pub(super) struct EdgeKey {
     client: usize,
     server: usize,
+    service: usize,
     side: Side,
+    mesh: Option<Mesh>,
+    spoke: bool,
 }
 
 impl EdgeKey {
@@ -132,7 +145,10 @@ impl EdgeKey {
         Self {
             client: place(&report.client.identity),
             server: place(&report.server.identity),
+            service: report.service.as_ref().map_or(0, place),
             side: report.side,
+            mesh: report.mesh,
+            spoke: report.spoke,
         }
     }
 }
@@ -154,6 +170,8 @@ pub(super) struct EdgeSeries {
     pub(super) rtt: Option<SlotId>,
     pub(super) closed: [Option<SlotId>; REASONS],
     pub(super) failed: [Option<SlotId>; REASONS],
+    /// In Istio's shape, where nobody else reports them.
+    pub(super) istio: Option<IstioTcpSeries>,
 }
 
 impl EdgeSeries {
@@ -167,7 +185,8 @@ impl EdgeSeries {
             self.resets_received,
             self.resets_sent,
         ];
-        fixed.into_iter().chain(self.closed.into_iter().chain(self.failed).flatten())
+        let istio = self.istio.into_iter().flat_map(|istio| istio.slots());
+        fixed.into_iter().chain(self.closed.into_iter().chain(self.failed).flatten()).chain(istio)
     }
 
     fn slots(&self) -> impl Iterator<Item = SlotId> {
@@ -186,7 +205,9 @@ pub(super) struct Shortcuts<K, V> {
 }
 
 /// What a key points at.
-type Anchors = (Arc<Identity>, Arc<Identity>, Option<(Arc<str>, Arc<str>)>);
+type Anchors = (Arc<Identity>, Arc<Identity>, Option<Said>);
+/// Route, address, service and passage of a call.
+type Said = (Arc<str>, Arc<str>, Option<Arc<Service>>, Option<Arc<Passage>>);
 
 impl<K: Eq + std::hash::Hash, V> Shortcuts<K, V> {
     pub(super) fn new(capacity: usize) -> Self {
@@ -260,9 +281,10 @@ impl Recent {
 
 impl Shortcuts<CallKey, CallSeries> {
     pub(super) fn add_call(&mut self, key: CallKey, series: CallSeries, facts: &CallFacts<'_>) {
-        let texts = (Arc::clone(facts.route), Arc::clone(facts.server_address));
+        let (service, passage) = (facts.service.map(Arc::clone), facts.passage.map(Arc::clone));
+        let said = (Arc::clone(facts.route), Arc::clone(facts.server_address), service, passage);
         let (client, server) = (&facts.client.identity, &facts.server.identity);
-        self.insert(key, series, (Arc::clone(client), Arc::clone(server), Some(texts)));
+        self.insert(key, series, (Arc::clone(client), Arc::clone(server), Some(said)));
     }
 
     /// Keeps the shortcuts of which every series passes.
@@ -274,7 +296,12 @@ impl Shortcuts<CallKey, CallSeries> {
 impl Shortcuts<EdgeKey, EdgeSeries> {
     pub(super) fn add_edge(&mut self, key: EdgeKey, series: EdgeSeries, report: &ConnectionReport) {
         let (client, server) = (&report.client.identity, &report.server.identity);
-        self.insert(key, series, (Arc::clone(client), Arc::clone(server), None));
+        let nothing: Arc<str> = Arc::from("");
+        let said = report
+            .service
+            .clone()
+            .map(|service| (Arc::clone(&nothing), nothing, Some(service), None));
+        self.insert(key, series, (Arc::clone(client), Arc::clone(server), said));
     }
 
     /// Keeps the shortcuts of which every series passes.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::histogram::{DURATION, DURATION_BUCKETS, SIZE, SIZE_BUCKETS, Tally};
 use super::rpc::Amounts;
-use crate::attribution::{Call, Identity, Party};
+use crate::attribution::cluster::Service;
+use crate::attribution::mesh::Passage;
+use crate::attribution::{Call, Identity, IdentityKind, Party};
 use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::exchange::rpc::{Fault, Rpc, RpcSystem};
 use crate::protocol::{Cause, Exchange, Protocol, Side};
@@ -150,6 +152,10 @@ pub struct CallSummary {
     pub request_bytes: Tally<SIZE_BUCKETS>,
     /// Body bytes of the answers over [`SIZE`].
     pub response_bytes: Tally<SIZE_BUCKETS>,
+    /// See [`Call::service`].
+    pub service: Option<Arc<Service>>,
+    /// See [`Call::passage`].
+    pub passage: Option<Arc<Passage>>,
     /// What they were beyond HTTP.
     pub rpc: Option<RpcSummary>,
 }
@@ -174,6 +180,8 @@ impl CallSummary {
             durations: Tally::default(),
             request_bytes: Tally::default(),
             response_bytes: Tally::default(),
+            service: call.service.clone(),
+            passage: call.passage.clone(),
             rpc: exchange.rpc.as_deref().map(RpcSummary::of),
         };
         summary.add(call);
@@ -214,6 +222,8 @@ pub(super) struct CallFacts<'a> {
     pub(super) server_address: &'a Arc<str>,
     pub(super) server_port: u16,
     pub(super) peer_observed: bool,
+    pub(super) service: Option<&'a Arc<Service>>,
+    pub(super) passage: Option<&'a Arc<Passage>>,
     pub(super) rpc: Option<RpcFacts>,
 }
 
@@ -232,6 +242,8 @@ impl<'a> From<&'a Call> for CallFacts<'a> {
             server_address: &call.server_address,
             server_port: call.server_port,
             peer_observed: call.peer_observed,
+            service: call.service.as_ref(),
+            passage: call.passage.as_ref(),
             rpc: call.exchange.rpc.as_deref().map(|rpc| RpcFacts {
                 system: rpc.system,
                 status: rpc.status,
@@ -255,6 +267,8 @@ impl<'a> From<&'a CallSummary> for CallFacts<'a> {
             server_address: &summary.server_address,
             server_port: summary.server_port,
             peer_observed: summary.peer_observed,
+            service: summary.service.as_ref(),
+            passage: summary.passage.as_ref(),
             rpc: summary.rpc.as_ref().map(|rpc| RpcFacts {
                 system: rpc.system,
                 status: rpc.status,
@@ -303,8 +317,11 @@ impl CallFacts<'_> {
         Fault::of(side, self.rpc?.status, self.status, self.error)
     }
 
-    /// Whether this observation is the one that counts the call on its edge.
+    /// Whether this observation is the one that counts the call on its edge. What runs in the
+    /// cluster is seen by the agent of its own node.
     pub(super) fn counts(&self) -> bool {
-        self.side == Side::Server || !self.peer_observed
+        let server = &self.server.identity;
+        let is_elsewhere = server.workload.is_some() || server.kind == IdentityKind::Service;
+        self.side == Side::Server || !(self.peer_observed || is_elsewhere)
     }
 }

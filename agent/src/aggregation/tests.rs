@@ -1,5 +1,6 @@
 //! The stage as a whole: what is counted, under which labels, and what the bounds do to it.
 
+mod istio;
 mod rpc;
 
 use std::collections::BTreeMap;
@@ -90,6 +91,7 @@ impl World {
             server_port: 8_080,
             peer_observed: true,
             pair: 1,
+            service: None,
             passage: None,
         }
     }
@@ -109,6 +111,9 @@ impl World {
             retransmits: 0,
             rtt_us: None,
             connect_ns: None,
+            service: None,
+            mesh: None,
+            spoke: false,
         }
     }
 }
@@ -441,6 +446,9 @@ fn connections_are_counted_by_what_happened_to_them() {
         &ConnectionReport {
             opened: true,
             connect_ns: Some(80_000),
+            service: None,
+            mesh: None,
+            spoke: false,
             rtt_us: Some(70),
             bytes_sent: 100,
             ..world.report(1)
@@ -633,7 +641,7 @@ proptest! {
         calls in proptest::collection::vec(any_call(), 1..60),
     ) {
         let settings = AggregationSettings { rpc_names: RpcNames::Both, ..Default::default() };
-        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Aggregator::new(settings, 0));
+        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Aggregator::new(settings.clone(), 0));
         let mut summaries: BTreeMap<String, CallSummary> = BTreeMap::new();
         for call in &calls {
             one_by_one.record(call, 7);

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::cluster::Workload;
-use super::mesh::Passage;
+use super::cluster::{Service, Workload};
+use super::mesh::{Mesh, Passage};
 use crate::protocol::{Exchange, Side};
 
 /// How an identity is known, best first.
@@ -99,8 +99,10 @@ pub struct Call {
     pub peer_observed: bool,
     /// Equal for both observations of one call on this host, where [`Call::peer_observed`].
     pub pair: u64,
+    /// The service of Kubernetes that was asked for, where it is known.
+    pub service: Option<Arc<Service>>,
     /// How it went through a mesh; `None`: no proxy of one was seen beside this end.
-    pub passage: Option<Box<Passage>>,
+    pub passage: Option<Arc<Passage>>,
 }
 
 impl Call {
@@ -117,6 +119,13 @@ impl Call {
             Side::Client => &self.client,
             Side::Server => &self.server,
         }
+    }
+
+    /// How often the client's proxy has tried, as the proxy beside the server says.
+    #[must_use]
+    pub fn attempt(&self) -> Option<u32> {
+        self.passage.as_ref()?;
+        self.exchange.relayed.as_ref()?.attempt
     }
 
     /// The other end.
@@ -159,6 +168,12 @@ pub struct ConnectionReport {
     pub rtt_us: Option<u32>,
     /// From SYN to established, on the connecting side.
     pub connect_ns: Option<u64>,
+    /// The service of Kubernetes that was asked for, where it is known.
+    pub service: Option<Arc<Service>>,
+    /// Whose proxy was seen at the other end.
+    pub mesh: Option<Mesh>,
+    /// Calls were read off it.
+    pub spoke: bool,
 }
 
 /// The address of a party, for `network.peer.address`.

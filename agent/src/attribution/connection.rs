@@ -11,6 +11,7 @@ use lru::LruCache;
 use meshtap_ebpf::event::{self, Endpoint, Owner};
 
 use super::call::Identity;
+use super::cluster::Service;
 use super::hop::Hop;
 use super::mesh::Proxy;
 use super::mesh::passage::Behind;
@@ -60,6 +61,8 @@ pub struct Connection {
     pub identity: Arc<Identity>,
     /// Who the other end is if no socket of this host is.
     pub remote: Arc<Identity>,
+    /// The service of Kubernetes that was asked for.
+    pub service: Option<Arc<Service>>,
     /// Who the hop's target is, where this socket is a hop's accepted one.
     pub beyond: Option<Arc<Identity>>,
     /// This end is in a pod that Kubernetes has not told of.
@@ -144,6 +147,7 @@ impl Connection {
             accepted: false,
             identity: Arc::clone(unknown),
             remote: Arc::clone(unknown),
+            service: None,
             beyond: None,
             awaits_pod: false,
             hop: None,

@@ -65,7 +65,7 @@ impl Attributor {
         &self,
         connection: &Connection,
         exchange: Box<Exchange>,
-        passed: (Option<Box<Passage>>, Option<Arc<Identity>>),
+        passed: (Option<Arc<Passage>>, Option<Arc<Identity>>),
         routes: &mut Routes,
     ) -> Call {
         let (passage, client) = passed;
@@ -82,6 +82,7 @@ impl Attributor {
             server_address,
             server_port,
             peer_observed: ends.observed,
+            service: connection.service.clone(),
             passage,
             exchange,
         }
@@ -103,6 +104,7 @@ impl Attributor {
             server_port,
             peer_observed,
             pair,
+            service: None,
             passage,
         }
     }

@@ -78,8 +78,9 @@ impl Policy {
     }
 }
 
-/// How a call went through a mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a call went through a mesh. Interned: equal ones are mostly the same allocation, so
+/// that the pointer may serve as a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Passage {
     /// The mesh of the proxy beside the application that is seen.
     pub mesh: Mesh,
@@ -89,8 +90,6 @@ pub struct Passage {
     pub client_principal: Option<Text>,
     /// Whom the server's certificate names.
     pub server_principal: Option<Text>,
-    /// How often the client's proxy has tried; `None`: not told.
-    pub attempt: Option<u32>,
 }
 
 /// The owner of a socket, as far as it tells whether that is a proxy.

@@ -178,9 +178,16 @@ impl Attributor {
         {
             remote = self.identities.of_cluster(known);
         }
+        let asked = match self.connections.get(cookie).map(|connection| self.side(connection)) {
+            Some(Side::Client) => endpoints,
+            _ => self.connections.get(cookie).and_then(Connection::local).into_iter().collect(),
+        };
+        let service = asked.into_iter().find_map(|endpoint| self.cluster.service(endpoint));
+        let service = service.map(Arc::clone);
         let revisions = (self.names.revision(), self.cluster.revision());
         if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.remote = remote;
+            connection.service = service;
             (connection.revisions.names, connection.revisions.addresses) = revisions;
         }
     }

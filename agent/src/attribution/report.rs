@@ -116,6 +116,9 @@ impl Attributor {
             retransmits: gained.retransmits,
             rtt_us: record.map(|record| record.srtt_us).filter(|rtt| *rtt != 0),
             connect_ns: Some(connection.connect_ns).filter(|time| *time != 0 && opened),
+            service: connection.service.clone(),
+            mesh: self.mesh_of(cookie, connection),
+            spoke: connection.first_seen.is_some(),
         })
     }
 }

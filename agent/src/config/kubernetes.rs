@@ -65,5 +65,10 @@ section! {
         /// Executables of further proxies, beside those of Istio and Linkerd, which are known: a
         /// pattern of a path, or of a name without slashes, such as `cilium-envoy`.
         proxies: Vec<ServiceName> = Vec::new(), Bounds::any();
+        /// Metrics in Istio's shape (`istio_requests_total`, …) for edges of which no proxy of
+        /// Istio's reports either end: unmeshed workloads, and ambient ones without a waypoint.
+        /// Kiali and Istio's dashboards draw them then, and none twice. `kubernetes.cluster`
+        /// has to be the mesh's name of the cluster then, or nothing.
+        istio_metrics: bool = false, Bounds::any();
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn call(side: Side) -> Call {
         server_port: 8080,
         peer_observed: false,
         pair: 0,
+        service: None,
         passage: None,
     }
 }

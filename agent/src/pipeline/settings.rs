@@ -185,6 +185,8 @@ pub fn aggregation(config: &Config) -> AggregationSettings {
         series_limit: config.series.limit,
         idle_ns: nanos(config.series.idle),
         connection_limit: config.protocol.connections,
+        cluster: config.kubernetes.cluster.as_deref().unwrap_or_default().into(),
+        istio: config.mesh.istio_metrics,
         rpc_names: rpc_names(config),
     }
 }

@@ -162,7 +162,9 @@ fn pod(item: &Value) -> Result<Pod> {
         uid: text(&item["metadata"]["uid"]),
         containers: statuses
             .iter()
-            .filter_map(|status| Some(status["containerID"].as_str()?.split_once("//")?.1.to_owned()))
+            .filter_map(|status| {
+                Some(status["containerID"].as_str()?.split_once("//")?.1.to_owned())
+            })
             .collect(),
         is_ready: item["metadata"]["deletionTimestamp"].is_null()
             && conditions.iter().any(|found| found["type"] == "Ready" && found["status"] == "True"),

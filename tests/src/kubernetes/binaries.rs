@@ -94,10 +94,7 @@ impl Binary {
         let look = || {
             let folder = tempfile::tempdir()?;
             for file in ["go.mod", "go.sum"] {
-                std::fs::copy(
-                    self.source().join(format!("{file}.txt")),
-                    folder.path().join(file),
-                )?;
+                std::fs::copy(self.source().join(format!("{file}.txt")), folder.path().join(file))?;
             }
             self.packages(folder.path())
         };

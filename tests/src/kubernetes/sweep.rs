@@ -55,9 +55,9 @@ pub fn sweep() -> Result<()> {
 /// Whether a kubelet's cgroups are here: the laboratory's, or those of a node that is none.
 #[must_use]
 pub fn has_pods() -> bool {
-    hierarchies().iter().any(|folder| {
-        ["kubepods", "kubepods.slice"].iter().any(|name| folder.join(name).exists())
-    })
+    hierarchies()
+        .iter()
+        .any(|folder| ["kubepods", "kubepods.slice"].iter().any(|name| folder.join(name).exists()))
 }
 
 /// What is left of a laboratory on this machine, in words: nothing, once it is down.
@@ -76,7 +76,9 @@ pub fn remains() -> Result<Vec<String>> {
     }
     for tool in ["iptables", "ip6tables"] {
         let rules = saved(tool)?;
-        found.extend(rules.lines().filter(|line| is_ours(line)).map(|line| format!("{tool}: {line}")));
+        found.extend(
+            rules.lines().filter(|line| is_ours(line)).map(|line| format!("{tool}: {line}")),
+        );
     }
     Ok(found)
 }

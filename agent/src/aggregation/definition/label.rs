@@ -1,5 +1,7 @@
 //! The labels that metrics share, each with its meaning.
 
+pub mod istio;
+
 /// A label.
 #[derive(Debug)]
 pub struct LabelDefinition {
@@ -10,18 +12,21 @@ pub struct LabelDefinition {
 }
 
 macro_rules! labels {
-    ($($identifier:ident $name:literal $meaning:literal;)*) => {
+    ($(#[doc = $about:literal])+ $all:ident: $($identifier:ident $name:literal $meaning:literal;)*) => {
         $(
             #[doc = $meaning]
             pub static $identifier: LabelDefinition =
                 LabelDefinition { name: $name, meaning: $meaning };
         )*
-        /// Every label, in the order of the reference.
-        pub static ALL: &[&LabelDefinition] = &[$(&$identifier),*];
+        $(#[doc = $about])+
+        pub(super) static $all: &[&LabelDefinition] = &[$(&$identifier),*];
     };
 }
+use labels;
 
 labels! {
+    /// Every label but Istio's own, in the order of the reference.
+    ALL:
     PEER_NAME "service.peer.name" "The workload at the other end; `unknown` where nothing is known of it.";
     PEER_NAMESPACE "service.peer.namespace" "Its namespace; absent where it has none.";
     METHOD "http.request.method" "The request's method where RFC 9110, PATCH or QUERY define it, else `_OTHER`; `<unknown>` where it went by before the agent came.";
@@ -43,6 +48,10 @@ labels! {
     SERVER "server" "The workload that was asked.";
     SERVER_NAMESPACE "server_service_namespace" "Its namespace; absent where it has none.";
     CONNECTION_TYPE "connection_type" "`virtual_node` where only one end of the edge is observed on this host; else absent.";
+    MESH "mesh" "Whose proxies the call passed: `istio`, `ambient`, `linkerd`, `other`; absent where none was seen.";
+    POLICY "connection_security_policy" "How the connection between the proxies was secured, by what the server's proxy says: `mutual_tls`, `none`; absent where that is not known.";
+    SOURCE_PRINCIPAL "source_principal" "Whom the client's certificate names, as `spiffe://…`; absent where that is not known.";
+    DESTINATION_PRINCIPAL "destination_principal" "Whom the server's certificate names, likewise.";
     ROLE "role" "Which end observed it: `client` (connected, or called) or `server` (accepted, or answered). Both ends are counted where both are on this host: sum over one role.";
     DIRECTION "network.io.direction" "`transmit` or `receive`, from the observing end (of a host: from the host).";
     MESSAGE_DIRECTION "direction" "`sent` or `received`, from the observing end.";
@@ -56,4 +65,9 @@ labels! {
     ARCHITECTURE "architecture" "Machine architecture that the agent was built for.";
     RELEASE "release" "Release of the running kernel.";
     OVERFLOW "otel.metric.overflow" "`true` on the one series per metric that takes what found no room in the budget; it has no other label.";
+}
+
+/// Every label, in the order of the reference.
+pub fn all() -> impl Iterator<Item = &'static LabelDefinition> {
+    ALL.iter().chain(istio::ALL).copied()
 }

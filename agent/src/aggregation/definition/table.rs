@@ -1,11 +1,15 @@
 //! The metrics, one entry each, in the order of [`MetricId`].
 
-use super::super::histogram::{DURATION, LATENCY, MILLISECONDS, SIZE};
+use super::super::histogram::{
+    DURATION, ISTIO_BYTES, ISTIO_MILLISECONDS, LATENCY, MILLISECONDS, SIZE,
+};
+use super::label::istio;
 use super::label::{
-    ADDRESS, ARCHITECTURE, BUILD_VERSION, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE, DIRECTION,
-    ERROR, EVENT_KIND, MESSAGE_DIRECTION, METHOD, OLD_RPC_SERVICE, OLD_RPC_STATUS, OLD_RPC_SYSTEM,
-    OUTCOME, PEER_NAME, PEER_NAMESPACE, PORT, QUEUE, REASON, RELEASE, ROLE, ROUTE, RPC_METHOD,
-    RPC_STATUS, RPC_SYSTEM, SCHEME, SERVER, SERVER_NAMESPACE, SIGNAL, STATUS, TABLE, VERSION,
+    ADDRESS, ARCHITECTURE, BUILD_VERSION, CLIENT, CLIENT_NAMESPACE, CONNECTION_TYPE,
+    DESTINATION_PRINCIPAL, DIRECTION, ERROR, EVENT_KIND, MESH, MESSAGE_DIRECTION, METHOD,
+    OLD_RPC_SERVICE, OLD_RPC_STATUS, OLD_RPC_SYSTEM, OUTCOME, PEER_NAME, PEER_NAMESPACE, POLICY,
+    PORT, QUEUE, REASON, RELEASE, ROLE, ROUTE, RPC_METHOD, RPC_STATUS, RPC_SYSTEM, SCHEME, SERVER,
+    SERVER_NAMESPACE, SIGNAL, SOURCE_PRINCIPAL, STATUS, TABLE, VERSION,
 };
 use super::{Definition, Kind, LabelDefinition, MetricId, Subject};
 
@@ -32,7 +36,69 @@ static OLD_RPC_CLIENT: Labels = &[
     &PEER_NAMESPACE,
 ];
 static RPC_TRAFFIC: Labels = &[&MESSAGE_DIRECTION, &ROLE, &RPC_METHOD, &PEER_NAME, &PEER_NAMESPACE];
-static GRAPH: Labels = &[&CLIENT, &CLIENT_NAMESPACE, &CONNECTION_TYPE, &SERVER, &SERVER_NAMESPACE];
+static GRAPH: Labels = &[
+    &CLIENT,
+    &CLIENT_NAMESPACE,
+    &POLICY,
+    &CONNECTION_TYPE,
+    &DESTINATION_PRINCIPAL,
+    &MESH,
+    &SERVER,
+    &SERVER_NAMESPACE,
+    &SOURCE_PRINCIPAL,
+];
+static ISTIO: Labels = &[
+    &POLICY,
+    &istio::DESTINATION_APP,
+    &istio::DESTINATION_CANONICAL_REVISION,
+    &istio::DESTINATION_CANONICAL_SERVICE,
+    &istio::DESTINATION_CLUSTER,
+    &DESTINATION_PRINCIPAL,
+    &istio::DESTINATION_SERVICE,
+    &istio::DESTINATION_SERVICE_NAME,
+    &istio::DESTINATION_SERVICE_NAMESPACE,
+    &istio::DESTINATION_VERSION,
+    &istio::DESTINATION_WORKLOAD,
+    &istio::DESTINATION_WORKLOAD_NAMESPACE,
+    &istio::GRPC_RESPONSE_STATUS,
+    &istio::REPORTER,
+    &istio::REQUEST_PROTOCOL,
+    &istio::RESPONSE_CODE,
+    &istio::RESPONSE_FLAGS,
+    &istio::SOURCE_APP,
+    &istio::SOURCE_CANONICAL_REVISION,
+    &istio::SOURCE_CANONICAL_SERVICE,
+    &istio::SOURCE_CLUSTER,
+    &SOURCE_PRINCIPAL,
+    &istio::SOURCE_VERSION,
+    &istio::SOURCE_WORKLOAD,
+    &istio::SOURCE_WORKLOAD_NAMESPACE,
+];
+static ISTIO_TCP: Labels = &[
+    &POLICY,
+    &istio::DESTINATION_APP,
+    &istio::DESTINATION_CANONICAL_REVISION,
+    &istio::DESTINATION_CANONICAL_SERVICE,
+    &istio::DESTINATION_CLUSTER,
+    &DESTINATION_PRINCIPAL,
+    &istio::DESTINATION_SERVICE,
+    &istio::DESTINATION_SERVICE_NAME,
+    &istio::DESTINATION_SERVICE_NAMESPACE,
+    &istio::DESTINATION_VERSION,
+    &istio::DESTINATION_WORKLOAD,
+    &istio::DESTINATION_WORKLOAD_NAMESPACE,
+    &istio::REPORTER,
+    &istio::REQUEST_PROTOCOL,
+    &istio::RESPONSE_FLAGS,
+    &istio::SOURCE_APP,
+    &istio::SOURCE_CANONICAL_REVISION,
+    &istio::SOURCE_CANONICAL_SERVICE,
+    &istio::SOURCE_CLUSTER,
+    &SOURCE_PRINCIPAL,
+    &istio::SOURCE_VERSION,
+    &istio::SOURCE_WORKLOAD,
+    &istio::SOURCE_WORKLOAD_NAMESPACE,
+];
 static TCP: Labels = &[&ROLE, &PEER_NAME, &PEER_NAMESPACE];
 static TCP_REASON: Labels = &[&REASON, &ROLE, &PEER_NAME, &PEER_NAMESPACE];
 static TCP_DIRECTION: Labels = &[&DIRECTION, &ROLE, &PEER_NAME, &PEER_NAMESPACE];
@@ -81,7 +147,7 @@ metrics! {
     RpcUncounted "meshtap.rpc.calls.uncounted" "{call}" Kind::Counter, Workload, RPC_TRAFFIC,
         "Remote procedure calls whose messages could not be counted in this direction: at their end they added none to meshtap.rpc.messages.";
     GraphTotal "traces_service_graph_request_total" "" Kind::Counter, Edge, GRAPH,
-        "Calls between two workloads, each counted once: at the server's end, or at the client's where the server is not observed on this host.";
+        "Calls between two workloads, each counted once: at the server's end, or at the client's where the server is neither observed on this host nor in the same Kubernetes cluster, whose nodes have agents of their own.";
     GraphFailed "traces_service_graph_request_failed_total" "" Kind::Counter, Edge, GRAPH,
         "Calls of traces_service_graph_request_total that were answered with 5xx or had no whole answer; of remote procedure calls those that the server answers for, see `error.type`.";
     GraphServerSeconds "traces_service_graph_request_server_seconds" "s" Kind::Histogram(&DURATION), Edge, GRAPH,
@@ -106,6 +172,22 @@ metrics! {
         "Time from SYN to established, on the connecting end.";
     TcpRtt "meshtap.tcp.rtt" "s" Kind::Histogram(&LATENCY), Workload, TCP,
         "Samples of the smoothed round-trip time of TCP connections, one per report of a connection.";
+    IstioRequests "istio_requests_total" "" Kind::Counter, Edge, ISTIO,
+        "Requests, as Istio's proxies count them. Only where `mesh.istio_metrics` says so, and for edges of which no proxy of Istio's reports either end.";
+    IstioDuration "istio_request_duration_milliseconds" "ms" Kind::Histogram(&ISTIO_MILLISECONDS), Edge, ISTIO,
+        "Their duration in whole milliseconds, likewise.";
+    IstioRequestBytes "istio_request_bytes" "By" Kind::Histogram(&ISTIO_BYTES), Edge, ISTIO,
+        "Sizes of their bodies, likewise; headers and framing, which Istio counts, are not in it.";
+    IstioResponseBytes "istio_response_bytes" "By" Kind::Histogram(&ISTIO_BYTES), Edge, ISTIO,
+        "Sizes of the answers' bodies, likewise.";
+    IstioTcpOpened "istio_tcp_connections_opened_total" "" Kind::Counter, Edge, ISTIO_TCP,
+        "Connections that carry no calls that can be read, as Istio's proxies count them; likewise.";
+    IstioTcpClosed "istio_tcp_connections_closed_total" "" Kind::Counter, Edge, ISTIO_TCP,
+        "Those of them that ended, likewise.";
+    IstioTcpSent "istio_tcp_sent_bytes_total" "" Kind::Counter, Edge, ISTIO_TCP,
+        "Bytes that the servers of such connections sent, likewise.";
+    IstioTcpReceived "istio_tcp_received_bytes_total" "" Kind::Counter, Edge, ISTIO_TCP,
+        "Bytes that the clients of such connections sent, likewise.";
     CallsLost "meshtap_calls_lost_total" "" Kind::Counter, Edge, LOST,
         "Calls that took place and are in no other metric, by the reason; client and server where they are known. What a connection lost last is told when it speaks again or ends.";
     HostDropped "meshtap_host_packets_dropped_total" "" Kind::Counter, Host, &[&REASON],

@@ -105,6 +105,10 @@ pub struct Workload {
     pub canonical: Arc<str>,
     /// Istio's canonical revision.
     pub revision: Arc<str>,
+    /// What Istio calls the application; empty where no label says it.
+    pub app: Arc<str>,
+    /// What Istio calls its version; empty where no label says it.
+    pub app_version: Arc<str>,
     /// Service account, by which certificates of meshes name it.
     pub account: Arc<str>,
     /// Mesh proxy beside the application.
@@ -208,6 +212,8 @@ impl PodFacts<'_> {
             .unwrap_or(controller);
         let version =
             self.said("service.version").or_else(|| self.well_known(VERSION)).unwrap_or("");
+        let first =
+            |keys: [&str; 2]| keys.into_iter().find_map(|key| self.label(key)).unwrap_or("");
         let canonical = [CANONICAL_NAME, NAME, "app"].iter().find_map(|key| self.label(key));
         let revision = [CANONICAL_REVISION, VERSION, "version"];
         let revision = revision.iter().find_map(|key| self.label(key));
@@ -220,6 +226,8 @@ impl PodFacts<'_> {
             version: version.into(),
             canonical: canonical.unwrap_or(name).into(),
             revision: revision.unwrap_or("latest").into(),
+            app: first([NAME, "app"]).into(),
+            app_version: first([VERSION, "version"]).into(),
             account: self.account.into(),
             sidecar: self.sidecar(),
         }

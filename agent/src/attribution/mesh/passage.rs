@@ -48,7 +48,7 @@ pub enum Passed {
     /// The proxy's own question, and no application's.
     Probe,
     /// An application's call; the client is given where the connection hides it.
-    Call(Box<Passage>, Option<Arc<Identity>>),
+    Call(Arc<Passage>, Option<Arc<Identity>>),
 }
 
 impl Attributor {
@@ -64,9 +64,8 @@ impl Attributor {
                 policy: None,
                 client_principal: None,
                 server_principal: None,
-                attempt: None,
             };
-            return Some(Passed::Call(Box::new(passage), None));
+            return Some(Passed::Call(self.passage(passage), None));
         }
         if proxy.probes {
             return Some(Passed::Probe);
@@ -92,9 +91,23 @@ impl Attributor {
             policy,
             client_principal: said.client,
             server_principal: said.server,
-            attempt: said.attempt,
         };
-        Some(Passed::Call(Box::new(passage), client))
+        Some(Passed::Call(self.passage(passage), client))
+    }
+
+    /// Whose proxy is at the other end of a connection.
+    pub(in crate::attribution) fn mesh_of(&self, cookie: u64, of: &Connection) -> Option<Mesh> {
+        let peer = join::peer(&self.connections, cookie, of)?;
+        Some(self.connections.get(peer)?.proxy?.mesh)
+    }
+
+    fn passage(&mut self, passage: Passage) -> Arc<Passage> {
+        if let Some((known, ())) = self.passages.get_key_value(&passage) {
+            return Arc::clone(known);
+        }
+        let passage = Arc::new(passage);
+        self.passages.push(Arc::clone(&passage), ());
+        passage
     }
 
     /// Who spoke to the proxy: the only one who may have, else the only workload under the

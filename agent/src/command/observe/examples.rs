@@ -60,6 +60,7 @@ pub fn call(side: Side) -> Call {
         server_port: 8080,
         peer_observed: true,
         pair: 9,
+        service: None,
         passage: None,
     }
 }

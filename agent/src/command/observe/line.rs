@@ -221,7 +221,7 @@ impl<'a> Line<'a> {
             security_policy: passages().find_map(|passage| Some(passage.policy?.name())),
             client_principal: passages().find_map(|passage| principal(&passage.client_principal)),
             server_principal: passages().find_map(|passage| principal(&passage.server_principal)),
-            attempt: passages().find_map(|passage| passage.attempt),
+            attempt: [back, front].into_iter().find_map(Call::attempt),
             cut: front.exchange.cut || back.exchange.cut,
             late_half: call.is_late_half(),
         }

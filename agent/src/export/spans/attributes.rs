@@ -45,6 +45,7 @@ pub(super) fn of(call: &Call, names: RpcNames) -> Vec<KeyValue> {
         None => http(call, &mut list),
     }
     peer(call, &mut list);
+    passage(call, &mut list);
     connection(call, &mut list);
     list
 }
@@ -143,6 +144,25 @@ fn peer(call: &Call, list: &mut Vec<KeyValue>) {
         if !peer.identity.namespace.is_empty() {
             list.push(KeyValue::new("service.peer.namespace", text(&peer.identity.namespace)));
         }
+    }
+}
+
+/// How a call went through a mesh, and how the other end is known.
+fn passage(call: &Call, list: &mut Vec<KeyValue>) {
+    list.push(KeyValue::new("meshtap.peer.kind", call.peer().identity.kind.name()));
+    let Some(passage) = &call.passage else { return };
+    list.push(KeyValue::new("meshtap.mesh", passage.mesh.name()));
+    if let Some(policy) = passage.policy {
+        list.push(KeyValue::new("meshtap.mesh.security_policy", policy.name()));
+    }
+    for (name, principal) in [
+        ("meshtap.mesh.client_principal", &passage.client_principal),
+        ("meshtap.mesh.server_principal", &passage.server_principal),
+    ] {
+        list.extend(principal.as_ref().map(|text| KeyValue::new(name, text.as_str().to_owned())));
+    }
+    if let Some(attempt) = call.attempt() {
+        list.push(KeyValue::new("meshtap.mesh.attempt", i64::from(attempt)));
     }
 }
 

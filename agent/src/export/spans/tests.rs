@@ -178,6 +178,7 @@ fn a_server_span_has_the_attributes_of_the_conventions() {
         ("network.peer.port", Value::I64(5000)),
         ("service.peer.name", Value::from("web")),
         ("service.peer.namespace", Value::from("shop")),
+        ("meshtap.peer.kind", Value::from("container")),
         ("meshtap.tcp.rtt_us", Value::I64(80)),
         ("meshtap.tcp.retransmits", Value::I64(2)),
     ];
@@ -322,6 +323,7 @@ fn a_grpc_span_has_the_attributes_of_the_rpc_conventions() {
         ("network.peer.port", Value::I64(5000)),
         ("service.peer.name", Value::from("web")),
         ("service.peer.namespace", Value::from("shop")),
+        ("meshtap.peer.kind", Value::from("container")),
         ("meshtap.tcp.rtt_us", Value::I64(80)),
     ];
     assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
