@@ -54,8 +54,10 @@ impl Before {
         let setting =
             |name: &&str| Some(((*name).to_owned(), fs::read_to_string(path(name)).ok()?));
         let absent = FOLDERS.iter().map(PathBuf::from).filter(|folder| !folder.exists());
-        let before =
-            Self { settings: SETTINGS.iter().filter_map(setting).collect(), absent: absent.collect() };
+        let before = Self {
+            settings: SETTINGS.iter().filter_map(setting).collect(),
+            absent: absent.collect(),
+        };
         write(file, &serde_json::to_string(&before)?)
     }
 

@@ -72,7 +72,8 @@ impl Node {
             std::thread::sleep(super::ask::SLOWLY);
             let what = "jsonpath={.items[*].status.readyReplicas}";
             let ready = self.kubectl(&["get", "deployments", "--all-namespaces", "-o", what])?;
-            let ready: usize = ready.split(' ').filter_map(|count| count.parse::<usize>().ok()).sum();
+            let ready: usize =
+                ready.split(' ').filter_map(|count| count.parse::<usize>().ok()).sum();
             Ok((ready >= deployments * REPLICAS).then_some(()))
         })
     }

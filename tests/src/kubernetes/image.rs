@@ -15,8 +15,9 @@ use crate::requirement::program;
 
 /// What busybox is called by in an image.
 const APPLETS: [&str; 25] = [
-    "cat", "date", "echo", "env", "grep", "hostname", "httpd", "id", "ifconfig", "ip", "kill", "ls",
-    "mkdir", "nc", "nslookup", "ps", "sed", "seq", "sh", "sleep", "tail", "timeout", "true", "wget", "xargs",
+    "cat", "date", "echo", "env", "grep", "hostname", "httpd", "id", "ifconfig", "ip", "kill",
+    "ls", "mkdir", "nc", "nslookup", "ps", "sed", "seq", "sh", "sleep", "tail", "timeout", "true",
+    "wget", "xargs",
 ];
 
 /// One layer of files, and what is started.
