@@ -32,13 +32,19 @@ pub fn prepared(
     if folder.join(product).exists() {
         return Ok(folder);
     }
+    lay_out(source, &folder)?;
+    make(&folder).with_context(|| format!("{name} is not built"))?;
+    Ok(folder)
+}
+
+/// Copies the files in `source` into a folder. They are kept under other names, so that no
+/// tool takes them for a part of this project.
+pub fn lay_out(source: &Path, folder: &Path) -> Result<()> {
     for file in files(source)? {
-        // Kept under other names, so that no tool takes them for a part of this project.
         let name = file.file_name().context("a file has a name")?.to_string_lossy();
         std::fs::copy(&file, folder.join(name.strip_suffix(".txt").unwrap_or(&name)))?;
     }
-    make(&folder).with_context(|| format!("{name} is not built"))?;
-    Ok(folder)
+    Ok(())
 }
 
 /// Whether [`prepared`] would find `product` without making it.

@@ -9,6 +9,7 @@ mod before;
 pub mod binaries;
 pub mod certificates;
 mod control_plane;
+mod dns;
 mod fake;
 mod image;
 pub mod service;
@@ -51,6 +52,8 @@ const PODS: &str = "10.244.0.0/24";
 const ALL_PODS: &str = "10.244.0.0/16";
 /// Addresses of Services.
 const SERVICES: &str = "10.96.0.0/16";
+/// The name server's among them.
+const DNS: &str = "10.96.0.10";
 /// How long anything in the laboratory may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -113,14 +116,14 @@ impl Node {
     /// [`Node::missing`] without a look at what is built here.
     #[must_use]
     pub fn lacking() -> Option<String> {
-        lacks(&["etcd", "containerd", "runc", "ctr", "iptables", "ip", "curl", "busybox"])
+        lacks(&["containerd", "runc", "ctr", "iptables", "ip", "ss", "curl", "busybox"])
             .or_else(worker::missing)
     }
 
     /// Why there can be no control plane with fake nodes here; `None`: there can.
     #[must_use]
     pub fn control_plane_missing() -> Option<String> {
-        lacks(&["etcd", "ip", "curl"])
+        lacks(&["ip", "curl"])
             .or_else(|| unbuilt(Binary::CONTROL_PLANE.into_iter().chain([Binary::Kwok])))
     }
 
@@ -144,6 +147,7 @@ impl Node {
         node.start_containers()?;
         node.start_control_plane()?;
         node.start_worker(proxy)?;
+        node.start_dns()?;
         Ok(node)
     }
 
@@ -163,6 +167,12 @@ impl Node {
     pub fn keep(&mut self) -> Result<()> {
         self.is_kept = true;
         Ok(fs::write(Path::new(ROOT).join("kept"), "")?)
+    }
+
+    /// Whether it stays when it is dropped.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Ends one that was left running.
@@ -197,7 +207,7 @@ impl Node {
     /// Folders, programs, certificates and the bridge; what an earlier one left is taken away.
     fn ground(turn: Turn, more: &[Binary]) -> Result<Self> {
         sweep()?;
-        ensure!(!sweep::has_pods(), "a kubelet that is not of this laboratory runs pods here");
+        ensure!(!sweep::kubelet_runs(), "a kubelet that is not of this laboratory runs here");
         let routes = run("ip -4 -o route show")?;
         ensure!(
             !routes.contains(" 10.244.") && !routes.starts_with("10.244."),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::binaries::Binary;
 use super::control_plane::admin;
 use super::{Node, PATIENCE, binary, wait};
+use crate::netns::Place;
 use crate::process::output;
 
 /// A pod, as the API tells it.
@@ -31,12 +32,23 @@ pub struct Pod {
 impl Node {
     /// Runs kubectl as whoever may do anything, and gives what it printed.
     pub fn kubectl(&self, words: &[&str]) -> Result<String> {
-        output(kubectl().args(words))
+        output(self.kubectl_command().args(words))
+    }
+
+    /// kubectl's command line, for whoever may do anything; for what goes on while something
+    /// else happens.
+    #[must_use]
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(binary(Binary::Kubectl));
+        command.arg("--kubeconfig").arg(admin());
+        // Nothing of the user's own is looked at or written.
+        command.env_remove("KUBECONFIG").arg(format!("--cache-dir={}/kubectl", super::ROOT));
+        command
     }
 
     /// kubectl's answer to `get WORDS… -o json`.
     pub fn get(&self, words: &[&str]) -> Result<Value> {
-        let text = output(kubectl().arg("get").args(words).args(["-o", "json"]))?;
+        let text = output(self.kubectl_command().arg("get").args(words).args(["-o", "json"]))?;
         Ok(serde_json::from_str(&text)?)
     }
 
@@ -99,7 +111,7 @@ impl Node {
     /// where none is named); for programs that go on while something else happens.
     #[must_use]
     pub fn exec_command(&self, namespace: &str, pod: &str, container: Option<&str>) -> Command {
-        let mut command = kubectl();
+        let mut command = self.kubectl_command();
         command.args(["exec", "--namespace", namespace, pod]);
         if let Some(container) = container {
             command.args(["--container", container]);
@@ -114,6 +126,16 @@ impl Node {
         self.exec(namespace, pod, None, &["timeout", "10", "wget", "-q", "-O", "-", url])
     }
 
+    /// Asks for a URL from this machine until there is an answer of success, and gives the
+    /// body: a container that runs may not listen yet, and a Service may not lead to it yet.
+    pub fn wait_for_answer(&self, url: &str) -> Result<String> {
+        wait(&format!("{url} answers"), PATIENCE, || {
+            let mut curl = Place::HERE.inside("curl")?;
+            curl.args(["--silent", "--fail", "--max-time", "5", url]);
+            Ok(output(&mut curl).ok())
+        })
+    }
+
     pub(super) fn wait_for_account(&self, namespace: &str) -> Result<()> {
         wait("the namespace has its service account", PATIENCE, || {
             let words = ["get", "serviceaccount", "default", "--namespace", namespace];
@@ -121,12 +143,16 @@ impl Node {
         })
     }
 
-    fn wait(&self, words: &[&str]) -> Result<()> {
-        output(kubectl().args(words).arg(format!("--timeout={}s", PATIENCE.as_secs()))).map(drop)
+    /// Runs one of kubectl's commands that wait (`wait`, `rollout status`), for as long as
+    /// anything in the laboratory may take.
+    pub fn wait(&self, words: &[&str]) -> Result<()> {
+        output(self.kubectl_command().args(words).arg(format!("--timeout={}s", PATIENCE.as_secs())))
+            .map(drop)
     }
 
     fn feed(&self, words: &[&str], text: &str) -> Result<String> {
-        let mut child = kubectl()
+        let mut child = self
+            .kubectl_command()
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -142,14 +168,6 @@ impl Node {
         );
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
-}
-
-fn kubectl() -> Command {
-    let mut command = Command::new(binary(Binary::Kubectl));
-    command.arg("--kubeconfig").arg(admin());
-    // Nothing of the user's own is looked at or written.
-    command.env_remove("KUBECONFIG").arg(format!("--cache-dir={}/kubectl", super::ROOT));
-    command
 }
 
 fn pod(item: &Value) -> Result<Pod> {

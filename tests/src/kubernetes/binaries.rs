@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::tell;
-use crate::cache::{has, prepared};
+use crate::cache::{has, lay_out, prepared};
 use crate::netns::Place;
 use crate::process::{fixture, output};
 
@@ -18,6 +18,8 @@ const REPORT: Duration = Duration::from_secs(20);
 /// A program that is built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
+    /// Where the API server keeps everything.
+    Etcd,
     /// What all others talk to.
     ApiServer,
     /// Makes pods of Deployments, slices of Services, and so on.
@@ -30,38 +32,47 @@ pub enum Binary {
     Proxy,
     /// The command line.
     Kubectl,
+    /// Knows the addresses of Services and of pods by their names.
+    Dns,
     /// Plays the kubelets of nodes that are not there.
     Kwok,
 }
 
 impl Binary {
     /// Those of a control plane.
-    pub const CONTROL_PLANE: [Self; 4] =
-        [Self::Kubectl, Self::Scheduler, Self::ControllerManager, Self::ApiServer];
+    pub const CONTROL_PLANE: [Self; 5] =
+        [Self::Etcd, Self::Kubectl, Self::Scheduler, Self::ControllerManager, Self::ApiServer];
     /// Those of a node, beside a control plane's.
-    pub const NODE: [Self; 2] = [Self::Proxy, Self::Kubelet];
+    pub const NODE: [Self; 3] = [Self::Proxy, Self::Kubelet, Self::Dns];
 
     /// The program's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Etcd => "etcd",
             Self::ApiServer => "kube-apiserver",
             Self::ControllerManager => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
             Self::Kubelet => "kubelet",
             Self::Proxy => "kube-proxy",
             Self::Kubectl => "kubectl",
+            Self::Dns => "coredns",
             Self::Kwok => "kwok",
         }
     }
 
     /// The folder of fixtures with its modules' versions, and of the cache.
     fn set(self) -> &'static str {
-        if self == Self::Kwok { "kwok" } else { "kubernetes" }
+        match self {
+            Self::Dns | Self::Kwok => self.name(),
+            _ => "kubernetes",
+        }
     }
 
     fn package(self) -> String {
         match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
+            Self::Dns => ".".to_owned(),
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok".to_owned(),
             other => format!("k8s.io/kubernetes/cmd/{}", other.name()),
         }
@@ -93,9 +104,7 @@ impl Binary {
         }
         let look = || {
             let folder = tempfile::tempdir()?;
-            for file in ["go.mod", "go.sum"] {
-                std::fs::copy(self.source().join(format!("{file}.txt")), folder.path().join(file))?;
-            }
+            lay_out(&self.source(), folder.path())?;
             self.packages(folder.path())
         };
         look().err().map(|error| format!("{} cannot be built: {error:#}", self.name()))

@@ -126,15 +126,24 @@ impl Process {
             let _ = kill_process(pid, Signal::KILL);
         }
         let deadline = Instant::now() + END;
-        while self.runs() {
+        loop {
+            // Where it is a child of this process, it waits to be asked; else this is an error.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            if !self.runs() && !self.has_threads() {
+                return Ok(());
+            }
             if Instant::now() > deadline {
                 bail!("process {} does not end", self.pid);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        // Where it is a child of this process, it waits to be asked; else this is an error.
-        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-        Ok(())
+    }
+
+    /// Whether threads of it are left beside the first, which may be dead before them.
+    fn has_threads(self) -> bool {
+        let is_it = look(self.pid).is_some_and(|(start, _)| start == self.start);
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid));
+        is_it && threads.is_ok_and(|threads| threads.count() > 1)
     }
 }
 

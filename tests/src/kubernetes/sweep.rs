@@ -35,10 +35,15 @@ pub fn sweep() -> Result<()> {
     for name in first.into_iter().chain(rest) {
         services.stop(name)?;
     }
-    kill_containers()?;
+    let cgroups = pods(root);
+    kill_containers(&cgroups)?;
     unmount_below(root)?;
+    for cgroup in &cgroups {
+        remove_cgroups(cgroup)?;
+    }
     for hierarchy in hierarchies() {
-        remove_cgroups(&hierarchy.join("kubepods"))?;
+        // Of pods that went before, and those above; some may be others'.
+        remove_empty(&hierarchy.path.join("kubepods"));
     }
     for tool in ["iptables", "ip6tables"] {
         filter_rules(tool)?;
@@ -52,12 +57,12 @@ pub fn sweep() -> Result<()> {
     fs::remove_dir_all(root).with_context(|| ROOT.to_owned())
 }
 
-/// Whether a kubelet's cgroups are here: the laboratory's, or those of a node that is none.
+/// Whether a kubelet runs: once the laboratory is down, one that is none of its.
 #[must_use]
-pub fn has_pods() -> bool {
-    hierarchies()
-        .iter()
-        .any(|folder| ["kubepods", "kubepods.slice"].iter().any(|name| folder.join(name).exists()))
+pub fn kubelet_runs() -> bool {
+    // One without a command line is dead.
+    let lives = |pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+    processes().any(|pid| name(pid) == "kubelet" && lives(pid))
 }
 
 /// What is left of a laboratory on this machine, in words: nothing, once it is down.
@@ -71,9 +76,12 @@ pub fn remains() -> Result<Vec<String>> {
     }
     found.extend(mounts_below(Path::new(ROOT))?.iter().map(|at| format!("{at:?} is mounted")));
     found.extend(shims().iter().map(|pid| format!("process {pid} runs")));
-    if has_pods() {
-        found.push("cgroups of pods are there".to_owned());
-    }
+    // Other tests lay cgroups out as kubelet does, but only by the newer version.
+    let all = hierarchies();
+    let has_older = all.iter().any(|hierarchy| !hierarchy.is_newer);
+    let own = all.iter().filter(|hierarchy| !(has_older && hierarchy.is_newer));
+    let cgroups = own.map(|hierarchy| hierarchy.path.join("kubepods"));
+    found.extend(cgroups.filter(|path| path.exists()).map(|path| format!("{path:?} is there")));
     for tool in ["iptables", "ip6tables"] {
         let rules = saved(tool)?;
         found.extend(
@@ -83,13 +91,28 @@ pub fn remains() -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// The cgroups of the pods that kubelet has folders for.
+fn pods(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in folders(&root.join("kubelet/pods")) {
+        let pod = format!("pod{}", folder.file_name().unwrap_or_default().display());
+        for hierarchy in hierarchies() {
+            let above = hierarchy.path.join("kubepods");
+            let classes = [above.join("besteffort"), above.join("burstable"), above];
+            found
+                .extend(classes.map(|class| class.join(&pod)).into_iter().filter(|at| at.exists()));
+        }
+    }
+    found
+}
+
 /// Kills the processes of pods, and those that hold containers: until there are none.
-fn kill_containers() -> Result<()> {
+fn kill_containers(cgroups: &[PathBuf]) -> Result<()> {
     let deadline = Instant::now() + END;
     loop {
         let mut pids = shims();
-        for hierarchy in hierarchies() {
-            collect(&hierarchy.join("kubepods"), &mut pids);
+        for cgroup in cgroups {
+            collect(cgroup, &mut pids);
         }
         if pids.is_empty() {
             return Ok(());
@@ -107,19 +130,25 @@ fn kill_containers() -> Result<()> {
 
 /// Every program that was given a path of the laboratory: containerd's helpers, plugins.
 fn shims() -> Vec<i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    const STARTS: [&str; 6] = ["containerd", "coredns", "etcd", "kube", "kwok", "runc"];
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    pids.filter(|&pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        // Not whoever looks at a log there.
-        let is_helper = ["containerd", "runc", "kube", "etcd", "kwok"]
-            .iter()
-            .any(|start| name.starts_with(start));
-        pid != own && is_helper && String::from_utf8_lossy(&line).contains(ROOT)
-    })
-    .collect()
+    processes()
+        .filter(|&pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            // Not whoever looks at a log there.
+            let is_helper = STARTS.iter().any(|start| name(pid).starts_with(start));
+            pid != own && is_helper && String::from_utf8_lossy(&line).contains(ROOT)
+        })
+        .collect()
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
 fn collect(cgroup: &Path, pids: &mut Vec<i32>) {
@@ -131,13 +160,11 @@ fn collect(cgroup: &Path, pids: &mut Vec<i32>) {
 }
 
 fn remove_cgroups(cgroup: &Path) -> Result<()> {
-    for folder in folders(cgroup) {
-        remove_cgroups(&folder)?;
-    }
     let deadline = Instant::now() + END;
     while cgroup.exists() {
         // The kernel takes a moment to let go of the last process.
-        if fs::remove_dir(cgroup).is_err() && Instant::now() > deadline {
+        remove_empty(cgroup);
+        if Instant::now() > deadline {
             bail!("the cgroup {} cannot be removed", cgroup.display());
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -145,17 +172,34 @@ fn remove_cgroups(cgroup: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes a cgroup and those below, but for such as have processes.
+fn remove_empty(cgroup: &Path) {
+    for folder in folders(cgroup) {
+        remove_empty(&folder);
+    }
+    let _ = fs::remove_dir(cgroup);
+}
+
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
+struct Hierarchy {
+    path: PathBuf,
+    is_newer: bool,
+}
+
 /// Where cgroup hierarchies of both versions are mounted.
-fn hierarchies() -> Vec<PathBuf> {
+fn hierarchies() -> Vec<Hierarchy> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let found = fields.filter(|fields| matches!(fields.get(2), Some(&("cgroup" | "cgroup2"))));
-    found.filter_map(|fields| fields.get(1).map(PathBuf::from)).collect()
+    let hierarchy = |line: &str| {
+        let mut fields = line.split(' ').skip(1);
+        let (path, kind) = (fields.next()?, fields.next()?);
+        let is_newer = kind == "cgroup2";
+        (is_newer || kind == "cgroup").then(|| Hierarchy { path: path.into(), is_newer })
+    };
+    mounts.lines().filter_map(hierarchy).collect()
 }
 
 fn unmount_below(root: &Path) -> Result<()> {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::binaries::Binary;
 use super::{
-    ADDRESS, ALL_PODS, BRIDGE, Image, NAME, Node, PATIENCE, PODS, Proxy, ROOT, binary, wait,
+    ADDRESS, ALL_PODS, BRIDGE, DNS, Image, NAME, Node, PATIENCE, PODS, Proxy, ROOT, binary, wait,
 };
 use crate::netns::Place;
 use crate::process::{output, run, write};
@@ -85,7 +85,8 @@ impl Node {
         })
     }
 
-    /// Has kubelet run a pod by itself, from a file; without `yaml` no more.
+    /// Has kubelet run a pod by itself, from a file; without `yaml` no more. Kubelet takes what
+    /// begins with a brace for JSON.
     pub fn static_pod(&self, name: &str, yaml: Option<&str>) -> Result<()> {
         let file = Path::new(ROOT).join("static").join(format!("{name}.yaml"));
         match yaml {
@@ -166,6 +167,8 @@ fn kubelet() -> serde_json::Value {
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "containerRuntimeEndpoint": format!("unix://{}", socket().display()),
+        "clusterDNS": [DNS],
+        "clusterDomain": "cluster.local",
         "podLogsDir": format!("{ROOT}/logs"),
         "staticPodPath": format!("{ROOT}/static"),
         "fileCheckFrequency": "1s",

@@ -35,12 +35,12 @@ const NEEDED: [(&str, &str); 24] = [
 
 /// What a Kubernetes node is made of, beside what is built from source.
 const NODE: [(&str, &str); 8] = [
-    ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("busybox", "busybox-static"),
     ("iptables", "iptables"),
+    ("nft", "nftables"),
     ("ip", "iproute2"),
     ("curl", "curl"),
 ];
