@@ -190,6 +190,13 @@ fn a_stranger_calls_a_meshed_server() {
     let stranger = shop.stranger("stranger").expect("runs");
     let seen = shop.seen(stranger.place("app").expect("has one")).expect("is answered");
     assert_eq!((seen.address.as_str(), seen.certificate.as_str()), ("127.0.0.6", ""));
+    // The mesh's own agent asks the application beside the sidecar.
+    assert_eq!(shop.probe(0, "/ok").expect("is answered"), "fine\n");
+    let inbound = sidecar::inbound(shop.port());
+    shop.inbound[0].wait_for(&inbound, "upstream_rq_total", 1).expect("counts");
+    let log = shop.nginx[0].log().expect("is there");
+    assert!(log.lines().all(|line| line.contains(" 127.0.0.6 ")), "{log}");
+    assert_eq!(log.lines().count(), 2);
 }
 
 /// What an agent's metrics say of calls between the applications of a shop.
@@ -384,4 +391,56 @@ fn sidecars_are_known_by_name_and_policy() {
         );
         assert_eq!(call.client_principal, None, "{call:?}");
     }
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn through_ztunnel_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Ambient, 2, 2) else { return };
+    let agent = agent(&shop);
+    visit(&shop, 3000);
+    expect_edge(&agent, "http", [6000, 6000]);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn through_linkerd_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Linkerd, 2, 2) else { return };
+    let agent = agent(&shop);
+    visit(&shop, 3000);
+    expect_edge(&agent, "http", [6000, 6000]);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn ztunnel_and_linkerd_are_known_by_name_and_policy() {
+    // Whose identity is told where: by ztunnel nowhere, by Linkerd to the server.
+    for (mesh, name) in [(Mesh::Ambient, "ambient"), (Mesh::Linkerd, "linkerd")] {
+        let Some(shop) = open(mesh, 1, 1) else { return };
+        let (_file, observer) = observer(&shop);
+        shop.ask(shop.client(0).expect("is there"), "/ok").expect("is answered");
+        let calls = observer.finish().expect("ends well").calls;
+        let calls = lines(&calls, "/ok");
+        assert!(calls.iter().any(|call| call.server_duration_us.is_some()), "{calls:#?}");
+        for call in calls {
+            expect_names(call);
+            if call.server_duration_us.is_some() {
+                expect_mesh(call, name, false);
+            }
+        }
+    }
+}
+
+/// A mesh's own agent asks the application whether it lives: that is nobody's traffic.
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn probes_of_the_mesh_are_not_counted() {
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let agent = agent(&shop);
+    for _ in 0..20 {
+        shop.probe(0, "/ok").expect("is answered");
+    }
+    visit(&shop, 100);
+    expect_edge(&agent, "http", [100, 100]);
+    assert_eq!(served(&shop), 120);
 }

@@ -7,6 +7,7 @@ mod ci;
 mod docs;
 mod ebpf;
 mod install;
+mod lab;
 mod licences;
 mod packages;
 mod tally;
@@ -89,6 +90,11 @@ enum Command {
         /// Only conditions and protocols whose name contains one of these: `loss`, `grpc`.
         filters: Vec<String>,
     },
+    /// Start a laboratory on this machine, until Ctrl-C.
+    Lab {
+        #[command(subcommand)]
+        laboratory: lab::Laboratory,
+    },
     /// Boot Debian's kernels, verify every program on each, run end-to-end tests inside, and
     /// write docs/kernel-support.md.
     Vm {
@@ -143,6 +149,7 @@ fn dispatch(command: Command) -> Result<()> {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
         }
         Command::Truth { filters } => agent::examine(&filters),
+        Command::Lab { laboratory } => match lab::start(&laboratory)? {},
         Command::Vm { kernel, fetch, filters } => vm::run(&vm::Options { kernel, fetch, filters }),
         Command::Ci { full } => ci::run_all(full),
     }

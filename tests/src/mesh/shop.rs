@@ -221,6 +221,18 @@ impl Shop {
         })
     }
 
+    /// Asks a server's application for a path the way Istio's agent does it for the kubelet:
+    /// from the sidecar's container, as the sidecar's user, from its address.
+    pub fn probe(&self, server: usize, path: &str) -> Result<String> {
+        let server = self.servers.get(server).context("there is no such server")?;
+        let to = authority(server.address(false)?, self.port());
+        let mut command = server.place(istio::CONTAINER)?.inside("setpriv")?;
+        command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
+        command.args(["--clear-groups", "--"]).arg(program("curl").context("no curl")?);
+        command.args(["-q", "-sS", "--fail", "--noproxy", "*", "--interface", "127.0.0.6"]);
+        output(command.arg(format!("http://{to}{path}")))
+    }
+
     /// What all servers logged of a path, by status.
     pub fn served(&self, path: &str, status: u16) -> Result<u64> {
         let mut sum = 0;

@@ -1,0 +1,56 @@
+//! `cargo xtask lab`: what the end-to-end tests run in, for whoever wants to look around.
+
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::{Subcommand, ValueEnum};
+
+use crate::test::setup;
+use crate::workspace::{cargo, line, privileged, run, target};
+
+/// Which laboratory.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Laboratory {
+    /// Pods without a cluster, and the proxies of a mesh between them; calls go on all the time.
+    Mesh {
+        /// Which.
+        #[arg(value_enum, default_value = "istio")]
+        mesh: Mesh,
+        /// Lay cgroups out as kubelet does with systemd.
+        #[arg(long)]
+        systemd: bool,
+    },
+}
+
+/// What lies between client and server.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Mesh {
+    /// Nothing.
+    None,
+    /// Envoy as Istio's sidecar.
+    Istio,
+    /// A proxy for all pods of the node, in the shape of ztunnel.
+    Ambient,
+    /// A proxy a pod, in the shape of Linkerd's.
+    Linkerd,
+}
+
+/// Installs and builds what is missing, and becomes the laboratory, as root.
+///
+/// **This process is replaced**, so that Ctrl-C reaches the laboratory, which takes itself away.
+pub fn start(laboratory: &Laboratory) -> Result<Infallible> {
+    let Laboratory::Mesh { mesh, systemd } = laboratory;
+    setup::programs();
+    run(cargo().args(["build", "--locked", "--package", "meshtap-tests", "--bins"]))?;
+    // `env`, because sudo looks for programs by rules of its own.
+    let mut command = privileged(Path::new("env"))?;
+    command.arg(target().join("debug/meshlab"));
+    command.args(mesh.to_possible_value().map(|value| value.get_name().to_owned()));
+    if *systemd {
+        command.arg("--systemd");
+    }
+    eprintln!("$ {}", line(&command));
+    Err(command.exec()).with_context(|| format!("cannot start {}", line(&command)))
+}
