@@ -6,7 +6,7 @@ use meshtap_tests::call::CallLine;
 use meshtap_tests::cluster::Driver;
 use meshtap_tests::mesh::lab::authority;
 use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE, Seen};
-use meshtap_tests::mesh::{Mesh, Shop, sidecar};
+use meshtap_tests::mesh::{Mesh, Shop, istio, sidecar};
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
 use meshtap_tests::workload::grpc::ledger;
@@ -132,6 +132,44 @@ fn grpc_goes_through_ztunnel() {
     assert_eq!(ledger(&bought.expect("shops")).total(), 2000);
 }
 
+/// A waypoint is who calls, as far as the server can see.
+#[test]
+fn a_waypoint_stands_between() {
+    let Some(shop) = open(Mesh::Waypoint, 2, 2) else { return };
+    visit(&shop, 3000);
+    assert_eq!(served(&shop), 6000);
+    let cluster = format!("inbound-vip|{HTTP}|http|{}", shop.service.host());
+    shop.inbound[0].wait_for(&cluster, "upstream_rq_total", 6000).expect("counts");
+    let seen = shop.seen(shop.client(0).expect("is there")).expect("is answered");
+    let waypoint = shop.waypoint.as_ref().expect("has one").address(false).expect("has one");
+    assert_eq!((seen.address, seen.attempt.as_str()), (waypoint.to_string(), "1"));
+    let place = shop.client(1).expect("is there");
+    assert_eq!(shop.ask(place, "/flaky").expect("is answered at last"), "at last\n");
+}
+
+/// A gateway is a client of the mesh, and a server to those outside.
+#[test]
+fn a_gateway_leads_in() {
+    let Some(shop) = open(Mesh::Istio, 1, 0) else { return };
+    let gateway = shop.lab.run(istio::gateway("shop", "gateway")).expect("runs");
+    let to = (&shop.service, HTTP);
+    let envoy = sidecar::Sidecar::gateway(&shop.lab, &gateway, 8080, to).expect("starts");
+    let stranger = shop.stranger("stranger").expect("runs");
+    let address = authority(gateway.address(false).expect("has one"), 8080);
+    let place = stranger.place("app").expect("has one");
+    load::h2load(place, &address, &PATHS, 4, 3000).expect("is answered");
+    envoy
+        .wait_for(&sidecar::outbound(&shop.service, HTTP), "upstream_rq_total", 3000)
+        .expect("counts");
+    assert_eq!(served(&shop), 3000);
+    let seen = shop.seen_by(place, &address).expect("is answered");
+    assert_eq!(seen.address, "127.0.0.6");
+    assert!(
+        seen.certificate.ends_with("URI=spiffe://cluster.local/ns/shop/sa/gateway"),
+        "{seen:?}"
+    );
+}
+
 #[test]
 fn linkerd_tells_the_clients_identity() {
     let Some(shop) = open(Mesh::Linkerd, 2, 2) else { return };
@@ -177,6 +215,10 @@ fn every_mesh_has_ipv6() {
         match mesh {
             Mesh::None | Mesh::Ambient => assert_eq!(seen.address, client, "{mesh:?}"),
             Mesh::Linkerd => assert_eq!(seen.address, server, "{mesh:?}"),
+            Mesh::Waypoint => {
+                let waypoint = shop.waypoint.as_ref().expect("has one");
+                assert_eq!(seen.address, waypoint.address(false).expect("has one").to_string());
+            }
             // From there on by the first of the server's addresses.
             Mesh::Istio => assert_eq!(seen.address, "127.0.0.6", "{mesh:?}"),
         }

@@ -1,4 +1,4 @@
-//! `meshlab [none|istio|ambient|linkerd] [--systemd]`: a shop in a mesh without a cluster, with
+//! `meshlab [none|istio|ambient|waypoint|linkerd] [--systemd]`: a shop in a mesh without a cluster, with
 //! calls going on, until it is interrupted. `cargo xtask lab mesh` builds and starts it as root.
 
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use meshtap_tests::process::write;
 use meshtap_tests::workload::{Keeper, Shopping};
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: meshlab [none|istio|ambient|linkerd] [--systemd]";
+const USAGE: &str = "usage: meshlab [none|istio|ambient|waypoint|linkerd] [--systemd]";
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -36,6 +36,7 @@ fn run() -> Result<()> {
             "none" => mesh = Mesh::None,
             "istio" => mesh = Mesh::Istio,
             "ambient" => mesh = Mesh::Ambient,
+            "waypoint" => mesh = Mesh::Waypoint,
             "linkerd" => mesh = Mesh::Linkerd,
             "--systemd" => driver = Driver::Systemd,
             _ => bail!(USAGE),

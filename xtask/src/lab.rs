@@ -33,6 +33,8 @@ pub enum Mesh {
     Istio,
     /// A proxy for all pods of the node, in the shape of ztunnel.
     Ambient,
+    /// The same with a waypoint: Envoy in a pod of its own.
+    Waypoint,
     /// A proxy a pod, in the shape of Linkerd's.
     Linkerd,
 }
