@@ -6,7 +6,7 @@ use meshtap_tests::call::CallLine;
 use meshtap_tests::cluster::Driver;
 use meshtap_tests::mesh::lab::authority;
 use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE, Seen};
-use meshtap_tests::mesh::{Mesh, Shop, sidecar};
+use meshtap_tests::mesh::{Mesh, Shop, istio, sidecar};
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
 use meshtap_tests::workload::grpc::ledger;
@@ -132,6 +132,44 @@ fn grpc_goes_through_ztunnel() {
     assert_eq!(ledger(&bought.expect("shops")).total(), 2000);
 }
 
+/// A waypoint is who calls, as far as the server can see.
+#[test]
+fn a_waypoint_stands_between() {
+    let Some(shop) = open(Mesh::Waypoint, 2, 2) else { return };
+    visit(&shop, 3000);
+    assert_eq!(served(&shop), 6000);
+    let cluster = format!("inbound-vip|{HTTP}|http|{}", shop.service.host());
+    shop.inbound[0].wait_for(&cluster, "upstream_rq_total", 6000).expect("counts");
+    let seen = shop.seen(shop.client(0).expect("is there")).expect("is answered");
+    let waypoint = shop.waypoint.as_ref().expect("has one").address(false).expect("has one");
+    assert_eq!((seen.address, seen.attempt.as_str()), (waypoint.to_string(), "1"));
+    let place = shop.client(1).expect("is there");
+    assert_eq!(shop.ask(place, "/flaky").expect("is answered at last"), "at last\n");
+}
+
+/// A gateway is a client of the mesh, and a server to those outside.
+#[test]
+fn a_gateway_leads_in() {
+    let Some(shop) = open(Mesh::Istio, 1, 0) else { return };
+    let gateway = shop.lab.run(istio::gateway("shop", "gateway")).expect("runs");
+    let to = (&shop.service, HTTP);
+    let envoy = sidecar::Sidecar::gateway(&shop.lab, &gateway, 8080, to).expect("starts");
+    let stranger = shop.stranger("stranger").expect("runs");
+    let address = authority(gateway.address(false).expect("has one"), 8080);
+    let place = stranger.place("app").expect("has one");
+    load::h2load(place, &address, &PATHS, 4, 3000).expect("is answered");
+    envoy
+        .wait_for(&sidecar::outbound(&shop.service, HTTP), "upstream_rq_total", 3000)
+        .expect("counts");
+    assert_eq!(served(&shop), 3000);
+    let seen = shop.seen_by(place, &address).expect("is answered");
+    assert_eq!(seen.address, "127.0.0.6");
+    assert!(
+        seen.certificate.ends_with("URI=spiffe://cluster.local/ns/shop/sa/gateway"),
+        "{seen:?}"
+    );
+}
+
 #[test]
 fn linkerd_tells_the_clients_identity() {
     let Some(shop) = open(Mesh::Linkerd, 2, 2) else { return };
@@ -177,6 +215,10 @@ fn every_mesh_has_ipv6() {
         match mesh {
             Mesh::None | Mesh::Ambient => assert_eq!(seen.address, client, "{mesh:?}"),
             Mesh::Linkerd => assert_eq!(seen.address, server, "{mesh:?}"),
+            Mesh::Waypoint => {
+                let waypoint = shop.waypoint.as_ref().expect("has one");
+                assert_eq!(seen.address, waypoint.address(false).expect("has one").to_string());
+            }
             // From there on by the first of the server's addresses.
             Mesh::Istio => assert_eq!(seen.address, "127.0.0.6", "{mesh:?}"),
         }
@@ -190,6 +232,13 @@ fn a_stranger_calls_a_meshed_server() {
     let stranger = shop.stranger("stranger").expect("runs");
     let seen = shop.seen(stranger.place("app").expect("has one")).expect("is answered");
     assert_eq!((seen.address.as_str(), seen.certificate.as_str()), ("127.0.0.6", ""));
+    // The mesh's own agent asks the application beside the sidecar.
+    assert_eq!(shop.probe(0, "/ok").expect("is answered"), "fine\n");
+    let inbound = sidecar::inbound(shop.port());
+    shop.inbound[0].wait_for(&inbound, "upstream_rq_total", 1).expect("counts");
+    let log = shop.nginx[0].log().expect("is there");
+    assert!(log.lines().all(|line| line.contains(" 127.0.0.6 ")), "{log}");
+    assert_eq!(log.lines().count(), 2);
 }
 
 /// What an agent's metrics say of calls between the applications of a shop.
@@ -384,4 +433,56 @@ fn sidecars_are_known_by_name_and_policy() {
         );
         assert_eq!(call.client_principal, None, "{call:?}");
     }
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn through_ztunnel_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Ambient, 2, 2) else { return };
+    let agent = agent(&shop);
+    visit(&shop, 3000);
+    expect_edge(&agent, "http", [6000, 6000]);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn through_linkerd_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Linkerd, 2, 2) else { return };
+    let agent = agent(&shop);
+    visit(&shop, 3000);
+    expect_edge(&agent, "http", [6000, 6000]);
+}
+
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn ztunnel_and_linkerd_are_known_by_name_and_policy() {
+    // Whose identity is told where: by ztunnel nowhere, by Linkerd to the server.
+    for (mesh, name) in [(Mesh::Ambient, "ambient"), (Mesh::Linkerd, "linkerd")] {
+        let Some(shop) = open(mesh, 1, 1) else { return };
+        let (_file, observer) = observer(&shop);
+        shop.ask(shop.client(0).expect("is there"), "/ok").expect("is answered");
+        let calls = observer.finish().expect("ends well").calls;
+        let calls = lines(&calls, "/ok");
+        assert!(calls.iter().any(|call| call.server_duration_us.is_some()), "{calls:#?}");
+        for call in calls {
+            expect_names(call);
+            if call.server_duration_us.is_some() {
+                expect_mesh(call, name, false);
+            }
+        }
+    }
+}
+
+/// A mesh's own agent asks the application whether it lives: that is nobody's traffic.
+#[test]
+#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
+fn probes_of_the_mesh_are_not_counted() {
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let agent = agent(&shop);
+    for _ in 0..20 {
+        shop.probe(0, "/ok").expect("is answered");
+    }
+    visit(&shop, 100);
+    expect_edge(&agent, "http", [100, 100]);
+    assert_eq!(served(&shop), 120);
 }

@@ -1,11 +1,12 @@
-//! `cargo xtask lab`: what the end-to-end tests run in, for whoever wants to look around.
+//! `cargo xtask lab`: laboratories to look around in, set up as the tests set them up.
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use crate::test::setup;
 use crate::workspace::{cargo, line, privileged, run, target};
@@ -26,25 +27,66 @@ pub enum Laboratory {
         #[arg(long, conflicts_with_all = ["keep", "down"])]
         record: bool,
     },
+    /// Pods without a cluster, and the proxies of a mesh between them; calls go on all the time.
+    Mesh {
+        /// Which.
+        #[arg(value_enum, default_value = "istio")]
+        mesh: Mesh,
+        /// Lay cgroups out as kubelet does with systemd.
+        #[arg(long)]
+        systemd: bool,
+    },
+}
+
+/// What lies between client and server.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Mesh {
+    /// Nothing.
+    None,
+    /// Envoy as Istio's sidecar.
+    Istio,
+    /// A proxy for all pods of the node, in the shape of ztunnel.
+    Ambient,
+    /// The same with a waypoint: Envoy in a pod of its own.
+    Waypoint,
+    /// A proxy a pod, in the shape of Linkerd's.
+    Linkerd,
 }
 
 /// Installs and builds what is missing, and becomes the laboratory, as root.
 ///
 /// **This process is replaced**, so that Ctrl-C reaches the laboratory, which takes itself away.
-pub fn start(laboratory: Laboratory) -> Result<Infallible> {
-    let Laboratory::Kubernetes { keep, down, record } = laboratory;
-    if !down {
-        setup::node();
-    }
-    run(cargo().args(["build", "--locked", "--package", "meshtap-tests", "--bin", "lab"]))?;
-    // `env`, because sudo looks for programs by rules of its own.
-    let mut command = privileged(Path::new("env"))?;
-    command.arg(target().join("debug/lab")).arg("kubernetes");
-    for (flag, is_given) in [("--keep", keep), ("--down", down), ("--record", record)] {
-        if is_given {
-            command.arg(flag);
+pub fn start(laboratory: &Laboratory) -> Result<Infallible> {
+    let mut command = match laboratory {
+        Laboratory::Kubernetes { keep, down, record } => {
+            if !down {
+                setup::node();
+            }
+            let mut command = program("lab")?;
+            command.arg("kubernetes");
+            let flags = [("--keep", keep), ("--down", down), ("--record", record)];
+            command.args(flags.into_iter().filter(|(_, given)| **given).map(|(flag, _)| flag));
+            command
         }
-    }
+        Laboratory::Mesh { mesh, systemd } => {
+            setup::programs();
+            let mut command = program("meshlab")?;
+            command.args(mesh.to_possible_value().map(|value| value.get_name().to_owned()));
+            if *systemd {
+                command.arg("--systemd");
+            }
+            command
+        }
+    };
     eprintln!("$ {}", line(&command));
     Err(command.exec()).with_context(|| format!("cannot start {}", line(&command)))
+}
+
+/// A program of the tests, built, as root.
+fn program(name: &str) -> Result<Command> {
+    run(cargo().args(["build", "--locked", "--package", "meshtap-tests", "--bins"]))?;
+    // `env`, because sudo looks for programs by rules of its own.
+    let mut command = privileged(Path::new("env"))?;
+    command.arg(target().join("debug").join(name));
+    Ok(command)
 }

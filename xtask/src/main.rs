@@ -201,7 +201,7 @@ fn dispatch(command: Command) -> Result<()> {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
         }
         Command::Truth { filters } => agent::examine(&filters),
-        Command::Lab { laboratory } => match lab::start(laboratory)? {},
+        Command::Lab { laboratory } => match lab::start(&laboratory)? {},
         Command::Vm { kernel, fetch, filters } => vm::run(&vm::Options { kernel, fetch, filters }),
         Command::Ci { full } => ci::run_all(full),
     }

@@ -16,7 +16,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use meshtap_tests::mesh::relay::Orders;
+use meshtap_tests::mesh::relay::{Backend, Orders};
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -76,6 +76,11 @@ impl Ztunnel {
     async fn outbound(&self, mut stream: TcpStream) -> Result<()> {
         let to = original(&stream)?;
         ensure!(to.port() != OUTBOUND, "it was not redirected");
+        let through = route(&self.orders, to).and_then(|route| route.waypoint.as_ref());
+        if let Some(waypoint) = through {
+            // It chooses: the tunnel is for the service.
+            return self.through(stream, waypoint, to).await;
+        }
         let chosen = match route(&self.orders, to) {
             Some(route) => {
                 let turn = self.turn.replace(self.turn.get().wrapping_add(1));
@@ -91,17 +96,22 @@ impl Ztunnel {
             return Ok(());
         };
         let at = address(chosen, to.ip())?;
-        let Some(name) = &chosen.name else {
-            let to = SocketAddr::new(at, chosen.port);
-            let mut other = connect(to, Some(MARK), None).await?;
-            copy_bidirectional(&mut stream, &mut other).await?;
-            return Ok(());
-        };
-        let mut sender = self.to(SocketAddr::new(at, TUNNEL), name).await?;
-        let request = Request::builder()
-            .method(Method::CONNECT)
-            .uri(SocketAddr::new(at, chosen.port).to_string())
-            .body(Empty::new())?;
+        let to = SocketAddr::new(at, chosen.port);
+        if chosen.name.is_some() {
+            return self.through(stream, chosen, to).await;
+        }
+        let mut other = connect(to, Some(MARK), None).await?;
+        copy_bidirectional(&mut stream, &mut other).await?;
+        Ok(())
+    }
+
+    /// A connection in the tunnel to a pod.
+    async fn through(&self, mut stream: TcpStream, pod: &Backend, to: SocketAddr) -> Result<()> {
+        let name = pod.name.as_deref().context("it is not in the mesh")?;
+        let at = SocketAddr::new(address(pod, to.ip())?, TUNNEL);
+        let mut sender = self.to(at, name).await?;
+        let request =
+            Request::builder().method(Method::CONNECT).uri(to.to_string()).body(Empty::new())?;
         let response = sender.send_request(request).await?;
         ensure!(response.status().is_success(), "the other side says {}", response.status());
         let mut other = TokioIo::new(hyper::upgrade::on(response).await?);

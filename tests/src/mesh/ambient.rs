@@ -3,13 +3,16 @@
 
 use anyhow::Result;
 
+use super::istio::CONTAINER;
 use super::lab::Lab;
-use super::relay::{Orders, Relay, Shape, Ward, identity, routes};
+use super::relay::{Backend, Orders, Relay, Shape, Ward, identity, routes};
 use super::sandbox::Sandbox;
 use crate::cluster::Pod;
 
 /// Label of a pod that is in the mesh.
 const LABEL: &str = "istio.io/dataplane-mode";
+/// Label of a service that has a waypoint.
+pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// The mark of what ztunnel sends.
 const MARK: &str = "0x539/0xfff";
 /// The mark of the answers to it.
@@ -27,6 +30,24 @@ pub fn is_enrolled(pod: &Pod) -> bool {
     pod.labels.contains_key(LABEL)
 }
 
+/// A waypoint: a pod of its own, with Envoy.
+#[must_use]
+pub fn waypoint(namespace: &str) -> Pod {
+    let mut pod = Pod::of_deployment(namespace, "waypoint")
+        .account("waypoint")
+        .label("gateway.networking.k8s.io/gateway-name", "waypoint")
+        .label("gateway.istio.io/managed", "istio.io-mesh-controller");
+    only(&mut pod, CONTAINER);
+    pod
+}
+
+/// With one container, which is called so.
+fn only(pod: &mut Pod, name: &str) {
+    for container in &mut pod.containers {
+        name.clone_into(&mut container.name);
+    }
+}
+
 /// A node's ztunnel: a pod of its own.
 #[derive(Debug)]
 pub struct Ztunnel {
@@ -36,13 +57,12 @@ pub struct Ztunnel {
 }
 
 impl Ztunnel {
-    /// Starts one for these pods, and sets the rules there.
-    pub fn start(lab: &Lab, pods: &[&Sandbox]) -> Result<Self> {
+    /// Starts one for these pods, and sets the rules there. What is for a service that says so
+    /// goes through the waypoint.
+    pub fn start(lab: &Lab, pods: &[&Sandbox], waypoint: Option<&Sandbox>) -> Result<Self> {
         let own = Pod::of_daemon_set("istio-system", "ztunnel").account("ztunnel");
         let mut own = own.label("app.kubernetes.io/name", "ztunnel");
-        for container in &mut own.containers {
-            "istio-proxy".clone_into(&mut container.name);
-        }
+        only(&mut own, CONTAINER);
         let sandbox = lab.run(own)?;
         let mut wards = Vec::new();
         for of in pods {
@@ -53,13 +73,24 @@ impl Ztunnel {
                 key: own.key,
             });
         }
+        let mut routes = routes(lab, is_enrolled);
+        for (service, _) in lab.services() {
+            let named = service.labels.contains_key(USE_WAYPOINT);
+            let waypoint = waypoint.filter(|_| named).map(|waypoint| Backend {
+                addresses: waypoint.pod.addresses.clone(),
+                port: 0,
+                name: Some(identity(&waypoint.pod)),
+            });
+            let own = routes.iter_mut().filter(|route| route.host == service.host());
+            own.for_each(|route| route.waypoint.clone_from(&waypoint));
+        }
         let orders = Orders {
             shape: Shape::Ztunnel,
             authority: lab.authority().certificate(),
             wards,
-            routes: routes(lab, is_enrolled),
+            routes,
         };
-        let relay = Relay::start(lab, sandbox.place("istio-proxy")?, "ztunnel", None, &orders)?;
+        let relay = Relay::start(lab, sandbox.place(CONTAINER)?, "ztunnel", None, &orders)?;
         for of in pods {
             redirect(of, lab.has_v6())?;
         }

@@ -70,8 +70,10 @@ impl Host {
 
     fn prepare(&self) -> Result<()> {
         let root = cgroup::root().context("cgroup v2 is not mounted")?;
-        let mut parameters = vec!["/proc/sys/net/ipv4/ip_forward"];
-        if self.has_v6 {
+        // Each cable of a pod forwards for itself, where the kernel has that for IPv6.
+        let has_own = Path::new("/proc/sys/net/ipv6/conf/all/force_forwarding").exists();
+        let mut parameters = Vec::new();
+        if self.has_v6 && !has_own {
             parameters.push("/proc/sys/net/ipv6/conf/all/forwarding");
         }
         let mut before = Before::default();

@@ -34,6 +34,16 @@ pub fn injected(pod: Pod, is_native: bool) -> Pod {
         .with(CONTAINER, role)
 }
 
+/// A gateway's pod: Envoy alone, to be reached from outside of the mesh.
+#[must_use]
+pub fn gateway(namespace: &str, name: &str) -> Pod {
+    let mut pod = Pod::of_deployment(namespace, name).account(name).label("istio", name);
+    for container in &mut pod.containers {
+        CONTAINER.clone_into(&mut container.name);
+    }
+    pod
+}
+
 /// Whether a pod has a sidecar.
 #[must_use]
 pub fn is_injected(pod: &Pod) -> bool {

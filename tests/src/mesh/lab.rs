@@ -1,7 +1,7 @@
 //! [`Lab`]: a node without a cluster, and what is on it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,7 +9,7 @@ use rand::Rng as _;
 
 use super::certificates::Authority;
 use super::firewall;
-use super::host::Host;
+use super::host::{self, Host};
 use super::sandbox::Sandbox;
 use super::translation::Entry;
 use crate::cgroup;
@@ -63,6 +63,12 @@ impl Lab {
         } else {
             cgroup::root().is_none().then(|| "cgroup v2 is not mounted".to_owned())
         }
+    }
+
+    /// Where its files are: what else is put there goes with them, also after a crash.
+    #[must_use]
+    pub fn files() -> PathBuf {
+        host::folder()
     }
 
     /// Waits until no other one is there, takes away what an earlier one left behind, and

@@ -59,6 +59,8 @@ pub struct Route {
     pub port: u16,
     /// Who answers.
     pub backends: Vec<Backend>,
+    /// The waypoint that all of it goes through; its port is of no account.
+    pub waypoint: Option<Backend>,
 }
 
 /// A pod behind a service.
@@ -150,6 +152,7 @@ pub(super) fn routes(lab: &Lab, is_meshed: impl Fn(&Pod) -> bool) -> Vec<Route> 
                 addresses: service.addresses.clone(),
                 port: port.number,
                 backends: pods.iter().map(backend).collect(),
+                waypoint: None,
             });
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -96,6 +97,7 @@ fn wired(addresses: &[IpAddr], number: u16) -> Result<Netns> {
     run(&format!("ip link add {device} type veth peer name eth0 netns {name}"))?;
     netns.run("ip link set eth0 up")?;
     run(&format!("ip link set {device} up"))?;
+    forward(&device)?;
     for address in addresses {
         let (family, length, node, dad) = match address {
             IpAddr::V4(_) => ("-4", 32, NODE_V4.to_string(), ""),
@@ -109,4 +111,15 @@ fn wired(addresses: &[IpAddr], number: u16) -> Result<Netns> {
         netns.run(&format!("ip {family} route add default via {node} dev eth0"))?;
     }
     Ok(netns)
+}
+
+/// Lets what comes from a device go on to others, without turning the whole host into a router.
+fn forward(device: &str) -> Result<()> {
+    std::fs::write(format!("/proc/sys/net/ipv4/conf/{device}/forwarding"), "1")?;
+    // Older kernels have one switch for all of IPv6: it is set already.
+    let own = format!("/proc/sys/net/ipv6/conf/{device}/force_forwarding");
+    if Path::new(&own).exists() {
+        std::fs::write(own, "1")?;
+    }
+    Ok(())
 }

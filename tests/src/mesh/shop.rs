@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-use super::ambient::Ztunnel;
+use super::ambient::{USE_WAYPOINT, Ztunnel};
 use super::lab::{Lab, authority};
 use super::relay::Relay;
 use super::sandbox::Sandbox;
@@ -26,13 +26,16 @@ pub enum Mesh {
     Istio,
     /// One for all pods of the node, as ztunnel of Istio's ambient mode.
     Ambient,
+    /// The same, with a waypoint of the servers.
+    Waypoint,
     /// A proxy as Linkerd's on either side.
     Linkerd,
 }
 
 impl Mesh {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::Istio, Self::Ambient, Self::Linkerd];
+    pub const ALL: [Self; 5] =
+        [Self::None, Self::Istio, Self::Ambient, Self::Waypoint, Self::Linkerd];
 }
 
 /// Namespace of all of it.
@@ -76,7 +79,7 @@ pub struct Seen {
 /// Buyers and carts, in the order in which they are taken down.
 #[derive(Debug)]
 pub struct Shop {
-    /// The servers' sidecars, in the order of `servers`; none where there are none.
+    /// The servers' sidecars, in the order of `servers`, or their waypoint.
     pub inbound: Vec<Sidecar>,
     /// The clients' sidecars, likewise.
     pub outbound: Vec<Sidecar>,
@@ -90,6 +93,8 @@ pub struct Shop {
     pub grpc: Vec<Cart>,
     /// In front of all of them.
     pub service: Service,
+    /// The waypoint's pod, where there is one.
+    pub waypoint: Option<Sandbox>,
     /// Pods of the cart.
     pub servers: Vec<Sandbox>,
     /// Pods of the buyer.
@@ -108,7 +113,7 @@ impl Shop {
             return Some(format!("not installed: {}", absent.join(", ")));
         }
         match mesh {
-            Mesh::Istio => Sidecar::missing(),
+            Mesh::Istio | Mesh::Waypoint => Sidecar::missing(),
             Mesh::None | Mesh::Ambient | Mesh::Linkerd => Lab::missing(),
         }
     }
@@ -117,12 +122,16 @@ impl Shop {
     pub fn open(mesh: Mesh, servers: usize, clients: usize, driver: Driver) -> Result<Self> {
         let lab = Lab::start(driver)?;
         let ports = [free_port(), free_port()];
-        let service =
+        let mut service =
             Service::new(NAMESPACE, CART).port("http", HTTP, ports[0]).port("grpc", GRPC, ports[1]);
+        if mesh == Mesh::Waypoint {
+            service.labels.insert(USE_WAYPOINT.to_owned(), "waypoint".to_owned());
+        }
         let mut shop = Self {
             inbound: Vec::new(),
             outbound: Vec::new(),
             ztunnel: None,
+            waypoint: None,
             relays: Vec::new(),
             nginx: Vec::new(),
             grpc: Vec::new(),
@@ -139,9 +148,14 @@ impl Shop {
         for _ in 0..clients {
             shop.add_client(mesh)?;
         }
-        if mesh == Mesh::Ambient {
+        if mesh == Mesh::Waypoint {
+            let waypoint = shop.lab.run(ambient::waypoint(NAMESPACE))?;
+            shop.inbound.push(Sidecar::waypoint(&shop.lab, &waypoint, &shop.service)?);
+            shop.waypoint = Some(waypoint);
+        }
+        if matches!(mesh, Mesh::Ambient | Mesh::Waypoint) {
             let pods: Vec<&Sandbox> = shop.servers.iter().chain(&shop.clients).collect();
-            shop.ztunnel = Some(Ztunnel::start(&shop.lab, &pods)?);
+            shop.ztunnel = Some(Ztunnel::start(&shop.lab, &pods, shop.waypoint.as_ref())?);
         }
         Ok(shop)
     }
@@ -156,7 +170,7 @@ impl Shop {
         match mesh {
             Mesh::Istio => self.inbound.push(Sidecar::start(&self.lab, &server, &ports)?),
             Mesh::Linkerd => self.relays.push(linkerd::start(&self.lab, &server)?),
-            Mesh::None | Mesh::Ambient => {}
+            Mesh::None | Mesh::Ambient | Mesh::Waypoint => {}
         }
         self.servers.push(server);
         Ok(())
@@ -167,7 +181,7 @@ impl Shop {
         match mesh {
             Mesh::Istio => self.outbound.push(Sidecar::start(&self.lab, &client, &[])?),
             Mesh::Linkerd => self.relays.push(linkerd::start(&self.lab, &client)?),
-            Mesh::None | Mesh::Ambient => {}
+            Mesh::None | Mesh::Ambient | Mesh::Waypoint => {}
         }
         self.clients.push(client);
         Ok(())
@@ -221,6 +235,18 @@ impl Shop {
         })
     }
 
+    /// Asks a server's application for a path the way Istio's agent does it for the kubelet:
+    /// from the sidecar's container, as the sidecar's user, from its address.
+    pub fn probe(&self, server: usize, path: &str) -> Result<String> {
+        let server = self.servers.get(server).context("there is no such server")?;
+        let to = authority(server.address(false)?, self.port());
+        let mut command = server.place(istio::CONTAINER)?.inside("setpriv")?;
+        command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
+        command.args(["--clear-groups", "--"]).arg(program("curl").context("no curl")?);
+        command.args(["-q", "-sS", "--fail", "--noproxy", "*", "--interface", "127.0.0.6"]);
+        output(command.arg(format!("http://{to}{path}")))
+    }
+
     /// What all servers logged of a path, by status.
     pub fn served(&self, path: &str, status: u16) -> Result<u64> {
         let mut sum = 0;
@@ -236,7 +262,7 @@ fn pod(mesh: Mesh, name: &str) -> Pod {
     match mesh {
         Mesh::None => pod,
         Mesh::Istio => istio::injected(pod, true),
-        Mesh::Ambient => ambient::enrolled(pod),
+        Mesh::Ambient | Mesh::Waypoint => ambient::enrolled(pod),
         Mesh::Linkerd => linkerd::injected(pod),
     }
 }

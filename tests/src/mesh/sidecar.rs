@@ -2,6 +2,7 @@
 
 mod clusters;
 mod listeners;
+mod waypoint;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use super::certificates::public;
 use super::istio;
 use super::lab::Lab;
+use super::relay::identity;
 use super::sandbox::Sandbox;
 use crate::cluster::{Pod, Port, Service};
 use crate::http;
@@ -77,29 +79,56 @@ impl Sidecar {
     /// it, for the application's `ports` and every service that the laboratory has now.
     pub fn start(lab: &Lab, sandbox: &Sandbox, ports: &[u16]) -> Result<Self> {
         let own = lab.authority().issue(&sandbox.pod, &[])?;
-        let mut upstreams = Vec::new();
-        for (service, backends) in lab.services() {
-            for port in service.ports.clone() {
-                let (service, backends) = (service.clone(), backends.clone());
-                upstreams.push(Upstream { service, port, backends });
-            }
-        }
-        let has_v6 = lab.has_v6();
+        let (upstreams, has_v6) = (upstreams(lab), lab.has_v6());
         let resources = json!({
             "listeners": listeners::all(&own, ports, &upstreams, has_v6),
             "clusters": clusters::all(&own, ports, &upstreams, has_v6)
         });
+        let started = Self::launch(lab, sandbox, &resources, &[istio::OUTBOUND, istio::INBOUND])?;
+        istio::redirect(sandbox, has_v6)?;
+        Ok(started)
+    }
+
+    /// Starts Envoy as a gateway: a pod of its own, whose `port` leads to a port of a service.
+    pub fn gateway(
+        lab: &Lab,
+        sandbox: &Sandbox,
+        port: u16,
+        (service, number): (&Service, u16),
+    ) -> Result<Self> {
+        let own = lab.authority().issue(&sandbox.pod, &[])?;
+        let mut upstreams = upstreams(lab);
+        upstreams
+            .retain(|found| found.service.key() == service.key() && found.port.number == number);
+        let upstream = upstreams.first().context("there is no such service")?;
+        let resources = json!({
+            "listeners": [listeners::gateway(upstream, port)],
+            "clusters": clusters::all(&own, &[], &upstreams, lab.has_v6())
+        });
+        Self::launch(lab, sandbox, &resources, &[port])
+    }
+
+    /// Starts Envoy as the waypoint of a service: a pod of its own, to which ztunnel sends
+    /// what is for the service.
+    pub fn waypoint(lab: &Lab, sandbox: &Sandbox, service: &Service) -> Result<Self> {
+        let own = lab.authority().issue(&sandbox.pod, &[identity(&sandbox.pod)])?;
+        let mut upstreams = upstreams(lab);
+        upstreams.retain(|found| found.service.key() == service.key());
+        let resources = waypoint::resources(&own, &upstreams, lab.has_v6());
+        Self::launch(lab, sandbox, &resources, &[waypoint::TUNNEL])
+    }
+
+    fn launch(lab: &Lab, sandbox: &Sandbox, resources: &Value, ports: &[u16]) -> Result<Self> {
         let file = lab.folder().join(format!("{}.json", sandbox.pod.uid));
-        public(&file, &bootstrap(&sandbox.pod, &resources).to_string())?;
+        public(&file, &bootstrap(&sandbox.pod, resources).to_string())?;
         let mut command = sandbox.place(istio::CONTAINER)?.inside("setpriv")?;
         command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
         command.args(["--clear-groups", "--"]).arg(program(lab.folder())?);
         command.args(["--concurrency", "2", "--disable-hot-restart", "-l", "warning", "-c"]);
         let mut running = Running::start(command.arg(&file))?;
-        for port in [istio::OUTBOUND, istio::INBOUND, istio::ADMINISTRATION] {
-            running.wait_for_listener(&sandbox.place(istio::CONTAINER)?, port)?;
+        for port in ports.iter().chain(&[istio::ADMINISTRATION]) {
+            running.wait_for_listener(&sandbox.place(istio::CONTAINER)?, *port)?;
         }
-        istio::redirect(sandbox, has_v6)?;
         Ok(Self { running, netns: sandbox.netns()?.path() })
     }
 
@@ -145,6 +174,38 @@ impl Sidecar {
     }
 }
 
+/// Every port of every service that the laboratory has.
+fn upstreams(lab: &Lab) -> Vec<Upstream> {
+    let mut upstreams = Vec::new();
+    for (service, backends) in lab.services() {
+        for port in service.ports.clone() {
+            let (service, backends) = (service.clone(), backends.clone());
+            upstreams.push(Upstream { service, port, backends });
+        }
+    }
+    upstreams
+}
+
+/// The route to a cluster for everything, with Istio's attempts unless it is told otherwise.
+fn retried(cluster: &str) -> Value {
+    json!({
+        "match": { "prefix": "/" },
+        "route": { "cluster": cluster, "timeout": "0s", "retry_policy": {
+            "retry_on":
+                "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
+            "retriable_status_codes": [503],
+            "num_retries": 2,
+            "host_selection_retry_max_attempts": 5,
+            "retry_host_predicate": [{
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": { "@type":
+                    "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                }
+            }]
+        } }
+    })
+}
+
 /// Envoy where a user that is not root can start it.
 fn program(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("envoy");
@@ -167,6 +228,12 @@ fn bootstrap(pod: &Pod, resources: &Value) -> Value {
             "id": format!("sidecar~{address}~{}.{}~{domain}", pod.name, pod.namespace),
             "cluster": format!("{own}.{}", pod.namespace)
         },
+        "bootstrap_extensions": [{
+            "name": "envoy.bootstrap.internal_listener",
+            "typed_config": { "@type":
+                "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+            }
+        }],
         "admin": { "address": clusters::address("127.0.0.1", istio::ADMINISTRATION) },
         "static_resources": resources
     })

@@ -19,11 +19,8 @@ fn traces() -> String {
     let list = |command: &str| crate::process::run(command).expect("lists");
     let mut text = list("ip -o link") + &list("ip netns") + &list("iptables-save");
     text += &list("ip6tables-save");
-    let parameter = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("is there");
-    let root = crate::cgroup::root().expect("is mounted");
-    let has_pods = root.join("kubepods").exists();
     let own = text.lines().filter(|line| line.contains("mtmesh") || line.contains("MESHTAP"));
-    format!("{} {parameter}{has_pods}", own.collect::<Vec<_>>().join("\n"))
+    own.collect::<Vec<_>>().join("\n")
 }
 
 const SEEN: &str = "location = /seen { return 200 \"$remote_addr\\n\"; }";
@@ -98,7 +95,7 @@ fn what_a_lost_laboratory_left_is_taken_away() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let inside = traces();
-    assert!(inside.contains("MESHTAP") && inside.ends_with("1\ntrue"), "{inside}");
+    assert!(inside.contains("MESHTAP") && inside.contains("mtmesh"), "{inside}");
     let before = super::host::Before::read(lab.folder()).expect("is noted");
     super::sweep::sweep().expect("sweeps");
     assert!(before.cgroups.iter().all(|path| !path.exists()));

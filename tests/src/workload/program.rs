@@ -4,6 +4,7 @@
 //! else; every client asks for [`ASKED`], in this order, and reads every answer.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -157,7 +158,9 @@ impl Keeper {
         let mut command = Language::Python.command("keeper", place)?;
         command.arg(host).arg(port.to_string());
         command.args(source.map(|source| source.to_string()));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        // Not in the group that a terminal interrupts: it ends when it is dropped.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
         let input = child.stdin.take().context("standard input is piped")?;
         let output = child.stdout.take().context("standard output is piped")?;
         Ok(Self { child, input, output: BufReader::new(output) })

@@ -1,6 +1,7 @@
 //! Load by gRPC: the Go client makes a mix of all kinds of calls and counts them by itself.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
@@ -45,7 +46,9 @@ impl Shopping {
         let mut command = Grpc::Go.command(Grpc::Go.client_name(), place)?;
         command.arg(address).arg("endless");
         command.args([connections, streams, pause].map(|number| number.to_string()));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        // Not in the group that a terminal interrupts: it ends when it is dropped.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("standard output is piped")?;
         Ok(Self { child, input, output: BufReader::new(output) })

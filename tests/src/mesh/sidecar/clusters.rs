@@ -33,7 +33,7 @@ pub(super) fn tls(own: &Credentials, other: &Value) -> Value {
 }
 
 /// HTTP of the version that the request came by.
-fn same_version() -> Value {
+pub(super) fn same_version() -> Value {
     json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": format!("{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"),
         "use_downstream_protocol_config": { "http2_protocol_options": {} }
@@ -45,6 +45,18 @@ fn original(name: &str) -> Value {
     json!({
         "name": name, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
         "connect_timeout": "10s"
+    })
+}
+
+/// Mutual TLS to one of this account, who is called by a name in the handshake.
+pub(super) fn secure(own: &Credentials, account: &str, name: &str) -> Value {
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": format!("{TYPES}.extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+            "common_tls_context": tls(own, &json!({ "exact": account })),
+            "sni": name
+        }
     })
 }
 
@@ -72,14 +84,7 @@ fn to_service(own: &Credentials, upstream: &Upstream) -> Value {
     if has_sidecars {
         // One account: what a service's pods have in common.
         let account = upstream.backends.first().map(|pod| pod.principal()).unwrap_or_default();
-        cluster["transport_socket"] = json!({
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": format!("{TYPES}.extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
-                "common_tls_context": tls(own, &json!({ "exact": account })),
-                "sni": upstream.server_name()
-            }
-        });
+        cluster["transport_socket"] = secure(own, &account, &upstream.server_name());
     }
     cluster
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::clusters::{address, tls};
-use super::{Upstream, inbound};
+use super::{Upstream, inbound, retried};
 use crate::mesh::certificates::Credentials;
 use crate::mesh::istio;
 
@@ -11,7 +11,7 @@ use crate::mesh::istio;
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
 
 /// One on every address, of both families.
-fn everywhere(name: &str, port: u16, has_v6: bool) -> Value {
+pub(super) fn everywhere(name: &str, port: u16, has_v6: bool) -> Value {
     let mut listener = json!({ "name": name, "address": address("0.0.0.0", port) });
     if has_v6 {
         listener["additional_addresses"] = json!([{ "address": address("::", port) }]);
@@ -31,7 +31,7 @@ fn pass(cluster: &str) -> Value {
 }
 
 /// Requests, passed on as a route says.
-fn requests(prefix: &str, host: &Value, more: &Value) -> Value {
+pub(super) fn requests(prefix: &str, host: &Value, more: &Value) -> Value {
     let mut settings = json!({
         "@type": format!(
             "{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -70,21 +70,7 @@ fn outbound(upstreams: &[Upstream], has_v6: bool) -> Vec<Value> {
             "name": format!("{}:{number}", upstream.service.host()),
             "domains": ["*"],
             "include_request_attempt_count": true,
-            "routes": [{
-                "match": { "prefix": "/" },
-                "route": { "cluster": name, "timeout": "0s", "retry_policy": {
-                    "retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
-                    "retriable_status_codes": [503],
-                    "num_retries": 2,
-                    "host_selection_retry_max_attempts": 5,
-                    "retry_host_predicate": [{
-                        "name": "envoy.retry_host_predicates.previous_hosts",
-                        "typed_config": { "@type": format!(
-                            "{TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                        ) }
-                    }]
-                } }
-            }]
+            "routes": [retried(&name)]
         });
         for own in upstream.service.addresses.iter().map(ToString::to_string) {
             let prefix = format!("outbound_{number}");
@@ -164,4 +150,27 @@ pub(super) fn all(
     let mut listeners = outbound(upstreams, has_v6);
     listeners.push(virtual_inbound(own, ports, has_v6));
     listeners
+}
+
+/// A gateway's: requests from outside to a port of a service.
+pub(super) fn gateway(upstream: &Upstream, port: u16) -> Value {
+    let host = json!({
+        "name": format!("*:{port}"),
+        "domains": ["*"],
+        "include_request_attempt_count": true,
+        "routes": [retried(&upstream.name())]
+    });
+    let more = json!({
+        "server_name": "istio-envoy",
+        "use_remote_address": true,
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": { "subject": true, "dns": true, "uri": true }
+    });
+    let prefix = format!("outbound_0.0.0.0_{port}");
+    json!({
+        "name": format!("0.0.0.0_{port}"),
+        "address": address("0.0.0.0", port),
+        "traffic_direction": "OUTBOUND",
+        "filter_chains": [{ "filters": [requests(&prefix, &host, &more)] }]
+    })
 }
