@@ -65,7 +65,8 @@ impl Translator {
             Self::Nftables => "nft",
             Self::Ipvs => "ipvsadm",
         };
-        if program(needed).is_none() {
+        if let Some(needed) = [needed, "iptables"].into_iter().find(|name| program(name).is_none())
+        {
             return Some(format!("not installed: {needed}"));
         }
         // The module, where it is one, is loaded by whoever asks first.
@@ -90,8 +91,10 @@ impl Translator {
                      dnat to {backend}:{port}"
                 ),
             ],
-            // As kube-proxy: the node has the address itself, and its connections are tracked.
+            // As kube-proxy: the node has the address itself, and connections are tracked, for
+            // which there has to be a rule that needs it.
             Self::Ipvs => vec![
+                "iptables -t nat -A POSTROUTING -m mark --mark 0x4000 -j MASQUERADE".to_owned(),
                 format!("ip address add {asked}/32 dev lo"),
                 format!("ipvsadm -A -t {asked}:{asked_port} -s rr"),
                 format!("ipvsadm -a -t {asked}:{asked_port} -r {backend}:{port} -m"),

@@ -13,6 +13,9 @@
 //! the handshake ends, and outlives its connection by 120 s, after a reset by 10 s
 //! (`nf_conntrack_tcp_timeout_time_wait`, `_close`), while the records of a connection are
 //! read within a second.
+//!
+//! It knows what iptables, nftables and, where `net.ipv4.vs.conntrack` is 1 as kube-proxy sets
+//! it, IPVS translate.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
