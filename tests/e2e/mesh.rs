@@ -436,7 +436,6 @@ fn sidecars_are_known_by_name_and_policy() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
 fn through_ztunnel_each_call_counts_once_per_side() {
     let Some(shop) = open(Mesh::Ambient, 2, 2) else { return };
     let agent = agent(&shop);
@@ -445,7 +444,6 @@ fn through_ztunnel_each_call_counts_once_per_side() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
 fn through_linkerd_each_call_counts_once_per_side() {
     let Some(shop) = open(Mesh::Linkerd, 2, 2) else { return };
     let agent = agent(&shop);
@@ -454,7 +452,6 @@ fn through_linkerd_each_call_counts_once_per_side() {
 }
 
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
 fn ztunnel_and_linkerd_are_known_by_name_and_policy() {
     // Whose identity is told where: by ztunnel nowhere, by Linkerd to the server.
     for (mesh, name) in [(Mesh::Ambient, "ambient"), (Mesh::Linkerd, "linkerd")] {
@@ -475,7 +472,6 @@ fn ztunnel_and_linkerd_are_known_by_name_and_policy() {
 
 /// A mesh's own agent asks the application whether it lives: that is nobody's traffic.
 #[test]
-#[ignore = "the agent knows neither names of Kubernetes nor proxies of meshes"]
 fn probes_of_the_mesh_are_not_counted() {
     let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
     let agent = agent(&shop);

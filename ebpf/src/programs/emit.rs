@@ -91,9 +91,10 @@ pub unsafe fn send_statistics(
     reason: u8,
 ) {
     let closed = reason != meshtap_ebpf::event::CLOSE_NONE;
+    // No option: kernels before 6.3 refuse a copy of what none of it was written.
     // SAFETY: by the contract.
-    let ended = if closed { unsafe { ended(sk) } } else { None };
-    let lost = connection.lost.saturating_add(ended.map_or(0, |ended| ended.lost as u16));
+    let ended = if closed { unsafe { ended(sk) } } else { Ended::default() };
+    let lost = connection.lost.saturating_add(ended.lost as u16);
     let header = Header {
         time_ns,
         cookie,
@@ -105,10 +106,7 @@ pub unsafe fn send_statistics(
     let tcp = unsafe { tcp(sk) };
     let sent = send::<Statistics>(Wake::Behind, |place| {
         // SAFETY: the place of a record.
-        unsafe {
-            let ended = ended.unwrap_or_default();
-            place.write(Statistics { header, reason, ended, ..Statistics::default() });
-        }
+        unsafe { place.write(Statistics { header, reason, ended, ..Statistics::default() }) };
         let Some(tcp) = tcp else { return };
         // SAFETY: as above.
         let record = unsafe { &mut *place };
@@ -122,28 +120,29 @@ pub unsafe fn send_statistics(
         record.min_rtt_us = if tcp.rtt_min == u32::MAX { 0 } else { tcp.rtt_min };
     });
     note(connection, sent);
-    if let (false, Some(ended)) = (sent, ended) {
+    if !sent && ended.version != 0 {
         let _ = state::ENDED.insert(&cookie, &ended, 0);
     }
 }
 
-/// What the socket's connection had begun; `None`: it did not speak HTTP.
+/// What the socket's connection had begun; of version 0: it did not speak HTTP.
 ///
 /// # Safety
 /// As for [`tcp`].
 #[inline(always)]
-unsafe fn ended(sk: *mut bpf_sock) -> Option<Ended> {
+unsafe fn ended(sk: *mut bpf_sock) -> Ended {
     // SAFETY: by the contract; the storage lives as long as the program runs.
-    let http = unsafe { state::http(sk.cast(), false).as_ref()? };
+    let http = unsafe { state::http(sk.cast(), false).as_ref() };
+    let Some(http) = http else { return Ended::default() };
     let shared = &http.shared;
     let (requests, version) = match shared.verdict {
         VERDICT_HTTP1 if shared.requests_epoch == shared.epoch => (shared.begun, 1),
         VERDICT_HTTP1 => (0, 1),
         VERDICT_HTTP2 => (last_stream(http).div_ceil(2), 2),
-        _ => return None,
+        _ => return Ended::default(),
     };
     let (epoch, lost) = (shared.epoch, u32::from(shared.lost));
-    Some(Ended { requests, epoch, lost, version, ..Ended::default() })
+    Ended { requests, epoch, lost, version, ..Ended::default() }
 }
 
 /// The highest stream that a client has begun.
