@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -45,13 +45,32 @@ pub(super) fn folder() -> PathBuf {
     std::env::temp_dir().join("meshtap-mesh")
 }
 
+/// The right to have a laboratory of any kind: one with a kubelet has the same lock.
+fn lock() -> Result<File> {
+    let path = std::env::temp_dir().join("meshtap-lab.lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(path)?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
+fn has_kubelet() -> bool {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| std::fs::read_to_string(entry.path().join("comm")));
+    names.any(|name| name.is_ok_and(|name| name.trim() == "kubelet"))
+}
+
+/// Whether somebody else's kubelet is here, once no other laboratory is.
+pub(super) fn is_taken() -> bool {
+    let lock = lock();
+    lock.is_err() || has_kubelet()
+}
+
 impl Host {
     /// Waits until no other laboratory is there, takes away what the last one left, and
     /// prepares.
     pub fn take() -> Result<Self> {
-        let lock = std::env::temp_dir().join("meshtap-mesh.lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(lock)?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        let lock = lock()?;
+        ensure!(!has_kubelet(), "a kubelet runs here: it takes away pods that it does not know");
         sweep().context("what an earlier laboratory left")?;
         let folder = folder();
         std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;

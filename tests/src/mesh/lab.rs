@@ -60,8 +60,10 @@ impl Lab {
             Some("needs root".to_owned())
         } else if !absent.is_empty() {
             Some(format!("not installed: {}", absent.join(", ")))
+        } else if cgroup::root().is_none() {
+            Some("cgroup v2 is not mounted".to_owned())
         } else {
-            cgroup::root().is_none().then(|| "cgroup v2 is not mounted".to_owned())
+            host::is_taken().then(|| "a kubelet runs here".to_owned())
         }
     }
 
