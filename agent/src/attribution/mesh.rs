@@ -122,8 +122,14 @@ impl Owner<'_> {
             return None;
         }
         match self.container() {
-            Some("istio-proxy") => return of(Mesh::Istio),
-            Some("linkerd-proxy") => return of(Mesh::Linkerd),
+            // Whatever else runs in a proxy's container passes nothing on.
+            Some("istio-proxy") => {
+                return Some(Proxy { mesh: Mesh::Istio, probes: !matches!(program, "" | "envoy") });
+            }
+            Some("linkerd-proxy") => {
+                let probes = !matches!(program, "" | "linkerd2-proxy");
+                return Some(Proxy { mesh: Mesh::Linkerd, probes });
+            }
             _ => {}
         }
         if program == "linkerd2-proxy" {
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn proxies_are_told_by_container_executable_and_user() {
-        assert_eq!(of("istio-proxy", "/usr/local/bin/anything", 0), Some(Mesh::Istio));
+        assert_eq!(of("istio-proxy", "/usr/local/bin/envoy", 0), Some(Mesh::Istio));
         assert_eq!(of("istio-proxy", "/usr/local/bin/ztunnel", 0), Some(Mesh::Ambient));
         assert_eq!(of("linkerd-proxy", "", 0), Some(Mesh::Linkerd));
         assert_eq!(of("app", "/usr/lib/linkerd/linkerd2-proxy", 0), Some(Mesh::Linkerd));
@@ -201,9 +207,11 @@ mod tests {
     #[test]
     fn what_asks_for_itself_is_told_apart() {
         let identity = identity("istio-proxy");
-        let executable = Some("/usr/local/bin/pilot-agent");
-        let owner = Owner { identity: &identity, executable, uid: 1337 };
-        assert!(owner.proxy(&[]).is_some_and(|proxy| proxy.probes));
+        for (program, probes) in [("pilot-agent", true), ("curl", true), ("envoy", false)] {
+            let owner = Owner { identity: &identity, executable: Some(program), uid: 1337 };
+            let proxy = owner.proxy(&[]).expect("the container is a proxy's");
+            assert_eq!(proxy.probes, probes, "{program}");
+        }
     }
 
     #[test]
