@@ -13,7 +13,6 @@ pub mod stop;
 mod lines;
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -146,7 +145,7 @@ impl Exporters {
         Self::start_with(
             settings,
             runtime,
-            Host::read(Path::new("/proc")),
+            Host::read("/proc".as_ref()),
             Box::new(std::io::stdout()),
         )
     }

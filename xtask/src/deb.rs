@@ -10,30 +10,26 @@ use crate::standalone::{self, Architecture};
 use crate::workspace::{cargo, has, read, run};
 
 /// Every file of the package; below `etc` those that a person may change.
-const FILES: [&str; 9] = [
+const FILES: [&str; 8] = [
     "etc/meshtap/environment",
     "etc/meshtap/meshtap.yaml",
     "usr/bin/meshtap",
     "usr/lib/systemd/system/meshtap.service",
     "usr/share/doc/meshtap/README.md",
-    "usr/share/doc/meshtap/changelog.Debian.gz",
     "usr/share/doc/meshtap/configuration.md",
     "usr/share/doc/meshtap/copyright",
     "usr/share/doc/meshtap/metrics.md",
 ];
 
 /// Builds the agent and writes the package.
-pub fn write(output: &Path, architecture: Architecture, debug: bool) -> Result<()> {
-    standalone::build(architecture, debug)?;
+pub fn write(output: &Path, architecture: Architecture) -> Result<()> {
+    standalone::build(architecture, false)?;
     if !has("cargo-deb") {
         run(cargo().args(["install", "cargo-deb", "--locked"]))?;
     }
     let mut command = cargo();
     command.args(["deb", "--package", "meshtap", "--no-build", "--locked"]);
     command.args(["--target", architecture.triple(), "--output"]).arg(output);
-    if debug {
-        command.args(["--profile", "dev"]);
-    }
     run(&mut command)?;
     check(output)
 }

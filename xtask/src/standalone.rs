@@ -39,12 +39,16 @@ impl Architecture {
     }
 
     /// The C compiler for the little C and assembly in dependencies, which links, too; and
-    /// Debian's package of it. No header of the C library is used.
-    fn compiler(self) -> (&'static str, &'static str) {
+    /// Debian's packages of it with its headers. Of the C library only types are used.
+    fn compiler(self) -> (&'static str, [&'static str; 2]) {
         match self {
-            _ if self == Self::NATIVE => ("cc", "gcc"),
-            Self::Amd64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
-            Self::Arm64 => ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+            _ if self == Self::NATIVE => ("cc", ["gcc", "libc6-dev"]),
+            Self::Amd64 => {
+                ("x86_64-linux-gnu-gcc", ["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"])
+            }
+            Self::Arm64 => {
+                ("aarch64-linux-gnu-gcc", ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])
+            }
         }
     }
 }
@@ -52,9 +56,9 @@ impl Architecture {
 /// Builds it, and gives its path.
 pub fn build(architecture: Architecture, debug: bool) -> Result<PathBuf> {
     let triple = architecture.triple();
-    let (compiler, package) = architecture.compiler();
+    let (compiler, needed) = architecture.compiler();
     if !has(compiler) {
-        packages::install(&[package])?;
+        packages::install(&needed)?;
     }
     if has("rustup") {
         run(std::process::Command::new("rustup").args(["target", "add", triple]))?;
