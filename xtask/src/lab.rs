@@ -11,11 +11,14 @@ use crate::test::setup;
 use crate::workspace::{cargo, line, privileged, run, target};
 
 /// Which laboratory.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Laboratory {
     /// A real Kubernetes node: API server, containerd, kubelet, kube-proxy. The first time its
     /// programs are built, which takes minutes.
     Kubernetes {
+        /// No node, but this many pods that are only objects, with nodes and Services for them.
+        #[arg(long, value_name = "PODS", conflicts_with_all = ["down", "record"])]
+        fake: Option<u32>,
         /// Leave it running.
         #[arg(long, conflicts_with = "down")]
         keep: bool,
@@ -32,7 +35,7 @@ pub enum Laboratory {
 ///
 /// **This process is replaced**, so that Ctrl-C reaches the laboratory, which takes itself away.
 pub fn start(laboratory: Laboratory) -> Result<Infallible> {
-    let Laboratory::Kubernetes { keep, down, record } = laboratory;
+    let Laboratory::Kubernetes { fake, keep, down, record } = laboratory;
     if !down {
         setup::node();
     }
@@ -40,6 +43,9 @@ pub fn start(laboratory: Laboratory) -> Result<Infallible> {
     // `env`, because sudo looks for programs by rules of its own.
     let mut command = privileged(Path::new("env"))?;
     command.arg(target().join("debug/lab")).arg("kubernetes");
+    if let Some(pods) = fake {
+        command.arg("--fake").arg(pods.to_string());
+    }
     for (flag, is_given) in [("--keep", keep), ("--down", down), ("--record", record)] {
         if is_given {
             command.arg(flag);
