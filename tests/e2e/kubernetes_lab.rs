@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use meshtap_tests::kubernetes::{ADDRESS, Image, Node, Pod, Proxy, ROOT, remains};
+use meshtap_tests::kubernetes::{ADDRESS, Image, Node, Pod, Proxy, ROOT, left_running, remains};
 use meshtap_tests::requirement::program;
 use meshtap_tests::skip;
 
@@ -157,10 +157,10 @@ fn an_abandoned_laboratory_is_taken_away() {
     if let Some(reason) = Node::missing() {
         skip!(reason);
     }
-    let mut node = Node::up().expect("comes up");
-    if node.is_kept() {
+    if left_running() {
         skip!("a laboratory was left running on purpose");
     }
+    let mut node = Node::up().expect("comes up");
     let pods = open_shop(&node);
     assert_eq!(answer(&node, &address(&pods[0]), 8080), "ok\n");
     node.keep().expect("is noted");
@@ -190,7 +190,7 @@ fn fake_nodes_run_fake_pods() {
     if let Some(reason) = Node::control_plane_missing() {
         skip!(reason);
     }
-    if Path::new(ROOT).join("kept").exists() {
+    if left_running() {
         skip!("a laboratory was left running on purpose");
     }
     let node = Node::control_plane().expect("comes up");

@@ -139,7 +139,7 @@ impl Node {
     /// [`Node::up`] with another kind of kube-proxy.
     pub fn up_with(proxy: Proxy) -> Result<Self> {
         let turn = Turn::take()?;
-        if Path::new(ROOT).join("kept").exists() && services().runs("kubelet") {
+        if left_running() && services().runs("kubelet") {
             tell("using the laboratory that was left running");
             return Ok(Self { services: services(), is_kept: true, _turn: turn });
         }
@@ -154,10 +154,6 @@ impl Node {
     /// A control plane without a node: for nodes that are not there ([`Node::fake_nodes`]).
     pub fn control_plane() -> Result<Self> {
         let turn = Turn::take()?;
-        ensure!(
-            !Path::new(ROOT).join("kept").exists() || !services().runs("etcd"),
-            "a laboratory was left running: cargo xtask lab kubernetes --down"
-        );
         let node = Self::ground(turn, &[Binary::Kwok])?;
         node.start_control_plane()?;
         Ok(node)
@@ -206,6 +202,10 @@ impl Node {
 
     /// Folders, programs, certificates and the bridge; what an earlier one left is taken away.
     fn ground(turn: Turn, more: &[Binary]) -> Result<Self> {
+        ensure!(
+            !left_running(),
+            "a laboratory was left running: cargo xtask lab kubernetes --down ends it"
+        );
         sweep()?;
         ensure!(!sweep::kubelet_runs(), "a kubelet that is not of this laboratory runs here");
         let routes = run("ip -4 -o route show")?;
@@ -269,6 +269,12 @@ fn identities(root: &Path) -> Result<()> {
         crate::process::write(&file, &identity.kubeconfig(&server, &authority))?;
     }
     Ok(())
+}
+
+/// Whether there is one that runs and is meant to.
+#[must_use]
+pub fn left_running() -> bool {
+    Path::new(ROOT).join("kept").exists() && services().runs("etcd")
 }
 
 fn services() -> Services {

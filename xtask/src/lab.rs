@@ -12,11 +12,14 @@ use crate::test::setup;
 use crate::workspace::{cargo, line, privileged, run, target};
 
 /// Which laboratory.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Laboratory {
     /// A real Kubernetes node: API server, containerd, kubelet, kube-proxy. The first time its
     /// programs are built, which takes minutes.
     Kubernetes {
+        /// No node, but this many pods that are only objects, with nodes and Services for them.
+        #[arg(long, value_name = "PODS", conflicts_with_all = ["down", "record"])]
+        fake: Option<u32>,
         /// Leave it running.
         #[arg(long, conflicts_with = "down")]
         keep: bool,
@@ -58,12 +61,15 @@ pub enum Mesh {
 /// **This process is replaced**, so that Ctrl-C reaches the laboratory, which takes itself away.
 pub fn start(laboratory: &Laboratory) -> Result<Infallible> {
     let mut command = match laboratory {
-        Laboratory::Kubernetes { keep, down, record } => {
+        Laboratory::Kubernetes { fake, keep, down, record } => {
             if !down {
                 setup::node();
             }
             let mut command = program("lab")?;
             command.arg("kubernetes");
+            if let Some(pods) = fake {
+                command.arg("--fake").arg(pods.to_string());
+            }
             let flags = [("--keep", keep), ("--down", down), ("--record", record)];
             command.args(flags.into_iter().filter(|(_, given)| **given).map(|(flag, _)| flag));
             command

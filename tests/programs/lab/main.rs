@@ -1,5 +1,6 @@
-//! `lab kubernetes [--keep | --down | --record]`: a real Kubernetes node on this machine, until
-//! it is interrupted. `cargo xtask lab kubernetes` builds and starts it as root.
+//! `lab kubernetes [--fake PODS] [--keep]`, `lab kubernetes --down | --record`: a real Kubernetes
+//! node on this machine, or a control plane with nodes that are not there, until it is
+//! interrupted. `cargo xtask lab kubernetes` builds and starts it as root.
 
 mod record;
 
@@ -10,7 +11,8 @@ use anyhow::{Result, bail};
 use meshtap_tests::kubernetes::{ADDRESS, Node, interrupt, is_interrupted};
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: lab kubernetes [--keep | --down | --record]";
+const USAGE: &str =
+    "usage: lab kubernetes [--fake PODS] [--keep], lab kubernetes --down | --record";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -27,16 +29,20 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<()> {
     let ["kubernetes", options @ ..] = words else { bail!(USAGE) };
     listen()?;
-    match options {
-        ["--down"] => Node::down(),
-        ["--record"] => record::record(&up()?),
-        ["--keep"] => {
-            up()?.keep()?;
+    let (pods, options) = match options {
+        ["--fake", pods, rest @ ..] => (Some(pods.parse()?), rest),
+        all => (None, all),
+    };
+    match (pods, options) {
+        (None, ["--down"]) => Node::down(),
+        (None, ["--record"]) => record::record(&up()?),
+        (pods, ["--keep"]) => {
+            pods.map_or_else(up, fake)?.keep()?;
             println!("It stays until: cargo xtask lab kubernetes --down");
             Ok(())
         }
-        [] => {
-            let node = up()?;
+        (pods, []) => {
+            let node = pods.map_or_else(up, fake)?;
             println!("It ends with Ctrl-C.");
             while !is_interrupted() {
                 node.demand()?;
@@ -75,9 +81,33 @@ fn up() -> Result<Node> {
     let began = Instant::now();
     let node = Node::up()?;
     println!("A Kubernetes node is ready after {:.1} s.", began.elapsed().as_secs_f64());
+    explain(&node, "kubelet");
+    println!("  node and API server: {ADDRESS}, image for pods: lab.local/web:1 (busybox)");
+    Ok(node)
+}
+
+/// A node for each hundred pods and a Service for each ten, as the largest clusters have.
+fn fake(pods: usize) -> Result<Node> {
+    let node = Node::control_plane()?;
+    explain(&node, "apiserver");
+    let nodes = pods.div_ceil(100);
+    let steps: [(&str, usize, Step); 3] = [
+        ("nodes", nodes, Node::fake_nodes),
+        ("Services", pods.div_ceil(10), Node::fake_services),
+        ("pods", pods, Node::fake_pods),
+    ];
+    for (what, count, step) in steps {
+        let began = Instant::now();
+        step(&node, count)?;
+        println!("{count} {what} after {:.1} s", began.elapsed().as_secs_f64());
+    }
+    Ok(node)
+}
+
+type Step = fn(&Node, usize) -> Result<()>;
+
+fn explain(node: &Node, program: &str) {
     println!("  export KUBECONFIG={}", node.kubeconfig().display());
     println!("  {} get pods --all-namespaces", node.kubectl_program().display());
-    println!("  node and API server: {ADDRESS}, images: lab.local/web:1 (busybox)");
-    println!("  output of kubelet and the others: {}", node.log("kubelet").display());
-    Ok(node)
+    println!("  output of {program} and the others: {}", node.log(program).display());
 }

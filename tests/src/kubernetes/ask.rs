@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -188,6 +187,3 @@ fn pod(item: &Value) -> Result<Pod> {
             && conditions.iter().any(|found| found["type"] == "Ready" && found["status"] == "True"),
     })
 }
-
-/// Pause between two looks at something that changes slowly.
-pub(super) const SLOWLY: Duration = Duration::from_millis(500);

@@ -12,6 +12,8 @@ use crate::cache::{has, lay_out, prepared};
 use crate::netns::Place;
 use crate::process::{fixture, output};
 
+/// Beside kwok in the cache: what it makes of the objects it looks after.
+pub const STAGES: &str = "stages.yaml";
 /// How often a build says how far it is.
 const REPORT: Duration = Duration::from_secs(20);
 
@@ -142,6 +144,9 @@ impl Binary {
         let status = child.wait()?;
         ensure!(status.success(), "go build ended with {status}: {said}");
         tell(&format!("{name}: built in {} s", began.elapsed().as_secs()));
+        if self == Self::Kwok {
+            stages(folder)?;
+        }
         Ok(std::fs::rename(&made, folder.join(name))?)
     }
 
@@ -163,6 +168,25 @@ impl Binary {
         }
         Ok(flags)
     }
+}
+
+/// What kwok makes of nodes and pods lies beside its sources: all of it in one file.
+fn stages(folder: &Path) -> Result<()> {
+    let mut list = go(folder)?;
+    list.args(["list", "-mod=mod", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"]);
+    let all = Path::new(output(&mut list)?.trim()).join("kustomize/stage");
+    let mut text = String::new();
+    for file in [
+        "node/fast/node-initialize",
+        "node/heartbeat-with-lease/node-heartbeat-with-lease",
+        "pod/fast/pod-ready",
+        "pod/fast/pod-complete",
+        "pod/fast/pod-delete",
+    ] {
+        text.push_str(&std::fs::read_to_string(all.join(file).with_extension("yaml"))?);
+        text.push_str("\n---\n");
+    }
+    Ok(std::fs::write(folder.join(STAGES), text)?)
 }
 
 fn go(folder: &Path) -> Result<Command> {

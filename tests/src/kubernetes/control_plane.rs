@@ -119,6 +119,8 @@ fn controller_manager() -> Command {
         "--allocate-node-cidrs=true",
         "--bind-address=127.0.0.1",
         "--leader-elect=false",
+        // A busy machine is late with signs of life, and no node is in doubt here.
+        "--node-monitor-grace-period=1h",
         "--use-service-account-credentials=true",
     ]);
     command

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::binaries::Binary;
+use super::binaries::{Binary, STAGES};
 use super::control_plane::admin;
 use super::{ADDRESS, API_PORT, Node, ROOT, binary, wait};
 use crate::netns::Place;
@@ -19,6 +19,8 @@ use crate::process::{output, write};
 const REPLICAS: usize = 10;
 /// Namespaces that they are spread over.
 const NAMESPACES: usize = 10;
+/// Between two looks: at this size the API server has better things to do than to answer.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long ten thousand pods may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -28,8 +30,11 @@ impl Node {
         if !self.services.runs("kwok") {
             let mut command = Command::new(binary(Binary::Kwok));
             command.arg(format!("--kubeconfig={}", admin().display()));
+            let stages = Binary::Kwok.build()?.with_file_name(STAGES);
+            command.arg(format!("--config={}", stages.display()));
             command.arg("--manage-all-nodes=false");
             command.arg("--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake");
+            command.arg("--node-lease-duration-seconds=3600");
             command.arg("--node-ip=10.245.0.1").arg("--cidr=10.246.0.0/16");
             self.services.start("kwok", &mut command)?;
         }
@@ -47,7 +52,7 @@ impl Node {
         post((0..count).map(|number| ("/api/v1/nodes".to_owned(), node(number))))?;
         wait("the fake nodes are ready", PATIENCE, || {
             self.services.demand("kwok")?;
-            std::thread::sleep(super::ask::SLOWLY);
+            std::thread::sleep(PAUSE);
             let what = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
             let ready = self.kubectl(&["get", "nodes", "-o", what])?;
             Ok((ready.matches("True").count() >= count).then_some(()))
@@ -57,11 +62,7 @@ impl Node {
     /// Adds Deployments of ten pods each, in namespaces `fake-0` to `fake-9`, and waits until
     /// all pods are ready. `count` is rounded up to whole Deployments.
     pub fn fake_pods(&self, count: usize) -> Result<()> {
-        for number in 0..NAMESPACES {
-            if self.kubectl(&["get", "namespace", &namespace(number)]).is_err() {
-                self.namespace(&namespace(number))?;
-            }
-        }
+        self.fake_namespaces()?;
         let deployments = count.div_ceil(REPLICAS);
         post((0..deployments).map(|number| {
             let path = format!("/apis/apps/v1/namespaces/{}/deployments", namespace(number));
@@ -69,7 +70,7 @@ impl Node {
         }))?;
         wait("the fake pods are ready", PATIENCE, || {
             self.demand()?;
-            std::thread::sleep(super::ask::SLOWLY);
+            std::thread::sleep(PAUSE);
             let what = "jsonpath={.items[*].status.readyReplicas}";
             let ready = self.kubectl(&["get", "deployments", "--all-namespaces", "-o", what])?;
             let ready: usize =
@@ -81,6 +82,7 @@ impl Node {
     /// Adds Services `fake-0`, `fake-1`, …: each selects the pods of the Deployment of its
     /// name, where there is one.
     pub fn fake_services(&self, count: usize) -> Result<()> {
+        self.fake_namespaces()?;
         post((0..count).map(|number| {
             let service = json!({
                 "apiVersion": "v1",
@@ -93,6 +95,15 @@ impl Node {
             });
             (format!("/api/v1/namespaces/{}/services", namespace(number)), service)
         }))
+    }
+
+    fn fake_namespaces(&self) -> Result<()> {
+        for name in (0..NAMESPACES).map(namespace) {
+            if self.kubectl(&["get", "namespace", &name]).is_err() {
+                self.namespace(&name)?;
+            }
+        }
+        Ok(())
     }
 }
 
