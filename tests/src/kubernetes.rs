@@ -12,6 +12,7 @@ mod control_plane;
 mod dns;
 mod fake;
 mod image;
+mod installed;
 pub mod service;
 mod sweep;
 mod worker;
@@ -34,6 +35,7 @@ use service::Services;
 
 pub use ask::Pod;
 pub use image::Image;
+pub use installed::Installed;
 pub use sweep::{remains, sweep};
 
 /// Where everything of the laboratory lies.

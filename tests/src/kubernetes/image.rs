@@ -87,14 +87,20 @@ impl Image {
     /// is linked to.
     pub fn program(self, name: &str) -> Result<Self> {
         let path = program(name).with_context(|| format!("{name} is not installed"))?;
+        let at = path.display().to_string();
+        self.executable(at.trim_start_matches('/'), &path)
+    }
+
+    /// With an executable file of this machine at a path of its own, and the libraries that
+    /// it is linked to.
+    pub fn executable(self, at: &str, path: &Path) -> Result<Self> {
         let mut image = self;
         // One that is linked statically has none, and `ldd` calls that a failure.
         let libraries = run(&format!("ldd {}", path.display())).unwrap_or_default();
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             image = image.file(library.trim_start_matches('/'), Path::new(library))?;
         }
-        let at = path.display().to_string();
-        image.file(at.trim_start_matches('/'), &path)
+        image.file(at, path)
     }
 
     fn bytes(mut self, at: &str, bytes: &[u8]) -> Result<Self> {

@@ -1,8 +1,10 @@
 //! What makes the machine a node: containerd, kubelet, kube-proxy, and how they are told.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -16,6 +18,10 @@ use crate::process::{output, run, write};
 
 /// Where distributions put the plugins that wire pods.
 const PLUGINS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+/// What the plugins call the network of pods.
+const NETWORK: &str = "meshtap-lab";
+/// Numbers of programs that were run past kubelet.
+static BESIDE: AtomicU32 = AtomicU32::new(0);
 /// The image of the process that holds a pod's namespaces.
 const PAUSE: &str = "lab.local/pause:1";
 
@@ -51,6 +57,20 @@ impl Node {
         let file = tempfile::NamedTempFile::new()?;
         image.write(file.as_file())?;
         output(ctr()?.args(["images", "import"]).arg(file.path())).map(drop)
+    }
+
+    /// Runs a program in a container by its id, past the API server and kubelet, and gives
+    /// what it printed.
+    pub fn exec_beside(&self, container: &str, words: &[&str]) -> Result<String> {
+        let id = format!("beside-{}", BESIDE.fetch_add(1, Ordering::Relaxed));
+        output(ctr()?.args(["tasks", "exec", "--exec-id", &id, container]).args(words))
+    }
+
+    /// Has the next pod on the bridge get `address`, if nobody has it.
+    pub fn next_address(&self, address: Ipv4Addr) -> Result<()> {
+        let last = Ipv4Addr::from(u32::from(address).saturating_sub(1));
+        let file = Path::new(ROOT).join("addresses").join(NETWORK).join("last_reserved_ip.0");
+        write(&file, &last.to_string())
     }
 
     /// Starts kubelet and kube-proxy and waits until the node is ready.
@@ -108,7 +128,7 @@ fn socket() -> PathBuf {
 }
 
 fn network() -> serde_json::Value {
-    json!({"cniVersion": "0.4.0", "name": "meshtap-lab", "plugins": [{
+    json!({"cniVersion": "0.4.0", "name": NETWORK, "plugins": [{
         "type": "bridge",
         "bridge": BRIDGE,
         "isGateway": true,

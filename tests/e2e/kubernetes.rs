@@ -1,0 +1,584 @@
+//! The agent on a real Kubernetes node (`MESHTAP_FULL=1`, or where its programs are built
+//! already): installed by its own chart, it names both ends of every call between pods, whichever
+//! way the call goes, also while pods come and go and while the API server is away.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::call::CallLine;
+use meshtap_tests::helm::Helm;
+use meshtap_tests::kubernetes::{ADDRESS, Installed, NAME, Node, Pod, left_running};
+use meshtap_tests::receiver::{Receiver, Transport, attribute};
+use meshtap_tests::requirement::missing;
+use meshtap_tests::scrape::Scrape;
+use meshtap_tests::skip;
+use serde_json::json;
+
+/// Calls of each kind.
+const CALLS: u64 = 20;
+const NAMESPACE: &str = "shop";
+/// Of the node, for the Service `web`.
+const NODE_PORT: u16 = 30081;
+
+/// A probe by TCP alone: what kubelet asks by HTTP would be a call, too.
+const SHOP: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30081}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: all-web, namespace: shop}
+spec: {clusterIP: None, selector: {app: web}, ports: [{port: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, selector: {app: db}, ports: [{port: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: door, namespace: shop}
+spec: {selector: {app: door}, ports: [{port: 80, targetPort: 8081}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: "lab.local/web:1"
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: client, namespace: shop}
+spec:
+  selector: {matchLabels: {app: client}}
+  template:
+    metadata: {labels: {app: client}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: "lab.local/web:1"
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: shop}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: "lab.local/web:1"
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+---
+# On the node's own network.
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: door, namespace: shop}
+spec:
+  selector: {matchLabels: {app: door}}
+  template:
+    metadata: {labels: {app: door}}
+    spec:
+      hostNetwork: true
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: "lab.local/web:1"
+        env: [{name: PORT, value: "8081"}]
+        readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
+"#;
+
+/// Asks for each of these URLs so many times, and fails with the first that has no answer.
+fn script(urls: &[String]) -> String {
+    let each = "timeout 10 wget -q -O /dev/null \"$url\" || exit 1";
+    format!("for url in {}; do for i in $(seq {CALLS}); do {each}; done; done", urls.join(" "))
+}
+
+/// A Job that asks for URLs and ends.
+fn job(name: &str, urls: &[String]) -> String {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"backoffLimit": 0, "template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "main", "image": "lab.local/web:1",
+                "command": ["/bin/sh", "-c", script(urls)],
+            }],
+        }}},
+    })
+    .to_string()
+}
+
+/// A pod that nothing controls.
+fn pod(name: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "main", "image": "lab.local/web:1",
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        }]},
+    })
+    .to_string()
+}
+
+fn metric(side: &str) -> String {
+    format!("http_{side}_request_duration_seconds_count")
+}
+
+/// Calls by own name and namespace, and those of the other end.
+type Edges = BTreeMap<Vec<String>, u64>;
+
+/// What the workloads of the shop did at one side.
+fn edges(scrape: &Scrape, side: &str) -> Edges {
+    let labels =
+        ["service_name", "service_namespace", "service_peer_name", "service_peer_namespace"];
+    scrape.by(&metric(side), &labels, &[("service_namespace", NAMESPACE)])
+}
+
+/// Edges of (client, server, calls), as they are seen from one side.
+fn wanted(calls: &[(&str, &str, u64)], side: &str) -> Edges {
+    let edge = |&(client, server, count): &(&str, &str, u64)| {
+        let (own, peer) = if side == "client" { (client, server) } else { (server, client) };
+        ([own, NAMESPACE, peer, NAMESPACE].map(str::to_owned).to_vec(), count)
+    };
+    calls.iter().map(edge).collect()
+}
+
+/// What came to the edges since an earlier look.
+fn added(before: &Edges, after: Edges) -> Edges {
+    let gain = |(edge, count): (Vec<String>, u64)| {
+        let gain = count - before.get(&edge).copied().unwrap_or(0);
+        (gain > 0).then_some((edge, gain))
+    };
+    after.into_iter().filter_map(gain).collect()
+}
+
+/// A node with a shop and an agent.
+struct Town {
+    node: Node,
+    receiver: Receiver,
+    // Behind the node, which ends it.
+    agent: Installed,
+}
+
+impl Town {
+    fn found(helm: &Helm) -> Self {
+        let node = Node::up().expect("comes up");
+        node.namespace(NAMESPACE).expect("is made");
+        node.apply(SHOP).expect("is applied");
+        for workload in ["deployment/web", "deployment/client", "statefulset/db", "daemonset/door"]
+        {
+            node.wait_ready(NAMESPACE, workload).expect(workload);
+        }
+        let receiver = Receiver::start(Transport::Grpc).expect("listens");
+        let config = json!({
+            "otlp": {"endpoint": receiver.endpoint(), "protocol": "grpc", "interval": "1s"},
+            "kubernetes": {"cluster": "lab-cluster"},
+        });
+        let agent = Installed::by(helm, &node, &config).expect("is ready");
+        Self { node, receiver, agent }
+    }
+
+    fn pods(&self, app: &str, count: usize) -> Vec<Pod> {
+        self.node.wait_for_pods(NAMESPACE, &format!("app={app}"), count).expect("are ready")
+    }
+
+    fn one(&self, app: &str) -> Pod {
+        self.pods(app, 1).remove(0)
+    }
+
+    /// The one pod of `app` asks for URLs.
+    fn ask(&self, app: &str, urls: &[String]) {
+        self.ask_from(&self.one(app), urls);
+    }
+
+    fn ask_from(&self, pod: &Pod, urls: &[String]) {
+        self.node
+            .exec(NAMESPACE, &pod.name, None, &["sh", "-c", &script(urls)])
+            .expect("is answered");
+    }
+
+    /// The shop's edges of both sides, the client's first.
+    fn edges(&self) -> [Edges; 2] {
+        let scrape = self.agent.scrape_until(|_| true).expect("is scraped");
+        ["client", "server"].map(|side| edges(&scrape, side))
+    }
+
+    /// Whatever `act` has the shop do is these calls, (client, server, calls), at both sides,
+    /// and nothing else.
+    fn expect(&self, calls: &[(&str, &str, u64)], act: impl FnOnce()) -> Scrape {
+        let before = self.edges();
+        act();
+        let sum = calls.iter().map(|(.., count)| count).sum::<u64>();
+        let gain = |scrape: &Scrape| {
+            [("client", &before[0]), ("server", &before[1])]
+                .map(|(side, before)| added(before, edges(scrape, side)))
+        };
+        let whole =
+            |scrape: &Scrape| gain(scrape).iter().all(|side| side.values().sum::<u64>() >= sum);
+        let scrape = self.agent.scrape_until(whole).expect("is scraped");
+        let [client, server] = gain(&scrape);
+        assert_eq!(client, wanted(calls, "client"), "at the client");
+        assert_eq!(server, wanted(calls, "server"), "at the server");
+        scrape
+    }
+}
+
+fn address(pod: &Pod) -> IpAddr {
+    pod.address.expect("a pod that is ready has an address")
+}
+
+fn url(pod: &Pod) -> String {
+    format!("http://{}:8080/", address(pod))
+}
+
+/// One node for all of it: it takes seconds to come up, and so does the agent.
+#[test]
+fn pods_are_known_by_their_workloads() {
+    if let Some(reason) = Node::missing().or_else(|| missing(&["ldd"])) {
+        skip!(reason);
+    }
+    let helm = match Helm::at_hand() {
+        Ok(helm) => helm,
+        Err(reason) => skip!(reason),
+    };
+    let town = Town::found(&helm);
+    is_deployed(&town);
+    every_way(&town);
+    a_container_starts_anew(&town);
+    pods_are_replaced(&town);
+    an_address_is_used_again(&town);
+    the_api_server_goes_and_comes(&town);
+}
+
+/// Ready, able to do its work, and with no more rights than were asked for.
+fn is_deployed(town: &Town) {
+    assert_eq!(town.agent.readiness().expect("answers"), 200);
+    let doctor = town.agent.exec(&town.node, &["doctor"]).expect("exits with 0");
+    println!("{doctor}");
+    let pod = town.agent.pod(&town.node).expect("is there");
+    let context = &pod["spec"]["containers"][0]["securityContext"];
+    assert_eq!(context["privileged"], false);
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert!(pod["spec"].get("hostPID").is_none(), "{}", pod["spec"]);
+    let log = town.agent.log(&town.node).expect("is there");
+    assert!(!log.contains("does not tell of"), "{log}");
+    for what in ["pods", "services", "endpointslices.discovery.k8s.io", "nodes"] {
+        let account = "--as=system:serviceaccount:meshtap:meshtap";
+        let asked = ["auth", "can-i", "watch", what, "--all-namespaces", account];
+        town.node.kubectl(&asked).expect(what);
+    }
+    let secrets = ["auth", "can-i", "get", "secrets", "--all-namespaces"];
+    let account = ["--as=system:serviceaccount:meshtap:meshtap"];
+    town.node.kubectl(&[secrets.as_slice(), &account].concat()).expect_err("not its business");
+}
+
+/// By pod, by Service, by a port of the node, by name, from and to the node's own network.
+fn every_way(town: &Town) {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("is made");
+    let config = format!(
+        "kubernetes:\n  watch: always\n  node: {NAME}\n  kubeconfig: {}\n",
+        town.node.kubeconfig().display()
+    );
+    std::fs::write(file.path(), config).expect("is written");
+    let path = file.path().display().to_string();
+    let mut observer = Observer::start_beside(&["--config", &path]).expect("observes");
+
+    let webs = town.pods("web", 2);
+    let service = town.node.get(&["service", "--namespace", NAMESPACE, "web"]).expect("is there");
+    let service = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let by_service = format!("http://{service}/");
+    let by_port = format!("http://{ADDRESS}:{NODE_PORT}/");
+    let calls = [
+        ("client", "web", 5 * CALLS),
+        ("client", "db", 2 * CALLS),
+        ("client", "door", 2 * CALLS),
+        ("door", "web", 3 * CALLS),
+        ("web", "web", CALLS),
+        ("buyer", "web", CALLS),
+        ("buyer", "db", CALLS),
+    ];
+    let scrape = town.expect(&calls, || {
+        let db = "http://db-0.db.shop.svc.cluster.local:8080/".to_owned();
+        town.ask(
+            "client",
+            &[
+                url(&webs[0]),
+                by_service.clone(),
+                by_port.clone(),
+                "http://web/".to_owned(),
+                "http://all-web.shop.svc.cluster.local:8080/".to_owned(),
+                "http://db:8080/".to_owned(),
+                db.clone(),
+                format!("http://{ADDRESS}:8081/"),
+                "http://door/".to_owned(),
+            ],
+        );
+        town.ask("door", &[by_service.clone(), url(&webs[1]), by_port.clone()]);
+        // Some of them lead to the asking pod itself, through the bridge and back.
+        town.ask_from(&webs[0], &[by_service.clone()]);
+        town.node.apply(&job("buyer", &[by_service.clone(), db])).expect("is applied");
+        town.node.wait_for(NAMESPACE, "job/buyer", "complete").expect("ends well");
+    });
+    let ways = [
+        (address(&webs[0]).to_string(), "8080"),
+        (service, "80"),
+        (ADDRESS.to_owned(), "30081"),
+        ("web".to_owned(), "80"),
+        ("all-web.shop.svc.cluster.local".to_owned(), "8080"),
+    ];
+    for (host, port) in ways {
+        let labels = [
+            ("service_name", "client"),
+            ("service_peer_name", "web"),
+            ("server_address", host.as_str()),
+            ("server_port", port),
+        ];
+        assert_eq!(scrape.count(&metric("client"), &labels), CALLS, "{host}:{port}");
+    }
+    observer.settle().expect("observes");
+    is_observed(&calls, &observer.finish().expect("ends well").calls);
+    is_exported(town);
+}
+
+/// Every call is one line with both of its ends, which are workloads.
+fn is_observed(calls: &[(&str, &str, u64)], lines: &[CallLine]) {
+    let mut found = Edges::new();
+    let ours = |call: &&CallLine| {
+        [&call.client, &call.server].iter().any(|end| end.namespace == NAMESPACE)
+    };
+    for call in lines.iter().filter(ours) {
+        assert!(call.both_ends(), "{call:?}");
+        for end in [&call.client, &call.server] {
+            assert_eq!(end.kind, "workload", "{call:?}");
+        }
+        let edge =
+            [&call.client.name, &call.client.namespace, &call.server.name, &call.server.namespace];
+        *found.entry(edge.map(ToOwned::to_owned).to_vec()).or_default() += 1;
+    }
+    assert_eq!(found, wanted(calls, "client"), "as it is observed");
+}
+
+/// Metrics of OTLP carry the pod that they are of.
+fn is_exported(town: &Town) {
+    for (app, count, owner) in [
+        ("web", 2, "k8s.deployment.name"),
+        ("client", 1, "k8s.deployment.name"),
+        ("db", 1, "k8s.statefulset.name"),
+        ("door", 1, "k8s.daemonset.name"),
+    ] {
+        for pod in town.pods(app, count) {
+            let wanted = [
+                ("service.name", app),
+                ("service.namespace", NAMESPACE),
+                ("k8s.namespace.name", NAMESPACE),
+                ("k8s.cluster.name", "lab-cluster"),
+                ("k8s.node.name", NAME),
+                ("k8s.pod.name", &pod.name),
+                ("k8s.pod.uid", &pod.uid),
+                ("k8s.container.name", "main"),
+                ("container.id", &pod.containers[0]),
+                (owner, app),
+            ];
+            let is_it = |resource: &opentelemetry_proto::tonic::resource::v1::Resource| {
+                wanted.iter().all(|(key, value)| {
+                    attribute(&resource.attributes, key).as_deref() == Some(value)
+                })
+            };
+            let received = town.receiver.wait(|received| {
+                received.metrics.iter().any(|message| message.resource.as_ref().is_some_and(is_it))
+            });
+            let resources = received.metrics.iter().filter_map(|found| found.resource.as_ref());
+            let same: Vec<_> = resources
+                .clone()
+                .filter(|found| {
+                    attribute(&found.attributes, "k8s.pod.name").as_deref() == Some(&pod.name)
+                })
+                .collect();
+            assert!(same.iter().any(|found| is_it(found)), "{wanted:?} is none of {same:#?}");
+        }
+    }
+    let received = town.receiver.received();
+    let resources = received.metrics.iter().filter_map(|found| found.resource.as_ref());
+    let job = |found: &&opentelemetry_proto::tonic::resource::v1::Resource| {
+        attribute(&found.attributes, "k8s.job.name").as_deref() == Some("buyer")
+    };
+    assert!(resources.clone().any(|found| job(&found)), "{:#?}", resources.collect::<Vec<_>>());
+}
+
+/// Its pod keeps address and name, and has another container.
+fn a_container_starts_anew(town: &Town) {
+    let before = town.one("db");
+    let end = ["kill", "-TERM", "1"];
+    town.node.exec(NAMESPACE, &before.name, None, &end).expect("is told to end");
+    let after = eventually("another container", || {
+        let pod = town.one("db");
+        (pod.containers != before.containers).then_some(pod)
+    });
+    assert_eq!((&after.name, after.address), (&before.name, before.address));
+    town.expect(&[("client", "db", CALLS), ("db", "web", CALLS)], || {
+        town.ask("client", &[url(&after)]);
+        town.ask("db", &["http://web/".to_owned()]);
+    });
+}
+
+/// Pods of a Deployment go, others come, and are asked at once.
+fn pods_are_replaced(town: &Town) {
+    let old = town.pods("web", 2);
+    town.node
+        .kubectl(&["rollout", "restart", "--namespace", NAMESPACE, "deployment/web"])
+        .expect("ok");
+    town.node.wait_ready(NAMESPACE, "deployment/web").expect("is ready");
+    let new = town.pods("web", 2);
+    assert!(new.iter().all(|new| old.iter().all(|old| old.uid != new.uid)));
+    town.expect(&[("client", "web", 2 * CALLS), ("web", "db", CALLS)], || {
+        town.ask("client", &[url(&new[0]), url(&new[1])]);
+        town.ask_from(&new[0], &["http://db:8080/".to_owned()]);
+    });
+}
+
+/// A pod gets the address of one that went a moment ago.
+fn an_address_is_used_again(town: &Town) {
+    let mut last = None;
+    for name in ["first", "second", "third"] {
+        if let Some(IpAddr::V4(address)) = last {
+            town.node.next_address(address).expect("is written");
+        }
+        town.node.apply(&pod(name)).expect("is applied");
+        let found = town.one(name);
+        if let Some(last) = last {
+            assert_eq!(address(&found), last, "the address is used again");
+        }
+        last = found.address;
+        town.expect(&[("client", name, CALLS), (name, "db", CALLS)], || {
+            town.ask("client", &[url(&found)]);
+            town.ask(name, &["http://db:8080/".to_owned()]);
+        });
+        town.node.delete(&pod(name)).expect("is deleted");
+    }
+}
+
+/// What was known stays known, and what is new is learnt once the API server is back, though
+/// it has forgotten where the agent was.
+fn the_api_server_goes_and_comes(town: &Town) {
+    let (client, db) = (town.one("client"), town.one("db"));
+    let web = &town.pods("web", 2)[0];
+    let ask = |urls: &[String]| {
+        let words = ["/bin/sh", "-c", &script(urls)];
+        town.node.exec_beside(&client.containers[0], &words).expect("is answered");
+    };
+    town.node.stop_api().expect("ends");
+    town.expect(&[("client", "web", 2 * CALLS), ("client", "db", CALLS)], || {
+        ask(&[url(web), "http://web/".to_owned(), url(&db)]);
+    });
+    // A container that begins while nobody can tell of it.
+    town.node.exec_beside(&db.containers[0], &["/bin/kill", "-TERM", "1"]).expect("is told to end");
+    eventually("it ends", || {
+        town.node.exec_beside(&db.containers[0], &["/bin/true"]).is_err().then_some(())
+    });
+    eventually("it answers again", || {
+        let words = ["/bin/sh", "-c", &format!("timeout 2 nc {} 8080 < /dev/null", address(&db))];
+        town.node.exec_beside(&client.containers[0], &words).ok()
+    });
+    town.expect(&[("client", "db", CALLS)], || ask(&[url(&db)]));
+
+    town.node.compact().expect("etcd answers");
+    town.node.start_api().expect("comes back");
+    town.node.apply(&pod("late")).expect("is applied");
+    let late = town.one("late");
+    eventually("the agent is told again", || {
+        let log = town.agent.log(&town.node).ok()?;
+        log.contains("tells of pods again").then_some(())
+    });
+    town.expect(&[("client", "late", CALLS), ("late", "web", CALLS)], || {
+        town.ask("client", &[url(&late)]);
+        town.ask("late", &["http://web/".to_owned()]);
+    });
+    let agent = town.agent.pod(&town.node).expect("is there");
+    assert_eq!(agent["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+/// Asks until there is something.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Objects that a cluster of some size has.
+const PODS: u32 = 10_000;
+const SERVICES: u32 = 1_000;
+
+/// Memory for each pod and Service, and how soon all of them are known. Prints figures.
+#[test]
+fn a_large_cluster_takes_little_memory() {
+    if let Some(reason) = Node::control_plane_missing().or_else(|| missing(&[])) {
+        skip!(reason);
+    }
+    if left_running() {
+        skip!("a laboratory was left running on purpose");
+    }
+    let node = Node::control_plane().expect("comes up");
+    let config =
+        format!("kubernetes:\n  watch: always\n  kubeconfig: {}\n", node.kubeconfig().display());
+    let (empty, _) = resident(&config, "kubernetes_services", 0);
+    node.fake_nodes(100).expect("are ready");
+    node.fake_services(SERVICES as usize).expect("are made");
+    let (with_services, _) = resident(&config, "kubernetes_services", SERVICES.into());
+    node.fake_pods(PODS as usize).expect("are ready");
+    let (with_pods, took) = resident(&config, "kubernetes_pods", PODS.into());
+    let each = |more: u64, less: u64, count: u32| more.saturating_sub(less) / u64::from(count);
+    let per_service = each(with_services, empty, SERVICES);
+    let per_pod = each(with_pods, with_services, PODS);
+    println!(
+        "resident: {empty} bytes without objects, {with_services} with {SERVICES} services \
+         ({per_service} each), {with_pods} with {PODS} pods behind them ({per_pod} each); \
+         all pods known {took:?} after the agent was ready"
+    );
+    assert!(per_pod < 6_000 && per_service < 12_000, "{per_pod} {per_service}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+/// Resident memory in bytes of an agent that has found so many objects, and how long it took.
+fn resident(config: &str, table: &str, count: u64) -> (u64, Duration) {
+    let agent = Agent::start(config).expect("is ready");
+    let ready = Instant::now();
+    eventually("the objects are known", || {
+        let scrape = agent.scrape().ok()?;
+        (scrape.count("meshtap_table_entries", &[("table", table)]) >= count).then_some(())
+    });
+    let took = ready.elapsed();
+    // What came beside is read, and freed.
+    std::thread::sleep(Duration::from_secs(5));
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    let kilobytes: u64 =
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number");
+    agent.stop().expect("ends well");
+    (kilobytes * 1024, took)
+}

@@ -1,0 +1,80 @@
+//! [`Installed`]: the agent as an operator has it, by its own chart, as a DaemonSet of the node.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::Value;
+
+use super::{ADDRESS, Image, Node, PATIENCE, wait};
+use crate::agent::{Turn, binary};
+use crate::helm::Helm;
+use crate::http;
+use crate::scrape::Scrape;
+
+/// Namespace of its objects.
+const NAMESPACE: &str = "meshtap";
+/// Where it serves `/metrics`, unless the chart is told otherwise.
+const PORT: u16 = 9990;
+
+/// An agent that runs in a pod of the node. It ends with the node, which has to be dropped
+/// before it: other tests have their turn then.
+#[derive(Debug)]
+pub struct Installed {
+    address: SocketAddr,
+    _turn: Turn,
+}
+
+impl Installed {
+    /// Makes an image of the newest build and installs it with the chart's own values;
+    /// `config` is the agent's configuration. Waits until the DaemonSet is ready.
+    pub fn by(helm: &Helm, node: &Node, config: &Value) -> Result<Self> {
+        let turn = Turn::take()?;
+        let image = Image::new("localhost/meshtap:lab", &["/usr/bin/meshtap"])?;
+        node.load(&image.executable("usr/bin/meshtap", &binary()?)?)?;
+        let config = format!("config={config}");
+        let sets =
+            ["--set-json", "createNamespace=true", "--set", "image.tag=lab", "--set-json", &config];
+        let manifests = helm.template(&sets)?.map_err(|refused| anyhow!(refused))?;
+        node.apply(&manifests)?;
+        node.wait_ready(NAMESPACE, "daemonset/meshtap")?;
+        Ok(Self { address: SocketAddr::new(ADDRESS.parse()?, PORT), _turn: turn })
+    }
+
+    /// Its pod as the API tells it.
+    pub fn pod(&self, node: &Node) -> Result<Value> {
+        let list = node.get(&["pods", "--namespace", NAMESPACE])?;
+        list["items"].get(0).cloned().context("the agent has no pod")
+    }
+
+    /// Runs the agent's program with other arguments in its pod.
+    pub fn exec(&self, node: &Node, arguments: &[&str]) -> Result<String> {
+        let program = ["exec", "--namespace", NAMESPACE, "daemonset/meshtap", "--", "meshtap"];
+        node.kubectl(&[&program, arguments].concat())
+    }
+
+    /// What it printed.
+    pub fn log(&self, node: &Node) -> Result<String> {
+        node.kubectl(&["logs", "--namespace", NAMESPACE, "daemonset/meshtap"])
+    }
+
+    /// The status of `/readyz`.
+    pub fn readiness(&self) -> Result<u16> {
+        Ok(http::get(self.address, "/readyz")?.status)
+    }
+
+    /// Reads `/metrics` until `enough` says so, or patience ends.
+    pub fn scrape_until(&self, enough: impl Fn(&Scrape) -> bool) -> Result<Scrape> {
+        let patience = PATIENCE.min(Duration::from_secs(20));
+        let last = std::cell::RefCell::new(Scrape::default());
+        let found = wait("the metrics say enough", patience, || {
+            let scrape = Scrape::fetch(self.address)?;
+            let is_enough = enough(&scrape);
+            *last.borrow_mut() = scrape;
+            Ok(is_enough.then_some(()))
+        });
+        // The test's own comparison says best what is missing.
+        drop(found);
+        Ok(last.into_inner())
+    }
+}
