@@ -475,11 +475,10 @@ fn an_address_is_used_again(town: &Town) {
             assert_eq!(address(&found), last, "the address is used again");
         }
         last = found.address;
-        // Who knew the earlier pod may look for it at its own place for a while.
-        eventually("its neighbour finds it", || {
-            let connect = format!("timeout 2 nc {} 8080 < /dev/null", address(&found));
-            let client = town.one("client");
-            town.node.exec(NAMESPACE, &client.name, None, &["sh", "-c", &connect]).ok()
+        // Who knew the earlier pod looks for it at its own place, until the later one asks.
+        let connect = format!("timeout 5 nc {} 8080 < /dev/null", address(&town.one("client")));
+        eventually("it finds its neighbour", || {
+            town.node.exec(NAMESPACE, name, None, &["sh", "-c", &connect]).ok()
         });
         town.expect(&[("client", name, CALLS), (name, "db", CALLS)], || {
             town.ask("client", &[url(&found)]);
