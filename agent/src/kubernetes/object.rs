@@ -185,7 +185,10 @@ impl Watched for PodObject {
             name: name.as_str().into(),
             node: spec.node_name.into(),
             addresses: if spec.host_network { Vec::new() } else { status.addresses() },
-            since_ns: status.since().or_else(|| metadata.creation_timestamp.map(ns)).unwrap_or(0),
+            since_ns: status
+                .since()
+                .or_else(|| metadata.creation_timestamp.as_ref().map(ns))
+                .unwrap_or(0),
             until_ns: status.until(),
             containers: status.containers(),
         }))
@@ -203,8 +206,8 @@ impl PodStatus {
         let ready = self.conditions.iter().find(|condition| {
             condition.kind == "PodReadyToStartContainers" && condition.status == "True"
         });
-        let ready = ready.and_then(|condition| condition.last_transition_time.clone());
-        ready.or_else(|| self.start_time.clone()).map(ns)
+        let ready = ready.and_then(|condition| condition.last_transition_time.as_ref());
+        ready.or(self.start_time.as_ref()).map(ns)
     }
 
     /// When the last container ended, of a pod that starts none any more.
@@ -212,9 +215,10 @@ impl PodStatus {
         if !matches!(&*self.phase, "Succeeded" | "Failed") {
             return None;
         }
-        let ended =
-            |status: &ContainerStatus| status.state.terminated.as_ref()?.finished_at.clone();
-        let last = self.container_statuses.iter().filter_map(ended).map(ns).max();
+        let ended = |status: &ContainerStatus| {
+            status.state.terminated.as_ref()?.finished_at.as_ref().map(ns)
+        };
+        let last = self.container_statuses.iter().filter_map(ended).max();
         Some(last.map_or_else(now_ns, |last| last.saturating_add(PRECISION_NS)))
     }
 
@@ -422,7 +426,7 @@ pub(super) fn now_ns() -> u64 {
 }
 
 /// A time of the interface on the clock of the records; 0 for one before this host's start.
-fn ns(time: Time) -> u64 {
+fn ns(time: &Time) -> u64 {
     let then = u64::try_from(time.0.as_nanosecond()).unwrap_or(0);
     let ago = clock(ClockId::Realtime).saturating_sub(then);
     now_ns().saturating_sub(ago)
