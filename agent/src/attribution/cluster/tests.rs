@@ -1,3 +1,5 @@
+//! Whom an address means, at which time, and what makes it uncertain.
+
 use std::collections::BTreeMap;
 
 use super::*;
