@@ -88,6 +88,8 @@ pub struct Attributor {
     sequences: Sequences,
     hops: edge::Hops,
     inbound: Inbound,
+    /// A mesh's proxy has been seen: before that no call is asked whether it passed one.
+    has_proxies: bool,
     /// A cache of pointers, so its misses lose nothing.
     passages: LruCache<Arc<Passage>, (), ahash::RandomState>,
     /// Questions that proxies asked on their own account.
@@ -151,6 +153,7 @@ impl Attributor {
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
             inbound: Inbound::default(),
+            has_proxies: false,
             passages: cache(PASSAGES),
             probes: 0,
             now_ns: 0,
@@ -235,7 +238,8 @@ impl Attributor {
         if !self.is_settled(connection, &exchange) {
             self.settle(&exchange);
         }
-        let passed = match self.passed(&exchange) {
+        let passed = self.has_proxies.then(|| self.passed(&exchange)).flatten();
+        let passed = match passed {
             Some(Passed::Probe) => {
                 self.probes += 1;
                 return None;
