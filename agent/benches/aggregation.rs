@@ -118,6 +118,9 @@ fn summary(criterion: &mut Criterion) {
 
 fn connection(criterion: &mut Criterion) {
     let report = ConnectionReport {
+        service: None,
+        mesh: None,
+        spoke: false,
         socket: 1,
         side: Side::Client,
         client: party("shop"),

@@ -21,6 +21,7 @@ pub mod join;
 pub mod listeners;
 pub mod mesh;
 pub mod names;
+mod occupancy;
 mod owner;
 pub mod process;
 pub mod program;
@@ -43,6 +44,7 @@ pub use blind::{BlindSpot, blind_spots};
 pub use call::{Call, ConnectionReport, Identity, IdentityKind, Party};
 pub use inventory::Inventory;
 pub use names::NameRule;
+pub use occupancy::Occupancy;
 pub use settings::{AttributionSettings, HostPaths};
 pub use translation::Translation;
 
@@ -73,19 +75,6 @@ const PASSAGES: usize = 4_096;
 /// Listeners of a service manager whose holders are remembered.
 const HOLDERS: usize = 256;
 
-/// How full a cache is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Occupancy {
-    /// What it holds, as a label: `connections`.
-    pub cache: &'static str,
-    /// Entries held.
-    pub used: usize,
-    /// Entries it may hold.
-    pub bound: usize,
-    /// Entries lost for want of room so far.
-    pub evicted: u64,
-}
-
 /// Names both ends of every exchange and connection.
 pub struct Attributor {
     settings: AttributionSettings,
@@ -99,6 +88,8 @@ pub struct Attributor {
     sequences: Sequences,
     hops: edge::Hops,
     inbound: Inbound,
+    /// A mesh's proxy has been seen: before that no call is asked whether it passed one.
+    has_proxies: bool,
     /// A cache of pointers, so its misses lose nothing.
     passages: LruCache<Arc<Passage>, (), ahash::RandomState>,
     /// Questions that proxies asked on their own account.
@@ -162,6 +153,7 @@ impl Attributor {
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
             inbound: Inbound::default(),
+            has_proxies: false,
             passages: cache(PASSAGES),
             probes: 0,
             now_ns: 0,
@@ -246,7 +238,8 @@ impl Attributor {
         if !self.is_settled(connection, &exchange) {
             self.settle(&exchange);
         }
-        let passed = match self.passed(&exchange) {
+        let passed = self.has_proxies.then(|| self.passed(&exchange)).flatten();
+        let passed = match passed {
             Some(Passed::Probe) => {
                 self.probes += 1;
                 return None;
@@ -323,35 +316,6 @@ impl Attributor {
             self.owners.clear();
             self.servers.clear();
         }
-    }
-
-    /// Every cache against its bound.
-    #[must_use]
-    pub fn occupancy(&self) -> Vec<Occupancy> {
-        let one = |cache, (used, bound): (usize, usize), evicted| Occupancy {
-            cache,
-            used,
-            bound,
-            evicted,
-        };
-        let [identities, containers] = self.identities.occupancy();
-        let [identities_evicted, containers_evicted] = self.identities.evicted();
-        let [(pods, bound, pods_refused), (services, services_bound, services_refused)] =
-            self.cluster.occupancy();
-        vec![
-            one("connections", self.connections.occupancy(), self.connections.evicted()),
-            one("processes", self.processes.occupancy(), self.processes.evicted()),
-            one("cgroups", self.cgroups.occupancy(), self.cgroups.evicted()),
-            one("identities", identities, identities_evicted),
-            one("containers", containers, containers_evicted),
-            one("dns_addresses", self.names.occupancy(), self.names.evicted()),
-            one("unmatched_requests", self.sequences.occupancy(), self.sequences.evicted()),
-            one("proxied_connections", self.inbound.occupancy(), self.inbound.evicted()),
-            one("hops", self.hops.occupancy(), self.hops.evicted()),
-            one("kubernetes_pods", (pods, bound), pods_refused),
-            one("kubernetes_services", (services, services_bound), services_refused),
-            one("translations", self.translations.occupancy(), self.translations.refused()),
-        ]
     }
 
     /// Records about sockets that were never announced, or that are forgotten.

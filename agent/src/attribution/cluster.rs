@@ -59,6 +59,8 @@ pub struct Cluster {
     /// The only workload behind a service, and at which revision that was found.
     sole: Map<Arc<str>, (u64, Option<Arc<Workload>>)>,
     is_reachable: bool,
+    /// All pods that are watched have been told of.
+    is_listed: bool,
     revision: u64,
 }
 
@@ -74,6 +76,7 @@ impl Cluster {
             listed: Map::default(),
             sole: Map::default(),
             is_reachable: false,
+            is_listed: false,
             revision: 0,
         }
     }
@@ -132,6 +135,7 @@ impl Cluster {
     /// What a whole list did not hold is gone; exactly when is not known.
     fn complete(&mut self, kind: ObjectKind, at_ns: u64) {
         let Some(listed) = self.listed.remove(&kind) else { return };
+        self.is_listed |= kind == ObjectKind::Pod;
         let known: Vec<Arc<str>> = match kind {
             ObjectKind::Pod => self.pods.uids().map(Arc::clone).collect(),
             ObjectKind::Service => self.services.uids().map(Arc::clone).collect(),
@@ -233,10 +237,11 @@ impl Cluster {
         sole.map(Arc::clone)
     }
 
-    /// The one workload that runs under a service account, as certificates name it.
+    /// The one workload that runs under a service account, as certificates name it, among the
+    /// pods that are watched. `None` also while not all of them are known.
     #[must_use]
     pub fn of_account(&self, namespace: &str, account: &str) -> Option<&Arc<Workload>> {
-        self.pods.of_account(namespace, account)
+        self.pods.of_account(namespace, account).filter(|_| self.is_listed)
     }
 
     /// Whether a name for the address may come soon: it lies where pods are, and the

@@ -3,12 +3,16 @@
 //! **Bounded**: beyond the bound the longest silent connection is forgotten and
 //! reported as ended, so that no gauge keeps what nobody remembers.
 
+mod known;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lru::LruCache;
 use meshtap_ebpf::event::{self, Endpoint, Owner};
+
+use known::Known;
 
 use super::call::Identity;
 use super::cluster::Service;
@@ -220,43 +224,6 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
 /// One of this many connections may be an ended one. Under churn what ended makes room
 /// early, so that it neither fills the memory nor pushes out what lives.
 const LIVING_PER_ENDED: usize = 8;
-
-/// Sockets with the same tuple: nearly always one, or two in two network namespaces.
-#[derive(Debug)]
-enum Known {
-    One([u64; 1]),
-    More(Vec<u64>),
-}
-
-impl Known {
-    fn all(&self) -> &[u64] {
-        match self {
-            Self::One(one) => one,
-            Self::More(more) => more,
-        }
-    }
-
-    fn add(&mut self, cookie: u64) {
-        if self.all().contains(&cookie) {
-            return;
-        }
-        match self {
-            Self::One([one]) => *self = Self::More(vec![*one, cookie]),
-            Self::More(more) => more.push(cookie),
-        }
-    }
-
-    /// Whether any is left.
-    fn remove(&mut self, cookie: u64) -> bool {
-        match self {
-            Self::One([one]) => *one != cookie,
-            Self::More(more) => {
-                more.retain(|known| *known != cookie);
-                !more.is_empty()
-            }
-        }
-    }
-}
 
 /// Every connection that is remembered.
 #[derive(Debug)]

@@ -82,6 +82,7 @@ impl Attributor {
             connection.beyond = beyond;
             (connection.revisions.processes, connection.revisions.pods) = revision;
         }
+        self.has_proxies |= proxy.is_some();
         if proxy.is_some() && listens {
             self.inbound.accepted(owner.pid, cookie);
         }

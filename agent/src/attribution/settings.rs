@@ -30,6 +30,8 @@ pub struct AttributionSettings {
     pub proxies: Vec<Glob>,
     /// Whether changes of Kubernetes' objects come in.
     pub watches_kubernetes: bool,
+    /// Whether they are those of the whole cluster, not of this node alone.
+    pub whole_cluster: bool,
     /// `k8s.cluster.name` of every pod; empty: left out.
     pub cluster_name: Arc<str>,
     /// Pods of Kubernetes remembered, and as many services and slices of endpoints.
@@ -65,6 +67,7 @@ impl Default for AttributionSettings {
             dns_addresses: 8_192,
             proxies: Vec::new(),
             watches_kubernetes: false,
+            whole_cluster: true,
             cluster_name: Arc::from(""),
             objects: 200_000,
             name_wait_ns: 2 * SECOND,

@@ -160,13 +160,21 @@ impl World {
     }
 
     fn asked(&mut self, socket: u64, side: Side, sequence: u32, authority: &str) -> Call {
-        let exchange = Box::new(Exchange {
+        let mut exchange = self.exchange(socket, side);
+        exchange.authority = Text::from(authority.to_owned());
+        (exchange.sequence, exchange.acknowledgement) = (sequence, !sequence);
+        let mut routes = Routes::new(RouteSettings::default());
+        self.attributor.resolve(exchange, &mut routes).expect("no hop's socket")
+    }
+
+    fn exchange(&self, socket: u64, side: Side) -> Box<Exchange> {
+        Box::new(Exchange {
             socket,
             side,
             protocol: Protocol::Http11,
             method: Text::from("GET"),
             path: Text::from("/"),
-            authority: Text::from(authority.to_owned()),
+            authority: Text::default(),
             request_id: None,
             relayed: None,
             trace: None,
@@ -183,12 +191,10 @@ impl World {
             response_bytes: 0,
             rtt_us: None,
             retransmits: 0,
-            sequence,
-            acknowledgement: !sequence,
+            sequence: 0,
+            acknowledgement: 0,
             rpc: None,
-        });
-        let mut routes = Routes::new(RouteSettings::default());
-        self.attributor.resolve(exchange, &mut routes).expect("no hop's socket")
+        })
     }
 
     fn sweep(&mut self) {
@@ -250,6 +256,7 @@ fn nginx() -> Owner {
 }
 
 mod kubernetes;
+mod mesh;
 mod translations;
 
 mod identities {

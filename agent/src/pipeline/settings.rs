@@ -108,6 +108,7 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         dns_ceiling_ns: nanos(config.dns.ceiling),
         proxies: proxies(config).map_err(RuleError::Proxy)?,
         watches_kubernetes: watches_kubernetes(config),
+        whole_cluster: config.kubernetes.scope == Scope::Cluster,
         objects: config.kubernetes.objects,
         name_wait_ns: nanos(config.kubernetes.wait),
         cluster_name: config.kubernetes.cluster.as_deref().unwrap_or_default().into(),

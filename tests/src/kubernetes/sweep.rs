@@ -48,8 +48,9 @@ pub fn sweep() -> Result<()> {
     for tool in ["iptables", "ip6tables"] {
         filter_rules(tool)?;
     }
-    drop(run("nft delete table ip kube-proxy"));
-    drop(run("nft delete table ip6 kube-proxy"));
+    for table in tables() {
+        run(&format!("nft delete {table}"))?;
+    }
     if Path::new("/sys/class/net").join(BRIDGE).exists() {
         run(&format!("ip link del {BRIDGE}"))?;
     }
@@ -82,6 +83,7 @@ pub fn remains() -> Result<Vec<String>> {
     let own = all.iter().filter(|hierarchy| !(has_older && hierarchy.is_newer));
     let cgroups = own.map(|hierarchy| hierarchy.path.join("kubepods"));
     found.extend(cgroups.filter(|path| path.exists()).map(|path| format!("{path:?} is there")));
+    found.extend(tables());
     for tool in ["iptables", "ip6tables"] {
         let rules = saved(tool)?;
         found.extend(
@@ -215,6 +217,13 @@ fn mounts_below(root: &Path) -> Result<Vec<PathBuf>> {
     // The paths of the laboratory hold nothing that the kernel would escape.
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
     Ok(points.filter(|point| point.starts_with(root)).collect())
+}
+
+/// kube-proxy's own tables of nftables, as `nft` lists them.
+fn tables() -> Vec<String> {
+    // Where there is no nft, kube-proxy has made none.
+    let all = run("nft list tables").unwrap_or_default();
+    all.lines().filter(|line| line.ends_with(" kube-proxy")).map(str::to_owned).collect()
 }
 
 /// A line of `iptables-save` that a kubelet, a kube-proxy or this laboratory put there.

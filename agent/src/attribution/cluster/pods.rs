@@ -9,6 +9,8 @@ use super::object::Pod;
 use super::workload::Workload;
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
+/// Namespace and name of a service account.
+type Account = (Arc<str>, Arc<str>);
 
 /// A pod's claim on an address.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub struct Pods {
     /// Networks of the size that one node gets, with the number of claims in each.
     networks: Map<IpAddr, usize>,
     /// Pods by namespace and service account.
-    accounts: Map<(Arc<str>, Arc<str>), Map<Arc<Workload>, usize>>,
+    accounts: Map<Account, Map<Arc<Workload>, usize>>,
     workloads: HashSet<Arc<Workload>, ahash::RandomState>,
     /// Gone, and when.
     gone: VecDeque<(u64, Arc<str>)>,

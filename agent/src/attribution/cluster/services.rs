@@ -8,6 +8,8 @@ use super::object::{Endpoints, Service};
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 type Named = (Arc<str>, Arc<str>);
+/// What a slice of endpoints, by its uid, says of an address.
+type Of = (Arc<str>, Backend);
 
 /// One address behind a service.
 #[derive(Clone, Debug)]
@@ -28,7 +30,7 @@ pub struct Services {
     slices: Map<Arc<str>, Arc<Endpoints>>,
     /// Slices of a service.
     behind: Map<Named, Vec<Arc<str>>>,
-    backends: Map<(IpAddr, u16), Vec<(Arc<str>, Backend)>>,
+    backends: Map<(IpAddr, u16), Vec<Of>>,
     bound: usize,
     refused: u64,
 }

@@ -1,3 +1,5 @@
+//! Whom an address means, at which time, and what makes it uncertain.
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -212,7 +214,11 @@ fn what_a_whole_list_does_not_hold_is_gone() {
 #[test]
 fn an_account_names_its_only_workload() {
     let mut all = cluster(vec![Object::Pod(pod("1", "web", "10.0.0.5", 0))]);
+    all.apply(Change::ListBegun(ObjectKind::Pod));
+    all.apply(Change::Applied(Box::new(Object::Pod(pod("1", "web", "10.0.0.5", 0)))));
     let of = |all: &Cluster| all.of_account("shop", "default").map(|of| of.name.to_string());
+    assert_eq!(of(&all), None, "another one may come");
+    all.apply(Change::ListComplete(ObjectKind::Pod, 0));
     assert_eq!(of(&all).as_deref(), Some("web"));
     all.apply(Change::Applied(Box::new(Object::Pod(pod("2", "other", "10.0.0.6", 0)))));
     assert_eq!(of(&all), None, "two run under it");

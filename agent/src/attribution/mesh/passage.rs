@@ -126,7 +126,10 @@ impl Attributor {
         if let Some(only) = only {
             return only;
         }
-        match self.cluster.of_account(namespace, account).map(Arc::clone) {
+        // Another node may run another one under the same account.
+        let known = self.settings.whole_cluster;
+        let workload = self.cluster.of_account(namespace, account).filter(|_| known);
+        match workload.map(Arc::clone) {
             Some(workload) => self.identities.workload(workload),
             None => self.identities.somebody_of(namespace),
         }
