@@ -14,6 +14,7 @@ use meshtap_tests::receiver::{Receiver, Transport, attribute};
 use meshtap_tests::requirement::missing;
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde_json::json;
 
 /// Calls of each kind.
@@ -251,6 +252,9 @@ fn url(pod: &Pod) -> String {
     format!("http://{}:8080/", address(pod))
 }
 
+/// What is proved of a town; one after the other.
+type Step = fn(&Town);
+
 /// One node for all of it: it takes seconds to come up, and so does the agent.
 #[test]
 fn pods_are_known_by_their_workloads() {
@@ -262,7 +266,7 @@ fn pods_are_known_by_their_workloads() {
         Err(reason) => skip!(reason),
     };
     let town = Town::found(&helm);
-    let steps: [(&str, fn(&Town)); 6] = [
+    let steps: [(&str, Step); 6] = [
         ("deployed", is_deployed),
         ("every way", every_way),
         ("a container starts anew", a_container_starts_anew),
@@ -341,7 +345,7 @@ fn every_way(town: &Town) {
         );
         town.ask("door", &[by_service.clone(), url(&webs[1]), by_port.clone()]);
         // Some of them lead to the asking pod itself, through the bridge and back.
-        town.ask_from(&webs[0], &[by_service.clone()]);
+        town.ask_from(&webs[0], std::slice::from_ref(&by_service));
         town.node.apply(&job("buyer", &[by_service.clone(), db])).expect("is applied");
         town.node.wait_for(NAMESPACE, "job/buyer", "complete").expect("ends well");
     });
@@ -405,7 +409,7 @@ fn is_exported(town: &Town) {
                 ("container.id", &pod.containers[0]),
                 (owner, app),
             ];
-            let is_it = |resource: &opentelemetry_proto::tonic::resource::v1::Resource| {
+            let is_it = |resource: &Resource| {
                 wanted.iter().all(|(key, value)| {
                     attribute(&resource.attributes, key).as_deref() == Some(value)
                 })
@@ -425,7 +429,7 @@ fn is_exported(town: &Town) {
     }
     let received = town.receiver.received();
     let resources = received.metrics.iter().filter_map(|found| found.resource.as_ref());
-    let job = |found: &&opentelemetry_proto::tonic::resource::v1::Resource| {
+    let job = |found: &&Resource| {
         attribute(&found.attributes, "k8s.job.name").as_deref() == Some("buyer")
     };
     assert!(resources.clone().any(|found| job(&found)), "{:#?}", resources.collect::<Vec<_>>());
