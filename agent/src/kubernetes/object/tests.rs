@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
+use crate::attribution::cluster::Pod;
 use crate::attribution::cluster::WorkloadKind::{self, DaemonSet, Deployment, Job, StatefulSet};
 
 const READING: Reading = Reading { well_known_labels: false };
