@@ -95,6 +95,7 @@ impl Pods {
 
     /// Forgets pods that went before `before_ns`.
     pub fn sweep(&mut self, before_ns: u64) {
+        let held = self.gone.len();
         while let Some((gone_ns, _)) = self.gone.front() {
             if *gone_ns >= before_ns {
                 break;
@@ -103,6 +104,10 @@ impl Pods {
             if let Some(pod) = self.by_uid.get(&uid).map(Arc::clone) {
                 self.unindex(&pod);
             }
+        }
+        if self.gone.len() < held {
+            // Those that somebody else had in hand when their last pod went.
+            self.workloads.retain(|workload| Arc::strong_count(workload) > 1);
         }
     }
 

@@ -97,6 +97,22 @@ fn an_address_is_whoever_had_it_at_the_time() {
 }
 
 #[test]
+fn a_workload_that_somebody_had_in_hand_is_forgotten_later() {
+    let mut all = cluster(vec![Object::Pod(pod("1", "old", "10.0.0.5", 10))]);
+    let remote = all.remote("10.0.0.5:1".parse().unwrap(), false, 15 * SECOND);
+    let Some(Remote::Workload(held)) = remote else { panic!("{remote:?}") };
+    all.apply(Change::Deleted(ObjectKind::Pod, "1".into(), 20 * SECOND));
+    all.sweep(200 * SECOND);
+    let weak = Arc::downgrade(&held);
+    drop(held);
+    assert!(weak.upgrade().is_some());
+    all.apply(Change::Applied(Box::new(Object::Pod(pod("2", "new", "10.0.0.6", 210)))));
+    all.apply(Change::Deleted(ObjectKind::Pod, "2".into(), 220 * SECOND));
+    all.sweep(400 * SECOND);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
 fn two_pods_that_may_have_had_an_address_name_nobody() {
     // The second began, as the interface says to the second, before the first was deleted.
     let mut all = cluster(vec![
