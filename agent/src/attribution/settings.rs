@@ -69,7 +69,7 @@ impl Default for AttributionSettings {
             watches_kubernetes: false,
             whole_cluster: true,
             cluster_name: Arc::from(""),
-            objects: 200_000,
+            objects: 40_000,
             name_wait_ns: 2 * SECOND,
             unmatched_requests: 8_192,
             translations: 20_000,

@@ -54,8 +54,9 @@ section! {
         /// before its workload does, and `app.kubernetes.io/version` says its version.
         well_known_labels: bool = false, Bounds::any();
         /// Pods that are remembered, and services, and slices of endpoints; further ones are
-        /// left out and counted.
-        objects: usize = 200_000, Bounds::between(100, 10_000_000);
+        /// left out and counted. A pod takes about 4 KB, a service 6 KB: for more, the agent
+        /// needs a higher limit of memory than the chart's, too.
+        objects: usize = 40_000, Bounds::between(100, 10_000_000);
     }
 }
 
