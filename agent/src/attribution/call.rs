@@ -124,8 +124,7 @@ impl Call {
     /// How often the client's proxy has tried, as the proxy beside the server says.
     #[must_use]
     pub fn attempt(&self) -> Option<u32> {
-        self.passage.as_ref()?;
-        self.exchange.relayed.as_ref()?.attempt
+        self.passage.as_ref()?.mesh.attempt(self.exchange.relayed.as_ref()?)
     }
 
     /// The other end.

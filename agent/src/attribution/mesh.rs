@@ -17,6 +17,7 @@ use super::cluster::Sidecar;
 use super::names::Glob;
 use super::program::base_name;
 use crate::protocol::Text;
+use crate::protocol::relayed::Relayed;
 
 /// Users that injectors give to sidecars; they mean nothing by themselves.
 const ISTIO_USER: u32 = 1337;
@@ -90,6 +91,35 @@ pub struct Passage {
     pub client_principal: Option<Text>,
     /// Whom the server's certificate names.
     pub server_principal: Option<Text>,
+}
+
+impl Mesh {
+    /// What the proxy beside a server says of a request; headers of other meshes' are the
+    /// client's own.
+    fn says(self, relayed: &Relayed) -> Said {
+        match self {
+            Self::Istio | Self::Other => Said {
+                client: relayed.client.clone(),
+                server: relayed.server.clone(),
+                attempt: relayed.attempt,
+            },
+            Self::Linkerd => Said { client: relayed.linkerd_client.clone(), ..Said::default() },
+            Self::Ambient => Said::default(),
+        }
+    }
+
+    /// How often the client's proxy has tried.
+    pub(in crate::attribution) fn attempt(self, relayed: &Relayed) -> Option<u32> {
+        self.says(relayed).attempt
+    }
+}
+
+/// What a proxy says of a request.
+#[derive(Debug, Default)]
+struct Said {
+    client: Option<Text>,
+    server: Option<Text>,
+    attempt: Option<u32>,
 }
 
 /// The owner of a socket, as far as it tells whether that is a proxy.

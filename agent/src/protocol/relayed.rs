@@ -1,5 +1,6 @@
 //! [`Relayed`]: what a mesh's proxy says, in headers of its own, of a request that it passes
-//! on to the application. Worth nothing unless a proxy is the one that sent them.
+//! on to the application. Worth nothing unless a proxy of that very mesh sent them: others
+//! pass on what a client made up.
 //!
 //! `x-forwarded-client-cert` and `x-envoy-attempt-count` are Envoy's (its documentation of
 //! HTTP headers), `l5d-client-id` is Linkerd's.
@@ -13,13 +14,17 @@ const IDENTITY_MAX: usize = 512;
 /// What a proxy says of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relayed {
-    /// Whom the client's certificate names: `spiffe://…`, or Linkerd's
-    /// `account.namespace.serviceaccount.identity.…`.
+    /// Whom the client's certificate names, as Envoy says it: `spiffe://…`.
     pub client: Option<Text>,
     /// Whom the proxy's own certificate names.
     pub server: Option<Text>,
-    /// How often the proxy has tried, this time included.
+    /// Whom the client's certificate names, as Linkerd says it:
+    /// `account.namespace.serviceaccount.identity.…`.
+    pub linkerd_client: Option<Text>,
+    /// How often Envoy has tried, this time included.
     pub attempt: Option<u32>,
+    /// Some header of the request is not known, and may have been one of these.
+    pub incomplete: bool,
 }
 
 impl Relayed {
@@ -37,7 +42,11 @@ impl Relayed {
         if self.server.is_none() {
             self.server.clone_from(&other.server);
         }
+        if self.linkerd_client.is_none() {
+            self.linkerd_client.clone_from(&other.linkerd_client);
+        }
         self.attempt = self.attempt.or(other.attempt);
+        self.incomplete |= other.incomplete;
     }
 
     /// Of `x-forwarded-client-cert`. Each proxy adds an element: the last one is of the
@@ -66,7 +75,7 @@ impl Relayed {
 
     /// Of `l5d-client-id`.
     pub(super) fn linkerd(value: &[u8]) -> Self {
-        Self { client: identity(value), ..Self::default() }
+        Self { linkerd_client: identity(value), ..Self::default() }
     }
 }
 

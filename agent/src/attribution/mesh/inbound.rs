@@ -153,7 +153,8 @@ impl Inbound {
 fn may_carry(seen: &Connection, principal: Option<&Text>) -> bool {
     let is_plain = seen.first_seen.is_some();
     let from_outside = seen.remotes().any(|remote| !remote.ip().is_loopback());
-    let Some(principal) = principal else { return from_outside && is_plain };
+    // Of a connection older than the agent it may not have been seen what it speaks.
+    let Some(principal) = principal else { return from_outside && (is_plain || seen.late) };
     let fits = match (account(principal.as_str()), &seen.remote.workload) {
         (Some((namespace, account)), Some(workload)) => {
             *workload.namespace == *namespace && *workload.account == *account

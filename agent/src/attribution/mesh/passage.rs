@@ -71,9 +71,18 @@ impl Attributor {
             return Some(Passed::Probe);
         }
         let pid = seen.owner.pid;
-        let said = exchange.relayed.as_deref().cloned().unwrap_or_default();
+        let said = exchange.relayed.as_deref().map(|relayed| proxy.mesh.says(relayed));
+        let said = said.unwrap_or_default();
         let hides = hides_client(connection);
-        let client = hides.then(|| self.client_behind(pid, said.client.as_ref()));
+        let relayed = exchange.relayed.as_deref();
+        let lacks = exchange.cut || relayed.is_some_and(|relayed| relayed.incomplete);
+        let client = hides.then(|| {
+            if lacks && said.client.is_none() {
+                // That no certificate was seen does not mean that there was none.
+                return self.identities.unknown();
+            }
+            self.client_behind(pid, said.client.as_ref())
+        });
         let policy = match proxy.mesh {
             _ if said.client.is_some() => Some(Policy::MutualTls),
             Mesh::Ambient => self.ambient_policy(pid, exchange.socket),

@@ -80,8 +80,8 @@ impl World {
         let mut exchange = self.exchange(101, Side::Server);
         exchange.relayed = Some(Box::new(Relayed {
             client: principal.map(|text| Text::from(text.to_owned())),
-            server: None,
             attempt,
+            ..Relayed::default()
         }));
         self.attributor.resolve(exchange, &mut Routes::new(RouteSettings::default()))
     }
@@ -153,6 +153,11 @@ fn plain_text_comes_from_who_speaks_it() {
     world.reach(envoy());
     let call = world.answered(None, None).unwrap();
     assert_eq!(client_of(&call), ("job", "shop", Some(Policy::None)));
+    let mut cut = world.exchange(101, Side::Server);
+    cut.cut = true;
+    let mut routes = Routes::new(RouteSettings::default());
+    let call = world.attributor.resolve(cut, &mut routes).unwrap();
+    assert_eq!(client_of(&call), ("unknown", "", None), "what was cut may have named one");
     world.inbound(12, "10.244.1.1", true);
     let call = world.answered(None, None).unwrap();
     assert_eq!(client_of(&call), ("unknown", "", None), "two may have");
@@ -173,6 +178,21 @@ fn headers_of_a_mesh_mean_nothing_without_its_proxy() {
     let call = world.answered(Some("spiffe://cluster.local/ns/shop/sa/admin"), Some(3)).unwrap();
     assert_eq!((&*call.client.identity.name, call.attempt()), ("192.0.2.1", None));
     assert!(call.passage.is_none());
+}
+
+#[test]
+fn headers_of_another_mesh_are_the_clients_own() {
+    let mut world = world(&[("job", "job", "10.244.1.2")]);
+    world.inbound(11, "10.244.1.2", true);
+    world.reach(envoy());
+    let mut exchange = world.exchange(101, Side::Server);
+    let forged = Text::from("admin.shop.serviceaccount.identity.linkerd.cluster.local");
+    exchange.relayed =
+        Some(Box::new(Relayed { linkerd_client: Some(forged), ..Relayed::default() }));
+    let mut routes = Routes::new(RouteSettings::default());
+    let call = world.attributor.resolve(exchange, &mut routes).unwrap();
+    assert_eq!(client_of(&call), ("job", "shop", Some(Policy::None)));
+    assert_eq!(call.passage.unwrap().client_principal, None);
 }
 
 #[test]

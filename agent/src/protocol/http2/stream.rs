@@ -124,6 +124,7 @@ impl Stream {
         exchange.authority = fields.authority.take().or(host).unwrap_or_default();
         exchange.agent = fields.agent.unwrap_or_default();
         exchange.cut |= fields.cut;
+        fields.relayed.incomplete |= fields.unknown;
         if !fields.relayed.is_empty() {
             exchange.relayed = Some(Box::new(std::mem::take(&mut fields.relayed)));
         }
