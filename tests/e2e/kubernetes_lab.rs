@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use meshtap_tests::kubernetes::{ADDRESS, Image, Node, Pod, Proxy, ROOT, left_running, remains};
+use meshtap_tests::process::PATIENCE;
 use meshtap_tests::requirement::program;
 use meshtap_tests::skip;
 
@@ -200,10 +201,19 @@ fn fake_nodes_run_fake_pods() {
     let pods = node.wait_for_pods("fake-3", "app=fake-3", 10).expect("are ready");
     assert!(pods.iter().all(|pod| pod.address.is_some()));
     let selector = ["--selector", "kubernetes.io/service-name=fake-3"];
-    let slices = node
-        .get(&[["endpointslices", "--namespace", "fake-3"].as_slice(), &selector].concat())
-        .expect("answers");
-    assert_eq!(slices["items"][0]["endpoints"].as_array().map(Vec::len), Some(10));
+    // A controller adds them some time after they are ready.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let slices = node
+            .get(&[["endpointslices", "--namespace", "fake-3"].as_slice(), &selector].concat())
+            .expect("answers");
+        let behind = slices["items"][0]["endpoints"].as_array().map(Vec::len);
+        if behind == Some(10) {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{behind:?} of ten are behind the Service");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
     drop(node);
     assert_eq!(remains().expect("can be looked at"), Vec::<String>::new());
 }
