@@ -91,7 +91,7 @@ pub unsafe fn send_statistics(
     reason: u8,
 ) {
     let closed = reason != meshtap_ebpf::event::CLOSE_NONE;
-    // No option: kernels before 6.3 refuse a copy of what none of it was written.
+    // No option: 5.10 refuses to copy the part of one that was never written.
     // SAFETY: by the contract.
     let ended = if closed { unsafe { ended(sk) } } else { Ended::default() };
     let lost = connection.lost.saturating_add(ended.lost as u16);
