@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use ahash::AHashSet;
+
 use super::Found;
 use crate::attribution::{Attributor, ConnectionReport};
 use crate::protocol::exchange::rpc::Progress;
@@ -54,18 +56,27 @@ impl Unnamed {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     waiting: VecDeque<Unnamed>,
+    /// Sockets of which reports wait.
+    reported: AHashSet<u64>,
     /// State of knowledge at the last look.
     revision: u64,
 }
 
 impl Held {
-    /// Keeps `found` where Kubernetes may soon name its ends, else gives it back.
+    /// Keeps `found` where Kubernetes may soon name its ends, else gives it back. The reports
+    /// of a connection stay in their order: its end is never told before its beginning.
     pub(super) fn keep(&mut self, found: Unnamed, attributor: &mut Attributor) -> Option<Unnamed> {
-        if self.waiting.len() < BOUND && attributor.awaits(found.socket(), found.time_ns()) {
-            self.waiting.push_back(found);
-            return None;
+        let is_report = matches!(found, Unnamed::Report(..));
+        let is_behind = is_report && self.reported.contains(&found.socket());
+        let has_room = self.waiting.len() < BOUND;
+        if !is_behind && !(has_room && attributor.awaits(found.socket(), found.time_ns())) {
+            return Some(found);
         }
-        Some(found)
+        if is_report {
+            self.reported.insert(found.socket());
+        }
+        self.waiting.push_back(found);
+        None
     }
 
     /// What has its names by now, or has waited long enough.
@@ -77,8 +88,15 @@ impl Held {
             return VecDeque::new();
         }
         self.revision = revision;
-        let (due, waiting) = self.waiting.drain(..).partition(|found| {
-            is_over(found) || !attributor.awaits(found.socket(), found.time_ns())
+        self.reported.clear();
+        let (due, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|found| {
+            let is_due = is_over(found) || !attributor.awaits(found.socket(), found.time_ns());
+            let is_report = matches!(found, Unnamed::Report(..));
+            let is_behind = is_report && self.reported.contains(&found.socket());
+            if is_report && !is_due {
+                self.reported.insert(found.socket());
+            }
+            is_due && !is_behind
         });
         self.waiting = waiting;
         due
@@ -86,6 +104,7 @@ impl Held {
 
     /// All that waits.
     pub(super) fn all(&mut self) -> VecDeque<Unnamed> {
+        self.reported.clear();
         std::mem::take(&mut self.waiting)
     }
 
@@ -94,3 +113,6 @@ impl Held {
         (self.waiting.len(), BOUND)
     }
 }
+
+#[cfg(test)]
+mod tests;
