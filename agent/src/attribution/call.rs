@@ -22,6 +22,8 @@ pub enum IdentityKind {
     Process,
     /// A service of Kubernetes, where it is not known which of several workloads answers.
     Service,
+    /// A service of Kubernetes for what is outside of the cluster.
+    External,
     /// A node of Kubernetes.
     Node,
     /// A name that the host's DNS answers gave to the address.
@@ -43,6 +45,7 @@ impl IdentityKind {
             Self::Unit => "unit",
             Self::Process => "process",
             Self::Service => "service",
+            Self::External => "external",
             Self::Node => "node",
             Self::Dns => "dns",
             Self::Address => "address",

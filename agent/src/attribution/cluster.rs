@@ -34,6 +34,8 @@ pub enum Remote {
     Workload(Arc<Workload>),
     /// A service: which of its backends is not known.
     Service(Arc<Service>),
+    /// A service for what is outside of the cluster.
+    External(Arc<Service>),
     /// A node.
     Node(Arc<str>),
 }
@@ -56,8 +58,8 @@ pub struct Cluster {
     node_addresses: Map<IpAddr, Arc<str>>,
     /// Of lists that are on their way: the uids that came so far.
     listed: Map<ObjectKind, HashSet<Arc<str>, ahash::RandomState>>,
-    /// The only workload behind a service, and at which revision that was found.
-    sole: Map<Arc<str>, (u64, Option<Arc<Workload>>)>,
+    /// What a service stands for, and at which revision that was found.
+    sole: Map<Arc<str>, (u64, Remote)>,
     is_reachable: bool,
     /// All pods that are watched have been told of.
     is_listed: bool,
@@ -173,14 +175,14 @@ impl Cluster {
                 return Some(self.behind(service));
             }
             // A pod on its node's network, or a server outside of the cluster.
-            if let Some(backend) = self.services.backend(endpoint) {
-                if let Some(pod) = backend.pod.as_ref().and_then(|uid| self.pods.get(uid)) {
+            if let Some(uid) = self.services.pod_at(endpoint) {
+                if let Some(pod) = self.pods.get(uid) {
                     return Some(Remote::Workload(Arc::clone(&pod.workload)));
                 }
-                let (namespace, name) = &backend.service;
-                if let Some(service) = self.services.named(namespace, name) {
-                    return Some(Remote::Service(Arc::clone(service)));
-                }
+            } else if let Some((namespace, name)) = self.services.only_service_of(endpoint)
+                && let Some(service) = self.services.named(namespace, name)
+            {
+                return Some(self.behind(Arc::clone(service)));
             }
         }
         node.map(Remote::Node)
@@ -213,28 +215,34 @@ impl Cluster {
 
     /// The workload behind a service where there is only one, else the service.
     fn behind(&mut self, service: Arc<Service>) -> Remote {
-        let known = self.sole.get(&service.uid).filter(|(revision, _)| *revision == self.revision);
-        let sole = match known {
-            Some((_, sole)) => sole.clone(),
-            None => {
-                let sole = self.find_sole(&service);
-                self.sole.insert(Arc::clone(&service.uid), (self.revision, sole.clone()));
-                sole
-            }
-        };
-        sole.map_or(Remote::Service(service), Remote::Workload)
+        if let Some((revision, found)) = self.sole.get(&service.uid)
+            && *revision == self.revision
+        {
+            return found.clone();
+        }
+        let uid = Arc::clone(&service.uid);
+        let found = self.find_behind(service);
+        self.sole.insert(uid, (self.revision, found.clone()));
+        found
     }
 
-    fn find_sole(&self, service: &Service) -> Option<Arc<Workload>> {
+    fn find_behind(&self, service: Arc<Service>) -> Remote {
         let mut sole: Option<&Arc<Workload>> = None;
-        for (_, pod) in self.services.behind(service) {
-            let workload = &self.pods.get(pod.as_deref()?)?.workload;
-            if sole.is_some_and(|sole| !Arc::ptr_eq(sole, workload)) {
-                return None;
-            }
-            sole = Some(workload);
+        let mut is_one = true;
+        let mut is_external = service.is_alias;
+        for (_, pod) in self.services.behind(&service) {
+            is_external |= pod.is_none();
+            let pod = pod.as_ref().and_then(|uid| self.pods.get(uid));
+            let workload = pod.map(|pod| &pod.workload);
+            is_one &= workload
+                .is_some_and(|workload| sole.is_none_or(|sole| Arc::ptr_eq(sole, workload)));
+            sole = sole.or(workload);
         }
-        sole.map(Arc::clone)
+        match sole.filter(|_| is_one) {
+            _ if is_external => Remote::External(service),
+            Some(workload) => Remote::Workload(Arc::clone(workload)),
+            None => Remote::Service(service),
+        }
     }
 
     /// The one workload that runs under a service account, as certificates name it, among the

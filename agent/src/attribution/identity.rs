@@ -233,6 +233,10 @@ impl Identities {
                 let (name, namespace) = (Arc::clone(&service.name), Arc::clone(&service.namespace));
                 self.bare(name, namespace, IdentityKind::Service)
             }
+            Remote::External(service) => {
+                let (name, namespace) = (Arc::clone(&service.name), Arc::clone(&service.namespace));
+                self.bare(name, namespace, IdentityKind::External)
+            }
             Remote::Node(name) => self.bare(name, Arc::clone(&self.nowhere), IdentityKind::Node),
         }
     }
@@ -298,7 +302,7 @@ impl Identities {
 fn best(found: impl Iterator<Item = Remote>) -> Option<Remote> {
     found.min_by_key(|remote| match remote {
         Remote::Workload(_) => 0,
-        Remote::Service(_) => 1,
+        Remote::Service(_) | Remote::External(_) => 1,
         Remote::Node(_) => 2,
     })
 }

@@ -215,7 +215,7 @@ impl Attributor {
                 revisions.names != self.names.revision()
                     || revisions.addresses != self.cluster.revision()
             }
-            IdentityKind::Service | IdentityKind::Dns => {
+            IdentityKind::Service | IdentityKind::External | IdentityKind::Dns => {
                 revisions.addresses != self.cluster.revision()
             }
             _ => false,

@@ -93,6 +93,8 @@ pub(super) struct ServiceObject {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ServiceSpec {
+    #[serde(rename = "type")]
+    kind: String,
     #[serde(rename = "clusterIP")]
     cluster_ip: String,
     #[serde(rename = "clusterIPs")]
@@ -107,6 +109,14 @@ struct ServiceSpec {
 struct ServicePort {
     port: Option<u16>,
     node_port: Option<u16>,
+    protocol: String,
+}
+
+impl ServicePort {
+    /// Only connections are named; TCP is what a port is unless it says otherwise.
+    fn is_tcp(&self) -> bool {
+        matches!(&*self.protocol, "" | "TCP")
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -132,15 +142,12 @@ impl Watched for ServiceObject {
             let waypoint = pairs.as_ref().and_then(|pairs| pairs.get(USE_WAYPOINT));
             waypoint.is_some_and(|name| !name.is_empty() && name != "none")
         };
+        let tcp = || spec.ports.iter().filter(|port| port.is_tcp());
         Some(Object::Service(Service {
+            is_alias: spec.kind == "ExternalName",
             addresses: addresses(own.chain(std::iter::once(&spec.cluster_ip))),
-            ports: spec.ports.iter().filter_map(|port| port.port).collect(),
-            node_ports: spec
-                .ports
-                .iter()
-                .filter_map(|port| port.node_port)
-                .filter(|port| *port != 0)
-                .collect(),
+            ports: tcp().filter_map(|port| port.port).collect(),
+            node_ports: tcp().filter_map(|port| port.node_port).filter(|port| *port != 0).collect(),
             waypoint: says(&metadata.labels) || says(&metadata.annotations),
             uid: metadata.uid?.into(),
             name: metadata.name?.into(),
@@ -199,7 +206,7 @@ impl Watched for EndpointSliceObject {
         });
         Some(Object::Endpoints(Endpoints {
             addresses: each.collect(),
-            ports: ports.iter().filter_map(|port| port.port).collect(),
+            ports: ports.iter().filter(|port| port.is_tcp()).filter_map(|port| port.port).collect(),
             uid: metadata.uid?.into(),
             namespace: metadata.namespace?.into(),
             service: service.into(),

@@ -47,58 +47,41 @@ static GRAPH: Labels = &[
     &SERVER_NAMESPACE,
     &SOURCE_PRINCIPAL,
 ];
-static ISTIO: Labels = &[
-    &POLICY,
-    &istio::DESTINATION_APP,
-    &istio::DESTINATION_CANONICAL_REVISION,
-    &istio::DESTINATION_CANONICAL_SERVICE,
-    &istio::DESTINATION_CLUSTER,
-    &DESTINATION_PRINCIPAL,
-    &istio::DESTINATION_SERVICE,
-    &istio::DESTINATION_SERVICE_NAME,
-    &istio::DESTINATION_SERVICE_NAMESPACE,
-    &istio::DESTINATION_VERSION,
-    &istio::DESTINATION_WORKLOAD,
-    &istio::DESTINATION_WORKLOAD_NAMESPACE,
-    &istio::GRPC_RESPONSE_STATUS,
-    &istio::REPORTER,
-    &istio::REQUEST_PROTOCOL,
-    &istio::RESPONSE_CODE,
-    &istio::RESPONSE_FLAGS,
-    &istio::SOURCE_APP,
-    &istio::SOURCE_CANONICAL_REVISION,
-    &istio::SOURCE_CANONICAL_SERVICE,
-    &istio::SOURCE_CLUSTER,
-    &SOURCE_PRINCIPAL,
-    &istio::SOURCE_VERSION,
-    &istio::SOURCE_WORKLOAD,
-    &istio::SOURCE_WORKLOAD_NAMESPACE,
-];
-static ISTIO_TCP: Labels = &[
-    &POLICY,
-    &istio::DESTINATION_APP,
-    &istio::DESTINATION_CANONICAL_REVISION,
-    &istio::DESTINATION_CANONICAL_SERVICE,
-    &istio::DESTINATION_CLUSTER,
-    &DESTINATION_PRINCIPAL,
-    &istio::DESTINATION_SERVICE,
-    &istio::DESTINATION_SERVICE_NAME,
-    &istio::DESTINATION_SERVICE_NAMESPACE,
-    &istio::DESTINATION_VERSION,
-    &istio::DESTINATION_WORKLOAD,
-    &istio::DESTINATION_WORKLOAD_NAMESPACE,
-    &istio::REPORTER,
-    &istio::REQUEST_PROTOCOL,
-    &istio::RESPONSE_FLAGS,
-    &istio::SOURCE_APP,
-    &istio::SOURCE_CANONICAL_REVISION,
-    &istio::SOURCE_CANONICAL_SERVICE,
-    &istio::SOURCE_CLUSTER,
-    &SOURCE_PRINCIPAL,
-    &istio::SOURCE_VERSION,
-    &istio::SOURCE_WORKLOAD,
-    &istio::SOURCE_WORKLOAD_NAMESPACE,
-];
+/// Istio's labels, which calls have two more of than connections.
+macro_rules! istio {
+    ([$($grpc:expr)?], [$($code:expr)?]) => {
+        &[
+            &POLICY,
+            &istio::DESTINATION_APP,
+            &istio::DESTINATION_CANONICAL_REVISION,
+            &istio::DESTINATION_CANONICAL_SERVICE,
+            &istio::DESTINATION_CLUSTER,
+            &DESTINATION_PRINCIPAL,
+            &istio::DESTINATION_SERVICE,
+            &istio::DESTINATION_SERVICE_NAME,
+            &istio::DESTINATION_SERVICE_NAMESPACE,
+            &istio::DESTINATION_VERSION,
+            &istio::DESTINATION_WORKLOAD,
+            &istio::DESTINATION_WORKLOAD_NAMESPACE,
+            $($grpc,)?
+            &istio::REPORTER,
+            &istio::REQUEST_PROTOCOL,
+            $($code,)?
+            &istio::RESPONSE_FLAGS,
+            &istio::SOURCE_APP,
+            &istio::SOURCE_CANONICAL_REVISION,
+            &istio::SOURCE_CANONICAL_SERVICE,
+            &istio::SOURCE_CLUSTER,
+            &SOURCE_PRINCIPAL,
+            &istio::SOURCE_VERSION,
+            &istio::SOURCE_WORKLOAD,
+            &istio::SOURCE_WORKLOAD_NAMESPACE,
+        ]
+    };
+}
+
+static ISTIO: Labels = istio!([&istio::GRPC_RESPONSE_STATUS], [&istio::RESPONSE_CODE]);
+static ISTIO_TCP: Labels = istio!([], []);
 static TCP: Labels = &[&ROLE, &PEER_NAME, &PEER_NAMESPACE];
 static TCP_REASON: Labels = &[&REASON, &ROLE, &PEER_NAME, &PEER_NAMESPACE];
 static TCP_DIRECTION: Labels = &[&DIRECTION, &ROLE, &PEER_NAME, &PEER_NAMESPACE];

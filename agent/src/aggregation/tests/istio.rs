@@ -34,6 +34,7 @@ fn service(waypoint: bool) -> Arc<Service> {
         addresses: vec![],
         ports: vec![80],
         node_ports: vec![],
+        is_alias: false,
         waypoint,
     })
 }

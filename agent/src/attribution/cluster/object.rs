@@ -87,6 +87,8 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// Its ports on every node.
     pub node_ports: Vec<u16>,
+    /// It stands for a name outside of the cluster.
+    pub is_alias: bool,
     /// Traffic to it passes an Istio waypoint, which reports it.
     pub waypoint: bool,
 }

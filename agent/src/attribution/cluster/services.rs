@@ -150,10 +150,12 @@ impl Services {
         self.by_name.get(&(Arc::from(namespace), Arc::from(name)))
     }
 
-    /// What stands at an address behind services: the one of them, if they agree on the pod.
-    pub fn backend(&self, endpoint: SocketAddr) -> Option<&Backend> {
-        let (_, first) = self.backends.get(&(endpoint.ip(), endpoint.port()))?.first()?;
-        Some(first)
+    /// The pod at an address behind services, on which all of them agree.
+    pub fn pod_at(&self, endpoint: SocketAddr) -> Option<&Arc<str>> {
+        let mut backends = self.backends.get(&(endpoint.ip(), endpoint.port()))?.iter();
+        let (_, first) = backends.next()?;
+        let pod = first.pod.as_ref()?;
+        backends.all(|(_, other)| other.pod.as_ref() == Some(pod)).then_some(pod)
     }
 
     /// The one service that an address stands behind.

@@ -47,6 +47,7 @@ fn service(uid: &str, name: &str, address: &str) -> Service {
         addresses: vec![address.parse().unwrap()],
         ports: vec![80],
         node_ports: vec![30_080],
+        is_alias: false,
         waypoint: false,
     }
 }
@@ -76,6 +77,7 @@ fn name(cluster: &mut Cluster, endpoint: &str, listens: bool, at_s: u64) -> Stri
     match cluster.remote(endpoint.parse().unwrap(), listens, at_s * SECOND) {
         Some(Remote::Workload(workload)) => format!("workload {}", workload.name),
         Some(Remote::Service(service)) => format!("service {}", service.name),
+        Some(Remote::External(service)) => format!("external {}", service.name),
         Some(Remote::Node(node)) => format!("node {node}"),
         None => "nobody".to_owned(),
     }
@@ -174,8 +176,17 @@ fn services_are_their_only_workload_or_themselves() {
     assert_eq!(name(&mut all, "10.96.0.1:80", true, 1), "workload web");
     let outside = endpoints("e3", "front", &[("203.0.113.1", None)]);
     all.apply(Change::Applied(Box::new(Object::Endpoints(outside))));
-    assert_eq!(name(&mut all, "10.96.0.1:80", true, 1), "service front");
-    assert_eq!(name(&mut all, "203.0.113.1:8080", true, 1), "service front", "no pod");
+    assert_eq!(name(&mut all, "10.96.0.1:80", true, 1), "external front");
+    assert_eq!(name(&mut all, "203.0.113.1:8080", true, 1), "external front", "no pod");
+    // Behind two services it may be either.
+    all.apply(Change::Applied(Box::new(Object::Service(service("s2", "back", "10.96.0.2")))));
+    let also = endpoints("e4", "back", &[("203.0.113.1", None)]);
+    all.apply(Change::Applied(Box::new(Object::Endpoints(also))));
+    assert_eq!(name(&mut all, "203.0.113.1:8080", true, 1), "nobody");
+    let alias =
+        Service { is_alias: true, addresses: vec![], ..service("s3", "alias", "10.96.0.3") };
+    all.apply(Change::Applied(Box::new(Object::Service(alias))));
+    assert!(matches!(all.named("alias.shop.svc"), Some(Remote::External(_))));
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl World {
             addresses: vec![address.parse().unwrap()],
             ports: vec![80],
             node_ports: vec![],
+            is_alias: false,
             waypoint: false,
         }));
         let addresses =

@@ -139,7 +139,7 @@ pub const END: &[Field] = &[
     (
         "kind",
         "string",
-        "How the name is known: `configured`, `workload` (of Kubernetes), `container`, `unit`, `process`, `service` (of Kubernetes: which of several workloads behind it is not known), `node`, `dns`, `address` or `unknown`",
+        "How the name is known: `configured`, `workload` (of Kubernetes), `container`, `unit`, `process`, `service` (of Kubernetes: which of several workloads behind it is not known), `external` (a service of Kubernetes for what is outside of the cluster), `node`, `dns`, `address` or `unknown`",
     ),
     ("address", "string or null", "IP address, as this end sees itself where it was seen"),
     ("port", "number or null", "Port, likewise"),
