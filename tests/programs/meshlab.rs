@@ -10,8 +10,8 @@ use meshtap_tests::cluster::{Driver, kubelet};
 use meshtap_tests::mesh::shop::{GRPC, HTTP};
 use meshtap_tests::mesh::{Lab, Mesh, Sandbox, Shop};
 use meshtap_tests::process::write;
+use meshtap_tests::signals::instead_of_ending;
 use meshtap_tests::workload::{Keeper, Shopping};
-use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: meshlab [none|istio|ambient|waypoint|linkerd] [--systemd]";
 
@@ -45,7 +45,8 @@ fn run() -> Result<()> {
     if let Some(reason) = Shop::missing(mesh) {
         bail!(reason);
     }
-    listen()?;
+    // A signal does not end it: everything has to be taken away before.
+    instead_of_ending(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
     // Whatever the programs of the shop put down is taken away even if this one is killed.
     tempfile::env::override_temp_dir(&Lab::files())
         .map_err(|other| anyhow!("{} is used already", other.display()))?;
@@ -55,25 +56,6 @@ fn run() -> Result<()> {
     describe(&shop, driver)?;
     println!("It closes with Ctrl-C.");
     call(&shop)
-}
-
-/// From now on a signal to end does not end this process, which has to take everything away.
-fn listen() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let entered = runtime.enter();
-    let mut keyboard = signal(SignalKind::interrupt())?;
-    let mut order = signal(SignalKind::terminate())?;
-    drop(entered);
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = keyboard.recv() => {}
-                _ = order.recv() => {}
-            }
-        });
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    });
-    Ok(())
 }
 
 /// What is where.
@@ -90,7 +72,7 @@ fn describe(shop: &Shop, driver: Driver) -> Result<()> {
     }
     let file = shop.lab.folder().join("meshtap.yaml");
     write(&file, &shop.lab.configuration())?;
-    println!("for the agent, as soon as it knows these keys: --config {}", file.display());
+    println!("for the agent: --config {}", file.display());
     println!("for kubectl: --kubeconfig {}", shop.lab.api().kubeconfig().display());
     Ok(())
 }

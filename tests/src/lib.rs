@@ -26,6 +26,7 @@ pub mod process;
 pub mod receiver;
 pub mod requirement;
 pub mod scrape;
+pub mod signals;
 pub mod wire;
 pub mod workload;
 

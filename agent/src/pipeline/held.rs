@@ -69,7 +69,8 @@ impl Held {
         let is_report = matches!(found, Unnamed::Report(..));
         let is_behind = is_report && self.reported.contains(&found.socket());
         let has_room = self.waiting.len() < BOUND;
-        if !is_behind && !(has_room && attributor.awaits(found.socket(), found.time_ns())) {
+        let waits = is_behind || (has_room && attributor.awaits(found.socket(), found.time_ns()));
+        if !waits {
             return Some(found);
         }
         if is_report {

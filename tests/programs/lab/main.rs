@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use meshtap_tests::kubernetes::{ADDRESS, Node, interrupt, is_interrupted};
-use tokio::signal::unix::{SignalKind, signal};
+use meshtap_tests::signals::instead_of_ending;
 
 const USAGE: &str =
     "usage: lab kubernetes [--fake PODS] [--keep], lab kubernetes --down | --record";
@@ -28,7 +28,8 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<()> {
     let ["kubernetes", options @ ..] = words else { bail!(USAGE) };
-    listen()?;
+    // A signal ends what it waits for, so that the laboratory is taken away before.
+    instead_of_ending(interrupt)?;
     let (pods, options) = match options {
         ["--fake", pods, rest @ ..] => (Some(pods.parse()?), rest),
         all => (None, all),
@@ -52,26 +53,6 @@ fn run(words: &[&str]) -> Result<()> {
         }
         _ => bail!(USAGE),
     }
-}
-
-/// From now on a signal to end does not end this process: it ends what it waits for, so that
-/// the laboratory is taken away before.
-fn listen() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let entered = runtime.enter();
-    let mut keyboard = signal(SignalKind::interrupt())?;
-    let mut order = signal(SignalKind::terminate())?;
-    drop(entered);
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = keyboard.recv() => {}
-                _ = order.recv() => {}
-            }
-        });
-        interrupt();
-    });
-    Ok(())
 }
 
 fn up() -> Result<Node> {
