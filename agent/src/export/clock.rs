@@ -30,9 +30,16 @@ impl Clock {
     /// Reads both clocks now.
     #[must_use]
     pub fn sample() -> Self {
-        let monotonic = nanoseconds(ClockId::Monotonic);
+        Self::measure().0
+    }
+
+    /// The clock, and by how many nanoseconds it may be wrong: the time that passed while
+    /// both were read.
+    fn measure() -> (Self, u64) {
+        let before = nanoseconds(ClockId::Monotonic);
         let unix = nanoseconds(ClockId::Realtime);
-        Self { unix_minus_monotonic: unix.saturating_sub(monotonic) }
+        let within = nanoseconds(ClockId::Monotonic).saturating_sub(before);
+        (Self { unix_minus_monotonic: unix.saturating_sub(before) }, within.unsigned_abs())
     }
 }
 
@@ -66,9 +73,13 @@ impl SharedClock {
         self.get().unix_ns(u64::try_from(monotonic).unwrap_or_default())
     }
 
-    /// Reads the clocks again.
+    /// Reads the clocks again. The offset stays what it was where the new one differs by no
+    /// more than it may be wrong: one call has one time in all that leaves.
     pub fn resample(&self) {
-        self.0.store(Clock::sample().unix_minus_monotonic, Ordering::Relaxed);
+        let (now, error) = Clock::measure();
+        if now.unix_minus_monotonic.abs_diff(self.get().unix_minus_monotonic) > error {
+            self.0.store(now.unix_minus_monotonic, Ordering::Relaxed);
+        }
     }
 }
 
@@ -114,6 +125,19 @@ mod tests {
         let now = Clock::sample().system_time(nanoseconds(ClockId::Monotonic).unsigned_abs());
         let distance = SystemTime::now().duration_since(now).unwrap_or_default();
         assert!(distance < Duration::from_secs(5), "{distance:?}");
+    }
+
+    #[test]
+    fn only_an_adjustment_moves_the_offset() {
+        let clock = Clock::sample();
+        let shared = SharedClock::new(clock);
+        shared.resample();
+        let kept = shared.get().unix_minus_monotonic.abs_diff(clock.unix_minus_monotonic);
+        assert!(kept < 5_000_000, "{kept}");
+        let stepped = clock.unix_minus_monotonic - 3_600_000_000_000;
+        let shared = SharedClock::new(Clock { unix_minus_monotonic: stepped });
+        shared.resample();
+        assert!(shared.get().unix_minus_monotonic > stepped + 3_599_000_000_000);
     }
 
     #[test]
