@@ -158,7 +158,7 @@ impl Pipeline {
                 Found::Progress(call, gains) => {
                     self.aggregator.progress(call, gains, call.exchange.end_ns);
                 }
-                Found::Lost(_) => panic!("the bench loses nothing"),
+                Found::Repeated(..) | Found::Lost(_) => panic!("the bench loses nothing"),
             }
         }
         self.stages.reuse(&mut self.found);

@@ -11,5 +11,6 @@ pub mod host;
 pub mod load;
 pub mod mount;
 pub mod privilege;
+pub mod repeats;
 pub mod tables;
 pub mod verify;

@@ -11,6 +11,7 @@ pub mod capture;
 pub mod counting;
 mod held;
 pub mod pulse;
+pub mod repeated;
 pub mod session;
 pub mod settings;
 pub mod stages;

@@ -27,6 +27,7 @@ pub use exchange::{Cause, Exchange, Protocol, Rpc, RpcSystem, Side, StreamError,
 pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 
+use crate::kernel::repeats::Keys;
 use crate::ring_buffer::{ByCookie, Event};
 use connection::{Connection, Forgotten, Pass};
 use exchange::rpc::Progress;
@@ -61,6 +62,8 @@ pub struct ProtocolSettings {
     pub complete_ns: u64,
     /// Calls that are open for longer report what they did, each time this has gone by.
     pub report_ns: u64,
+    /// What heads are hashed with that the kernel half may count, where it counts.
+    pub keys: Option<Keys>,
 }
 
 impl Default for ProtocolSettings {
@@ -75,6 +78,7 @@ impl Default for ProtocolSettings {
             pending_ns: 2 * 60 * 60 * 1_000_000_000,
             complete_ns: 0,
             report_ns: 10_000_000_000,
+            keys: None,
         }
     }
 }

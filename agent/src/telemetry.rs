@@ -94,6 +94,7 @@ pub struct AgentTelemetry {
     host_dropped: Mutex<Vec<(Arc<str>, u64)>>,
     host_resets: Named<Arc<Figure>>,
     host_retransmits: Mutex<Option<u64>>,
+    calls_counted: Figure,
 }
 
 type Named<T> = Mutex<BTreeMap<&'static str, T>>;
@@ -119,6 +120,7 @@ impl AgentTelemetry {
             host_dropped: Mutex::default(),
             host_resets: Named::default(),
             host_retransmits: Mutex::default(),
+            calls_counted: Figure::default(),
         }
     }
 
@@ -145,6 +147,11 @@ impl AgentTelemetry {
     #[must_use]
     pub fn not_calls(&self, reason: &'static str) -> Arc<Figure> {
         Arc::clone(self.not_calls.lock().entry(reason).or_default())
+    }
+
+    /// Calls that the kernel half counted.
+    pub fn calls_counted(&self, count: u64) {
+        self.calls_counted.set(count);
     }
 
     /// What became of what was to be sent of a signal, so far.
@@ -212,6 +219,7 @@ impl AgentTelemetry {
         self.host(&mut out);
         out.figures(MetricId::EventsLost, REASON.name, &self.events_lost);
         out.figures(MetricId::Events, EVENT_KIND.name, &self.events);
+        out.one(MetricId::CallsCounted, exposed(self.calls_counted.get()));
         out.one(MetricId::RingUsed, exposed(self.ring_used.get()));
         out.one(MetricId::RingCapacity, exposed(self.ring_capacity.get()));
         out.fills(

@@ -95,6 +95,8 @@ pub struct Flow {
     pub now_ns: u64,
     /// When the current message's first byte came.
     pub first_ns: u64,
+    /// Tag of a request that waits untold.
+    pub repeat: u64,
     /// Body bytes of the current message so far, without chunk framing.
     pub body: u64,
     /// Bytes from [`Flow::next`] on that need no look.
@@ -139,11 +141,14 @@ pub struct Flow {
     /// Bytes of the current head sent, or left out.
     pub sent: u32,
     /// Bytes of the window that the next piece of the head holds.
-    pub piece: u32,
+    pub piece: u16,
     /// `HEAD_*` of that piece.
     pub piece_flags: u16,
     /// Status of a response.
     pub status: u16,
+    /// What a step was about to do when it left the decision about an answer to others; 0:
+    /// nothing.
+    pub paused: u16,
     /// A [`mode`].
     pub mode: u8,
     /// `MARK_*`.
@@ -170,10 +175,9 @@ pub struct Flow {
     pub grpc_status: u8,
     /// Where the stream ends, once a FIN was seen.
     pub fin_at: u32,
-    /// Zero: whole cache lines, so that the two directions share none.
-    pub rest: [u8; 8],
 }
 
+// Whole cache lines, so that the two directions share none.
 const _: () = assert!(size_of::<Flow>().is_multiple_of(64));
 
 impl Flow {

@@ -13,5 +13,6 @@ pub mod frames;
 pub mod host;
 pub mod http1;
 pub mod limits;
+pub mod repeat;
 pub mod sequence;
 pub mod walk;

@@ -13,6 +13,7 @@ pub mod opened;
 pub mod outlet;
 pub mod packet;
 pub mod part;
+pub mod repeat;
 pub mod segment;
 pub mod socket;
 pub mod state;

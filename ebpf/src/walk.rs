@@ -10,10 +10,12 @@ mod ending;
 mod message;
 mod port;
 mod record;
+mod repeat;
 mod shared;
 mod window;
 
 pub use port::Port;
+pub use repeat::decide;
 pub(crate) use shared::forget;
 pub use shared::{
     REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_OPEN,
@@ -38,10 +40,12 @@ mod action {
     pub const END: u32 = 8;
     /// The next message begins.
     pub const NEXT: u32 = 16;
-    /// It is another answer to the same request.
+    /// It takes the same number: another answer to the same request, or a call that was counted.
     pub const SAME: u32 = 32;
+    /// The head of an answer to a request that waits.
+    pub const ANSWER: u32 = 64;
 }
-use action::{END, MORE, NEXT, PIECE, SAME};
+use action::{ANSWER, END, MORE, NEXT, PIECE, SAME};
 
 /// One direction of one packet, while it is walked.
 pub struct Walk<'a, P> {
@@ -186,6 +190,29 @@ impl<P: Port> Walk<'_, P> {
     pub fn step(&mut self) -> bool {
         forget(&mut self.flow, &mut self.shared);
         let action = self.advance();
+        if action & ANSWER != 0 {
+            self.flow.paused = action as u16;
+            return false;
+        }
+        self.act(action)
+    }
+
+    /// Does what [`Walk::step`] left to be decided when it returned false, if anything; true:
+    /// the packet holds more.
+    #[inline(always)]
+    pub fn resume(&mut self) -> bool {
+        let action = u32::from(self.flow.paused);
+        if action == 0 {
+            return false;
+        }
+        self.flow.paused = 0;
+        let counted = self.answer();
+        let action = if counted { action::WINDOW | NEXT | SAME | MORE } else { action };
+        self.act(action) && distance(self.flow.segment_end, self.flow.next) > 0
+    }
+
+    #[inline(always)]
+    fn act(&mut self, action: u32) -> bool {
         if action & action::WINDOW != 0 {
             self.leave_window(action & PIECE != 0);
         }
@@ -231,7 +258,7 @@ impl<P: Port> Walk<'_, P> {
         if self.is_response() {
             if self.flow.epoch != self.shared.epoch
                 || self.shared.requests_epoch != self.flow.epoch
-                || self.shared.begun == self.flow.number
+                || (self.shared.begun == self.flow.number && self.shared.waiting == 0)
             {
                 return false;
             }

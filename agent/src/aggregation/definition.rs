@@ -61,6 +61,7 @@ pub enum MetricId {
     HostRetransmits,
     EventsLost,
     Events,
+    CallsCounted,
     RingUsed,
     RingCapacity,
     QueueLength,

@@ -60,6 +60,7 @@ fn exchange(side: Side) -> Exchange {
         retransmits: 0,
         sequence: 0,
         acknowledgement: 0,
+        tag: None,
         rpc: None,
     }
 }

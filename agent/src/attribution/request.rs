@@ -78,6 +78,14 @@ impl Attributor {
         }
     }
 
+    /// Whether no further request of a connection can tell more of it than those before.
+    #[must_use]
+    pub fn knows_enough(&self, socket: u64) -> bool {
+        self.connections.get(socket).is_some_and(|connection| {
+            connection.role.is_some() && !connection.is_passed_on() && knows_enough(connection)
+        })
+    }
+
     fn begun(&mut self, beginning: &Beginning<'_>) {
         let Some(connection) = self.connections.get_mut(beginning.cookie) else { return };
         let (sequence, _) = beginning.key;

@@ -193,6 +193,7 @@ impl World {
             retransmits: 0,
             sequence: 0,
             acknowledgement: 0,
+            tag: None,
             rpc: None,
         })
     }

@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Processors write in the order that programs say.
     #[arg(long)]
     strongly_ordered: bool,
+    /// Calls that repeat are counted in the kernel.
+    #[arg(long)]
+    repeats: bool,
     /// How much the programs log: 0 nothing, 4 all.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=4))]
     log_level: u8,
@@ -46,6 +49,7 @@ pub fn verify(arguments: &Arguments) -> Result<(), Failure> {
     };
     let settings = LoadSettings {
         log_level: arguments.log_level,
+        repeats: arguments.repeats,
         head_prefix: arguments.head_prefix,
         ..LoadSettings::default()
     };

@@ -55,6 +55,7 @@ pub(super) fn call(side: Side) -> Call {
             retransmits: 0,
             sequence: 1,
             acknowledgement: 2,
+            tag: None,
             rpc: None,
         }),
         client: party("web", "10.0.0.1:5000", 11),

@@ -17,6 +17,7 @@ use super::events::Events;
 use super::features::{Features, Switches};
 use super::host::{HostFigures, Legend};
 use super::privilege::{Need, Privileges};
+use super::repeats::{Keys, Repeats};
 use super::tables::{Filled, Tables};
 
 /// The object as `cargo xtask ebpf` built it.
@@ -33,6 +34,10 @@ pub struct LoadSettings {
     pub report_ms: u32,
     /// Kernel-side logging: 0 off, 1 error, 2 warn, 3 info, 4 debug.
     pub log_level: u8,
+    /// Calls that repeat are counted in the kernel.
+    pub repeats: bool,
+    /// What their heads are hashed with.
+    pub keys: Keys,
 }
 
 impl Default for LoadSettings {
@@ -42,6 +47,8 @@ impl Default for LoadSettings {
             head_prefix: meshtap_ebpf::limits::HEAD_PREFIX,
             report_ms: 10_000,
             log_level: 0,
+            repeats: false,
+            keys: Keys::draw(),
         }
     }
 }
@@ -97,6 +104,7 @@ pub struct Kernel {
     host: PerCpuArray<MapData, [u64; FIGURES]>,
     legend: Legend,
     tables: Tables,
+    repeats: Option<Repeats>,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
     watch: attach::Watch,
@@ -139,6 +147,7 @@ impl Kernel {
             host,
             legend,
             tables: Tables::take(&mut programs),
+            repeats: settings.repeats.then(|| Repeats::take(&mut programs)).flatten(),
             watch: attach::Watch::new(&programs, root),
             _tracepoints: tracepoints,
             log,
@@ -150,6 +159,11 @@ impl Kernel {
     /// The ring buffer, for the reader; once.
     pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
         self.ring.take()
+    }
+
+    /// The table of calls that the kernel half counts, where it does; once.
+    pub fn take_repeats(&mut self) -> Option<Repeats> {
+        self.repeats.take()
     }
 
     /// How full the kernel half's own tables are; to be asked once a pulse.
@@ -232,6 +246,8 @@ pub(super) fn load(
         .override_global("HEAD_PREFIX", &settings.head_prefix, true)
         .override_global("PACKET_NETNS", &u32::from(frozen.packet_netns), true)
         .override_global("SOCKET_NETNS", &u32::from(frozen.socket_netns), true)
+        .override_global("REPEATS", &u32::from(settings.repeats), true)
+        .override_global("REPEAT_KEYS", settings.keys.words(), true)
         .override_global("REPORT_JIFFIES", &report_jiffies, true)
         .override_global("IS_STRONGLY_ORDERED", &u32::from(frozen.strongly_ordered), true)
         .override_global("DESTROY_COOKIE", &events.destroy_cookie, true)

@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::pulse::{KINDS, Pulse, kind};
+use super::repeated::Repeated;
 use super::{Found, Sink, Stages};
 use crate::attribution::cluster::Change;
 use crate::command::observe::Flow;
@@ -79,6 +80,8 @@ pub struct Source {
     pub interval: Duration,
     /// Changes of Kubernetes' objects, where they are watched.
     pub changes: Option<mpsc::Receiver<Change>>,
+    /// Calls that the kernel half counts, where it does.
+    pub repeated: Option<Repeated>,
 }
 
 impl<S: Sink + 'static> Capture<S> {
@@ -164,6 +167,9 @@ impl<S: Sink> Reading<S> {
         self.ended.extend(self.source.kernel.ended());
         self.empty(deadline_ns);
         self.stages.release_all(&mut self.found);
+        if let Some(repeated) = &mut self.source.repeated {
+            repeated.take_all(&mut self.stages, &mut self.found, monotonic_ns());
+        }
         self.sink.take(&mut self.found, monotonic_ns());
         self.beat(monotonic_ns());
     }
@@ -183,6 +189,9 @@ impl<S: Sink> Reading<S> {
             }
             if now_ns >= self.next_pulse_ns {
                 self.stages.sweep(now_ns, &mut self.found);
+            }
+            if let Some(repeated) = &mut self.source.repeated {
+                repeated.take(&mut self.stages, &mut self.found, now_ns);
             }
             // Also without anything found: it tells the sink the time.
             let flow = self.sink.take(&mut self.found, now_ns);
@@ -210,9 +219,13 @@ impl<S: Sink> Reading<S> {
 
     fn batch(&mut self) -> usize {
         let Self { source, stages, found, events, .. } = self;
-        source.kernel.flush_log();
-        source.reader.drain(BATCH, |event| {
+        let Source { kernel, reader, repeated, .. } = source;
+        kernel.flush_log();
+        reader.drain(BATCH, |event| {
             events[kind(&event)] += 1;
+            if let Some(repeated) = repeated {
+                repeated.event(&event);
+            }
             stages.event(&event, found);
         })
     }
@@ -231,6 +244,7 @@ impl<S: Sink> Reading<S> {
             undecodable: self.source.reader.undecodable(),
             ring_used: std::mem::take(&mut self.ring_used).min(self.source.ring_bytes),
             ring_bytes: self.source.ring_bytes,
+            repeated: self.source.repeated.as_ref(),
             stages: &self.stages,
         });
     }

@@ -145,6 +145,9 @@ impl Sink for Counting {
                     Found::Call(call) => {
                         aggregator.record(call, clock.unix_ns(call.exchange.end_ns));
                     }
+                    Found::Repeated(summary, time_ns) => {
+                        aggregator.record_summary(summary, clock.unix_ns(*time_ns));
+                    }
                     Found::Progress(call, gains) => {
                         aggregator.progress(call, gains, clock.unix_ns(call.exchange.end_ns));
                     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use meshtap_ebpf::event::Loss;
 
+use super::repeated::Repeated;
 use super::stages::Stages;
 use crate::kernel::host::HostFigures;
 use crate::kernel::tables::Filled;
@@ -79,6 +80,8 @@ pub struct Pulse<'a> {
     pub ring_bytes: u64,
     /// How full the kernel half's own tables are.
     pub tables: &'a [Filled],
+    /// Calls that the kernel half counts, where it does.
+    pub repeated: Option<&'a Repeated>,
     /// The stages.
     pub stages: &'a Stages,
 }
@@ -119,6 +122,11 @@ impl Figures {
         for &(name, used, bound) in pulse.tables {
             // What they drop is counted among the losses.
             self.telemetry.table(name).set(used as u64, bound as u64, 0);
+        }
+        if let Some(repeated) = pulse.repeated {
+            self.telemetry.calls_counted(repeated.calls());
+            let (used, bound, refused) = repeated.occupancy();
+            self.telemetry.table("repeated_calls").set(used as u64, bound as u64, refused);
         }
         self.stages(pulse.stages);
     }

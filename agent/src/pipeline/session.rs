@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::capture::{Capture, Source, monotonic_ns};
 use super::counting::{Counted, Counting};
+use super::repeated::Repeated;
 use super::watching::Watching;
 use super::{Sink, Stages, settings};
 use crate::aggregation::{Aggregator, definition};
@@ -101,6 +102,12 @@ impl Plan {
         })
     }
 
+    /// Has calls that repeat counted in the kernel: nobody wants each of them.
+    fn count_in_kernel(&mut self) {
+        self.load.repeats = true;
+        self.protocol.keys = Some(self.load.keys);
+    }
+
     /// Starts to watch Kubernetes, where it is to be watched.
     async fn watch(&mut self) -> Result<(), Failure> {
         if let Some(settings) = self.kubernetes.take() {
@@ -125,6 +132,7 @@ impl Plan {
         for (what, why) in &kernel.missing {
             tracing::warn!("{what} cannot be used: {why}; `meshtap doctor` says what is lost");
         }
+        let repeated = kernel.take_repeats().map(Repeated::new);
         let ring = kernel.take_ring().ok_or_else(|| failed("the kernel half gave no ring"))?;
         let mut attributor = Attributor::new(self.attribution);
         // After attaching: what is opened in between is in the ring, and nothing is missed.
@@ -141,6 +149,7 @@ impl Plan {
             ring_bytes: u64::from(self.load.ring_bytes),
             interval: self.interval,
             changes: self.changes,
+            repeated,
         };
         Capture::start(source, stages, sink).map_err(|error| {
             failed(&format!(
@@ -241,6 +250,9 @@ async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
         Exporters::start_with(&export, &Handle::current(), settings::host(&config), output)
             .map_err(|error| Failure::new(Exit::Usage, error))?;
     let exporters = Arc::new(exporters);
+    if config.capture.count_in_kernel && !exporters.wants_calls() && !config.mesh.istio_metrics {
+        plan.count_in_kernel();
+    }
     let counted = counted(&config, &features, exporters.clock());
     let source = counted.clone();
     exporters.metrics(move || source.snapshot());

@@ -62,6 +62,7 @@ pub fn load(config: &Config) -> LoadSettings {
             Level::Debug => 4,
         },
         report_ms: u32::try_from(config.capture.report_interval.as_millis()).unwrap_or(u32::MAX),
+        ..LoadSettings::default()
     }
 }
 

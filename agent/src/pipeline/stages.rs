@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use meshtap_ebpf::event::Ended;
 
 use super::held::{Held, Unnamed};
+use crate::aggregation::CallSummary;
 use crate::attribution::{Attributor, Call, ConnectionReport};
 use crate::command::observe::Lost;
 use crate::protocol::exchange::rpc::Traffic;
-use crate::protocol::{Output, Protocols, Routes, Side};
+use crate::protocol::{Exchange, Output, Protocols, Routes, Side};
 use crate::ring_buffer::Event;
 
 /// What the stages found, in the order of the events that led to it.
@@ -19,6 +20,8 @@ pub enum Found {
     Call(Call),
     /// What a call that goes on did since its last report.
     Progress(Call, Traffic),
+    /// Calls of one kind that the kernel half counted, and when the last one ended.
+    Repeated(Box<CallSummary>, u64),
     /// Calls that took place and cannot be told.
     Lost(Lost),
     /// What changed on a connection, and when (`CLOCK_MONOTONIC`, nanoseconds).
@@ -105,6 +108,11 @@ impl Stages {
                 self.protocols.reuse(exchange);
             }
         }
+    }
+
+    /// Names both ends of an exchange as they are known by now.
+    pub fn resolve(&mut self, exchange: Box<Exchange>) -> Option<Call> {
+        self.attributor.resolve(exchange, &mut self.routes)
     }
 
     /// Hands on what waited for a name that is known by now, or for long enough.

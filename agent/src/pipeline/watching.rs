@@ -27,7 +27,7 @@ impl Sink for Watching {
             match found {
                 Found::Call(call) => self.observer.call(call),
                 Found::Lost(lost) => self.observer.lost(&lost),
-                Found::Connection(..) | Found::Progress(..) => {}
+                Found::Connection(..) | Found::Progress(..) | Found::Repeated(..) => {}
             }
         }
         self.observer.tick(now_ns)

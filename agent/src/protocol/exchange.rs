@@ -5,6 +5,7 @@ pub mod rpc;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::relayed::Relayed;
@@ -365,6 +366,8 @@ pub struct Exchange {
     pub sequence: u32,
     /// Acknowledgement number beside it.
     pub acknowledgement: u32,
+    /// What the kernel half knows calls by that are like this one, where it may count them.
+    pub tag: Option<NonZeroU64>,
     /// What a mesh's proxy says of it.
     pub relayed: Option<Box<Relayed>>,
     /// What it was beyond HTTP.

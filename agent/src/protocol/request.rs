@@ -91,6 +91,12 @@ impl OpenRequest {
         }
         let whole = flags & event::HEAD_COMPLETE != 0;
         self.complete |= whole;
+        let alone = event::HEAD_FIRST | event::HEAD_COMPLETE | event::HEAD_ENDED;
+        if let Some(keys) = &shared.settings.keys
+            && flags & alone == alone
+        {
+            self.exchange.tag = keys.tag(bytes, self.exchange.socket);
+        }
         let bytes = if joins { bytes } else { &[] };
         if whole && self.pieces.is_empty() {
             let room = bytes.len().min(shared.settings.head_bytes);
@@ -248,6 +254,7 @@ fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
         retransmits: 0,
         sequence: record.sequence,
         acknowledgement: record.acknowledgement,
+        tag: None,
         rpc: None,
     }
 }

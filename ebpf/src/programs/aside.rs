@@ -6,7 +6,6 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::INGRESS;
 use meshtap_ebpf::flow::{Flow, mode};
-use meshtap_ebpf::walk::Walk;
 
 use super::follow::{finish, steps, walk};
 use super::frames;
@@ -100,43 +99,42 @@ fn forget(flow: &Flow) {
     let _ = ASIDE.remove(&key);
 }
 
-/// Has the segment that follows walked, if one was set aside, and goes on behind it; the
-/// place to end at once none follows.
+/// The place to end at once no segment follows, and the one that does, if it was set aside.
 #[inline(always)]
-fn next(
-    ctx: &SkBuffContext,
-    walked: impl FnOnce(&mut Walk<'_, Waiting>),
-) -> Option<(Outlet, *mut Http)> {
+fn begin(ctx: &SkBuffContext) -> Option<(Outlet, *mut Http, Option<Waiting>)> {
     let (outlet, http) = claimed(ctx)?;
-    let Outlet { skb, sk } = outlet;
+    let Outlet { skb, sk, .. } = outlet;
     // SAFETY: the flow was claimed by the first program.
-    let flow = unsafe { &mut (*http).flows[DIRECTION] };
-    if let Some(held) = arrive(flow) {
-        let mut waiting = Waiting { inner: Outlet { skb, sk }, held };
-        // SAFETY: as above.
-        let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
-        walked(&mut lines);
-        lines.flow.walking = 0;
-        forget(lines.flow);
-        if lines.flow.aside > 0 {
-            go_on(ctx, lines.flow);
-        }
+    let held = arrive(unsafe { &mut (*http).flows[DIRECTION] });
+    let waiting = held.map(|held| Waiting { inner: Outlet { skb, sk, http }, held });
+    Some((outlet, http, waiting))
+}
+
+/// The segment is walked: goes on behind it.
+#[inline(always)]
+fn next(ctx: &SkBuffContext, flow: &mut Flow) {
+    flow.walking = 0;
+    forget(flow);
+    if flow.aside > 0 {
+        go_on(ctx, flow);
     }
-    Some((outlet, http))
 }
 
 #[inline(always)]
 fn lines(ctx: &SkBuffContext) {
-    let place = next(ctx, |lines| {
-        if steps::<STEPS>(lines) {
+    let Some((mut outlet, http, waiting)) = begin(ctx) else { return };
+    if let Some(mut waiting) = waiting {
+        // SAFETY: the flow was claimed by the first program.
+        let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
+        if steps::<STEPS>(&mut lines) {
             lines.leave();
         } else {
             go_on(ctx, lines.flow);
             lines.exhaust();
         }
-    });
-    let Some((mut outlet, http)) = place else { return };
-    // SAFETY: the flow was claimed by the first program.
+        next(ctx, lines.flow);
+    }
+    // SAFETY: as above.
     let lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let flags = lines.flow.flags;
     finish::<DIRECTION>(ctx, lines, http, flags);
@@ -144,17 +142,20 @@ fn lines(ctx: &SkBuffContext) {
 
 #[inline(always)]
 fn walk_frames(ctx: &SkBuffContext) {
-    let place = next(ctx, |lines| {
-        let mut frames = frames::of(lines);
+    let Some((mut outlet, http, waiting)) = begin(ctx) else { return };
+    if let Some(mut waiting) = waiting {
+        // SAFETY: the flow was claimed by the first program.
+        let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
+        let mut frames = frames::of(&mut lines);
         if frames::steps::<STEPS>(&mut frames) {
             frames.leave();
         } else {
             go_on(ctx, frames.flow);
             frames.exhaust();
         }
-    });
-    let Some((mut outlet, http)) = place else { return };
-    // SAFETY: the flow was claimed by the first program.
+        next(ctx, lines.flow);
+    }
+    // SAFETY: as above.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     frames::end::<DIRECTION>(ctx, frames::of(&mut lines), http);
 }

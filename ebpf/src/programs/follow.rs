@@ -18,8 +18,10 @@ use super::aside;
 use super::claim::{claim, claim_in_turn, release};
 use super::emit::{self, Wake};
 use super::frames;
+use super::globals;
 use super::outlet::{Outlet, claimed, note};
 use super::part;
+use super::repeat;
 use super::segment::{FIN, RESET, Segment};
 use super::state::{self, Http};
 
@@ -62,12 +64,23 @@ pub fn follow<const DIRECTION: usize>(
         state::count(Loss::Unreadable);
         return;
     }
-    let mut outlet = Outlet { skb, sk };
+    let mut outlet = Outlet { skb, sk, http };
     // SAFETY: the flow is claimed.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     arrive::<DIRECTION>(walk.flow, skb, sk, segment, now_ns);
     if carries_frames(walk.flow, walk.shared) {
         return frames::follow::<DIRECTION>(ctx, walk, http);
+    }
+    if globals::repeats() == 1 && walk.shared.requests == DIRECTION as u8 + 1 {
+        // SAFETY: the flow is claimed, the socket full.
+        if !unsafe { repeat::make_way::<DIRECTION>(http, sk) } {
+            // The next packet shows the hole.
+            state::count(Loss::Unreadable);
+            return release::<DIRECTION>(http);
+        }
+        if segment.flags & (FIN | RESET) == 0 && walk.defer() {
+            return release::<DIRECTION>(http);
+        }
     }
     if segment.length > 0 && walk.enter() {
         // The walk is a program of its own: here the verifier would follow it once for
@@ -119,11 +132,11 @@ pub fn steps<const STEPS: u32>(walk: &mut Walk<'_, impl Port>) -> bool {
     let mut steps = 0;
     while steps < STEPS {
         if !walk.step() {
-            return true;
+            break;
         }
         steps += 1;
     }
-    false
+    steps < STEPS && !walk.resume()
 }
 
 /// Tells the flow of the segment.
@@ -167,6 +180,8 @@ pub fn finish<const DIRECTION: usize>(
 ) {
     let reset = flags & RESET != 0;
     if walk.flow.reaches_fin(flags & FIN != 0) || reset {
+        // SAFETY: the flow is claimed, the socket full.
+        unsafe { repeat::end::<DIRECTION>(http, walk.port.sk) };
         walk.shut(reset);
         send_shut::<DIRECTION>(walk.flow, walk.shared, flags);
     }
@@ -203,7 +218,7 @@ pub unsafe fn end(sk: *mut bpf_sock, now_ns: u64, reset: bool) {
     if http.is_null() {
         return;
     }
-    let mut outlet = Outlet { skb: core::ptr::null_mut(), sk };
+    let mut outlet = Outlet { skb: core::ptr::null_mut(), sk, http };
     let reason = if reset { event::END_RESET } else { event::END_GONE };
     end_flow::<{ INGRESS as usize }>(http, &mut outlet, now_ns, reason);
     end_flow::<{ EGRESS as usize }>(http, &mut outlet, now_ns, reason);
@@ -214,7 +229,9 @@ fn end_flow<const DIRECTION: usize>(http: *mut Http, outlet: &mut Outlet, now_ns
     if !claim::<DIRECTION>(http) {
         return;
     }
-    // SAFETY: the flow is claimed.
+    // SAFETY: the flow is claimed; a socket, by the contract of `end`.
+    unsafe { repeat::end::<DIRECTION>(http, outlet.sk) };
+    // SAFETY: as above.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, outlet) };
     walk.flow.now_ns = now_ns;
     // SAFETY: a socket, by the contract of `end`.

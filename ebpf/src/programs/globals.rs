@@ -4,6 +4,9 @@
 
 use core::ptr::read_volatile;
 
+use meshtap_ebpf::flow::opaque;
+use meshtap_ebpf::repeat::KEYS;
+
 macro_rules! frozen {
     ($($(#[$doc:meta])* $name:ident / $getter:ident: $type:ty = $default:expr;)+) => {
         $(
@@ -30,6 +33,8 @@ frozen! {
     SOCKET_NETNS / socket_netns: u32 = 0;
     /// 1: processors write in the order that the program says, and read what they wrote (x86).
     IS_STRONGLY_ORDERED / is_strongly_ordered: u32 = 0;
+    /// 1: calls that repeat are counted in the kernel.
+    REPEATS / repeats: u32 = 0;
     /// Jiffies between two statistics records of a connection.
     REPORT_JIFFIES / report_jiffies: u64 = 2500;
     /// Where `tcp:tcp_destroy_sock` holds the socket cookie.
@@ -40,4 +45,19 @@ frozen! {
     DROP_REASON / drop_reason: u32 = 36;
     /// Where `tcp:tcp_retransmit_skb` holds how it went; 0: it does not say.
     RETRANSMIT_ERROR / retransmit_error: u32 = 0;
+}
+
+/// Secret words of [`meshtap_ebpf::repeat::tag`].
+#[unsafe(no_mangle)]
+static REPEAT_KEYS: [u64; KEYS] = [0; KEYS];
+
+/// One of them; 0 beyond the last.
+#[inline(always)]
+pub fn repeat_key(index: usize) -> u64 {
+    let index = opaque(index);
+    if index >= KEYS {
+        return 0;
+    }
+    // SAFETY: within a static of this object; volatile, since the loader overwrites it.
+    unsafe { read_volatile((&raw const REPEAT_KEYS).cast::<u64>().add(index)) }
 }

@@ -125,7 +125,7 @@ fn find(skb: *mut __sk_buff) -> Option<Place> {
     if http.is_null() {
         return None;
     }
-    Some(Place { outlet: Outlet { skb, sk }, http, held, key })
+    Some(Place { outlet: Outlet { skb, sk, http }, http, held, key })
 }
 
 #[inline(always)]

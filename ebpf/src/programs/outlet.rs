@@ -8,12 +8,14 @@ use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{Frames, Head};
 use meshtap_ebpf::flow::{BUFFER, Flow, WINDOW, WINDOW_START, opaque};
 use meshtap_ebpf::frames::{FramePort, ITEMS, ITEMS_AT, PIECE};
+use meshtap_ebpf::repeat::Answer;
 use meshtap_ebpf::walk::{Port, Shared};
 
 use super::aside;
 use super::emit::{self, Wake};
 use super::globals;
 use super::packet::socket;
+use super::repeat;
 use super::state::{self, Http, StreamKey};
 
 /// Remembers whether the connection's record found room.
@@ -28,6 +30,8 @@ pub struct Outlet {
     pub skb: *mut __sk_buff,
     /// Its socket.
     pub sk: *mut bpf_sock,
+    /// The state of that.
+    pub http: *mut Http,
 }
 
 /// The packet's surroundings and the state of its socket, of which the first part of the
@@ -41,7 +45,7 @@ pub fn claimed(ctx: &SkBuffContext) -> Option<(Outlet, *mut Http)> {
     }
     // SAFETY: a socket.
     let http = unsafe { state::http(sk.cast(), false) };
-    if http.is_null() { None } else { Some((Outlet { skb, sk }, http)) }
+    if http.is_null() { None } else { Some((Outlet { skb, sk, http }, http)) }
 }
 
 impl Port for Outlet {
@@ -98,6 +102,31 @@ impl Port for Outlet {
     #[inline(always)]
     fn prefix(&self) -> u32 {
         globals::head_prefix()
+    }
+
+    #[inline(always)]
+    fn key(&self, index: usize) -> u64 {
+        globals::repeat_key(index)
+    }
+
+    #[inline(always)]
+    fn slot(&mut self, tag: u64) -> u16 {
+        repeat::slot(tag)
+    }
+
+    #[inline(always)]
+    fn count(&mut self, slot: u16, tag: u64, answer: &Answer) -> bool {
+        repeat::count(slot, tag, answer)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, _: &mut Shared, answer: Answer) -> bool {
+        if globals::repeats() != 1 {
+            return false;
+        }
+        let (now_ns, body, status) = (answer.now_ns, answer.body, u32::from(answer.status));
+        // SAFETY: a value of the map, and a full socket.
+        unsafe { repeat::decide(self.http, self.sk, now_ns, body, status) != 0 }
     }
 }
 

@@ -11,13 +11,16 @@ use super::held::Tuple;
 use super::waiting::Held;
 
 use aya_ebpf::bindings::bpf_spin_lock;
-use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{
+    Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage,
+};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use meshtap_ebpf::event::{Ended, Endpoint, LOSSES, Loss, Owner};
 use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::host::FIGURES;
 use meshtap_ebpf::limits::RING_BYTES;
+use meshtap_ebpf::repeat::{Control, Counts, SLOTS};
 use meshtap_ebpf::walk::Shared;
 
 /// [`Connection::marks`]: an `Opened` record was sent.
@@ -169,6 +172,14 @@ pub static PLACES: LruHashMap<StreamKey, u64, 8_192> = LruHashMap::new();
 /// First requests that came to a listener: 256 entries of about 2.3 KB, 600 KB in all.
 #[btf_map]
 pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
+
+/// What calls are counted here, by pairs of slots: 8,192 entries of 48 bytes, 400 KB in all.
+#[btf_map]
+pub static CONTROLS: Array<[Control; 2], { SLOTS as usize / 2 }> = Array::new();
+
+/// Their counts: 16,384 entries of 88 bytes, 1.4 MB in all.
+#[btf_map]
+pub static COUNTS: Array<Counts, { SLOTS as usize }> = Array::new();
 
 /// Where a segment that was set aside belongs.
 #[repr(C)]

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use meshtap_ebpf::event::Head;
 use meshtap_ebpf::flow::{Flow, WINDOW, WINDOW_START, opaque, read_word, write_word};
 use meshtap_ebpf::frames::{FramePort, PIECE};
+use meshtap_ebpf::repeat::Answer;
 use meshtap_ebpf::walk::{Port, Shared};
 
 use super::outlet::{LAST_PLACE, Outlet};
@@ -119,6 +120,26 @@ impl Port for Waiting {
     #[inline(always)]
     fn prefix(&self) -> u32 {
         self.inner.prefix()
+    }
+
+    #[inline(always)]
+    fn key(&self, index: usize) -> u64 {
+        self.inner.key(index)
+    }
+
+    #[inline(always)]
+    fn slot(&mut self, tag: u64) -> u16 {
+        self.inner.slot(tag)
+    }
+
+    #[inline(always)]
+    fn count(&mut self, slot: u16, tag: u64, answer: &Answer) -> bool {
+        self.inner.count(slot, tag, answer)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, shared: &mut Shared, answer: Answer) -> bool {
+        self.inner.answer(shared, answer)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a walk decides line by line: where a message begins, how its body is framed,
 //! which request an answer belongs to.
 
-use super::action::{self, END, MORE, NEXT, PIECE, SAME};
+use super::action::{self, ANSWER, END, MORE, NEXT, PIECE, SAME};
 use super::port::Port;
 use super::{REQUESTS_UNKNOWN, VERDICT_HTTP1, VERDICT_OPAQUE, VERDICT_UPGRADED, Walk};
 use crate::event;
@@ -107,7 +107,8 @@ impl<P: Port> Walk<'_, P> {
         if !response && !self.note_class() {
             return self.fail(event::LOST_BUDGET);
         }
-        self.send_head()
+        let answers = response && self.shared.waiting != 0;
+        self.send_head() | if answers { ANSWER } else { 0 }
     }
 
     /// Decides what comes behind the head, and sends the head.
@@ -115,7 +116,7 @@ impl<P: Port> Walk<'_, P> {
     fn send_head(&mut self) -> u32 {
         let (response, framing, at) = (self.is_response(), self.flow.framing, self.flow.at);
         self.flow.head += at;
-        self.flow.piece = if response { 0 } else { at };
+        self.flow.piece = if response { 0 } else { at as u16 };
         self.flow.piece_flags = event::HEAD_COMPLETE;
         if response && self.flow.status < 200 && self.flow.status != 101 {
             self.flow.piece_flags |= event::HEAD_INTERIM;
@@ -162,7 +163,7 @@ impl<P: Port> Walk<'_, P> {
     #[inline(always)]
     pub(super) fn send_tail(&mut self, length: u32) -> u32 {
         self.flow.sent = 0;
-        self.flow.piece = length;
+        self.flow.piece = length as u16;
         self.flow.piece_flags = event::HEAD_TAIL;
         action::WINDOW | PIECE | MORE
     }

@@ -3,6 +3,7 @@
 use crate::event::{Head, INGRESS};
 use crate::flow::Flow;
 use crate::limits::ASIDE;
+use crate::repeat::Answer;
 use crate::sequence::distance;
 use crate::walk::Shared;
 
@@ -61,4 +62,28 @@ pub trait Port {
     fn set_aside(&mut self, flow: &mut Flow) -> bool;
     /// Bytes of a request's head that may be sent.
     fn prefix(&self) -> u32;
+
+    /// A secret word, below [`crate::repeat::KEYS`].
+    #[inline(always)]
+    fn key(&self, _index: usize) -> u64 {
+        0
+    }
+
+    /// The slot of a request's tag, plus one; 0: its calls are not counted.
+    #[inline(always)]
+    fn slot(&mut self, _tag: u64) -> u16 {
+        0
+    }
+
+    /// Adds a call to the slot, given plus one, where it is still of the tag and takes the answer.
+    #[inline(always)]
+    fn count(&mut self, _slot: u16, _tag: u64, _answer: &Answer) -> bool {
+        false
+    }
+
+    /// [`super::decide`] with the direction of the request.
+    #[inline(always)]
+    fn answer(&mut self, _shared: &mut Shared, _answer: Answer) -> bool {
+        false
+    }
 }

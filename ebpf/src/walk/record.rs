@@ -17,6 +17,9 @@ impl<P: Port> Walk<'_, P> {
         let known = self.shared.verdict == VERDICT_HTTP1;
         let unanswered =
             if current && known && asked { self.shared.begun.saturating_sub(answered) } else { 0 };
+        // One that waits untold is lost, too.
+        let unanswered = unanswered + u32::from(self.shared.waiting != 0);
+        self.shared.waiting = 0;
         let epoch = self.shared.epoch;
         if known {
             let header = self.header(Kind::Desynchronised, 0, 0);
@@ -71,7 +74,7 @@ impl<P: Port> Walk<'_, P> {
     /// Sends `length` bytes of the window as a piece of the head, within the prefix.
     #[inline(always)]
     pub(super) fn send_piece(&mut self) {
-        let (length, mut flags) = (self.flow.piece, self.flow.piece_flags);
+        let (length, mut flags) = (u32::from(self.flow.piece), self.flow.piece_flags);
         let offset = self.flow.sent;
         let room = self.port.prefix().saturating_sub(offset);
         let mut length = length;

@@ -20,7 +20,7 @@ pub const REQUESTS_UNKNOWN: u8 = 0;
 /// cache line that the other direction's processor wrote, and no second one.
 ///
 /// Each field that is named after requests or responses is written by their direction
-/// alone; single words do not tear.
+/// alone, but for a request that waits and is told late; single words do not tear.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Shared {
@@ -55,7 +55,16 @@ pub struct Shared {
     pub settled: u8,
     /// 1: the connection is older than the agent: it may speak HTTP/2 without having begun so.
     pub late: u8,
+    /// Slot of a request that waits untold, plus one; 0: none does. The requests' direction
+    /// lets it wait, the answers' decides: see [`crate::repeat`].
+    pub waiting: u16,
+    /// Bytes of its head.
+    pub waiting_bytes: u8,
+    /// Requests in a row that are none of those that are counted, at most.
+    pub misses: u8,
 }
+
+const _: () = assert!(size_of::<Shared>() == 48);
 
 /// Has the compiler keep nothing of a walk's state in registers. It is in memory then, of
 /// which the verifier remembers nothing: it finds each step alike and does not multiply

@@ -2,8 +2,11 @@
 
 extern crate std;
 
+mod repeat;
+
 use std::collections::HashMap;
 use std::format;
+use std::ptr::NonNull;
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -14,6 +17,7 @@ use zerocopy::FromBytes;
 use super::*;
 use crate::event::{Desynchronised, EGRESS, End, Head, Header, INGRESS, Kind};
 use crate::flow::WINDOW_START;
+use crate::repeat::{Answer, Control};
 
 /// What a walk sent, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,14 @@ struct Recorder {
     full: bool,
     sent: Vec<Sent>,
     prefix: u32,
+    /// What is counted: a slot each.
+    controls: Vec<Control>,
+    /// Bodies of the answers that were.
+    counted: Vec<u64>,
+    /// How often somebody asked for a slot.
+    looks: usize,
+    /// The direction of the requests.
+    asking: Option<NonNull<Flow>>,
 }
 
 impl Port for Recorder {
@@ -105,6 +117,31 @@ impl Port for Recorder {
     fn prefix(&self) -> u32 {
         self.prefix
     }
+
+    fn key(&self, index: usize) -> u64 {
+        // Any will do.
+        (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn slot(&mut self, tag: u64) -> u16 {
+        self.looks += 1;
+        let slot = self.controls.iter().position(|control| control.tag == tag);
+        slot.map_or(0, |slot| slot as u16 + 1)
+    }
+
+    fn count(&mut self, slot: u16, tag: u64, answer: &Answer) -> bool {
+        let takes = self.controls[usize::from(slot) - 1].takes(tag, answer);
+        if takes {
+            self.counted.push(answer.body);
+        }
+        takes
+    }
+
+    fn answer(&mut self, shared: &mut Shared, answer: Answer) -> bool {
+        // SAFETY: of the connection, the other direction than is walked.
+        let asking = unsafe { self.asking.expect("a request waits").as_mut() };
+        decide(asking, shared, self, answer)
+    }
 }
 
 pub(crate) fn new_flow() -> Flow {
@@ -148,10 +185,20 @@ impl Connection {
         flow.segment_end = sequence.wrapping_add(bytes.len() as u32);
         flow.segment_ack = ack;
         flow.payload = 0;
+        if self.shared.requests == direction + 1 {
+            // As the programs do before they look at a packet of the requests.
+            decide(flow, &mut self.shared, &mut self.port, Answer::default());
+            self.port.asking = Some(NonNull::from(&mut *flow));
+            let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
+            if walk.defer() {
+                return;
+            }
+        }
+        let flow = &mut self.flows[mine];
         let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
         if walk.enter() {
             let mut steps = 0;
-            while walk.step() {
+            while walk.step() || walk.resume() {
                 steps += 1;
                 assert!(steps < 1_000_000, "the walk does not end");
             }

@@ -120,7 +120,7 @@ impl<P: Port> Walk<'_, P> {
             return action::WINDOW | MORE;
         }
         self.flow.head += fill;
-        self.flow.piece = fill;
+        self.flow.piece = fill as u16;
         self.flow.piece_flags = 0;
         if self.is_response() { action::WINDOW | MORE } else { action::WINDOW | PIECE | MORE }
     }

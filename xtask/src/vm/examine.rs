@@ -144,6 +144,7 @@ impl Examined {
             packet_netns: self.has("packet_netns_cookie"),
             socket_netns: self.has("sock_ops_netns_cookie"),
             strongly_ordered: true,
+            repeats: true,
             log_level: 0,
         }
     }

@@ -20,6 +20,8 @@ pub struct Combination {
     pub socket_netns: bool,
     /// `IS_STRONGLY_ORDERED`
     pub strongly_ordered: bool,
+    /// `REPEATS`
+    pub repeats: bool,
     /// `AYA_LOG_LEVEL`
     pub log_level: u8,
 }
@@ -30,8 +32,8 @@ const LOG_LEVELS: [u8; 3] = [0, 2, 4];
 /// together.
 const PROBE_READ_KERNEL: [i32; 2] = [113, 115];
 /// The switches by the names of their globals.
-const SWITCHES: [&str; 4] =
-    ["PACKET_NETNS", "SOCKET_NETNS", "IS_STRONGLY_ORDERED", "AYA_LOG_LEVEL"];
+const SWITCHES: [&str; 5] =
+    ["PACKET_NETNS", "SOCKET_NETNS", "IS_STRONGLY_ORDERED", "REPEATS", "AYA_LOG_LEVEL"];
 
 impl Combination {
     /// All, with those first that loaders choose on x86.
@@ -39,9 +41,17 @@ impl Combination {
         let mut all = Vec::new();
         for log_level in LOG_LEVELS {
             for strongly_ordered in [true, false] {
-                for packet_netns in [false, true] {
-                    for socket_netns in [false, true] {
-                        all.push(Self { packet_netns, socket_netns, strongly_ordered, log_level });
+                for repeats in [true, false] {
+                    for packet_netns in [false, true] {
+                        for socket_netns in [false, true] {
+                            all.push(Self {
+                                packet_netns,
+                                socket_netns,
+                                strongly_ordered,
+                                repeats,
+                                log_level,
+                            });
+                        }
                     }
                 }
             }
@@ -56,6 +66,7 @@ impl Combination {
             (self.packet_netns, "--packet-netns"),
             (self.socket_netns, "--socket-netns"),
             (self.strongly_ordered, "--strongly-ordered"),
+            (self.repeats, "--repeats"),
         ] {
             if is_set {
                 flags.push(' ');
@@ -72,7 +83,8 @@ impl Combination {
             packet_netns: self.packet_netns && reads(SWITCHES[0]),
             socket_netns: self.socket_netns && reads(SWITCHES[1]),
             strongly_ordered: self.strongly_ordered && reads(SWITCHES[2]),
-            log_level: if reads(SWITCHES[3]) { self.log_level } else { 0 },
+            repeats: self.repeats && reads(SWITCHES[3]),
+            log_level: if reads(SWITCHES[4]) { self.log_level } else { 0 },
         }
     }
 }

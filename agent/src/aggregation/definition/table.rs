@@ -183,6 +183,8 @@ metrics! {
         "Records of the kernel half, or what they would have said, that are missing, by the reason.";
     Events "meshtap_events_total" "" Kind::Counter, Agent, &[&EVENT_KIND],
         "Records of the kernel half that were read, by kind.";
+    CallsCounted "meshtap_kernel_counted_calls_total" "" Kind::Counter, Agent, &[],
+        "Calls that the kernel half counted by itself: they are in all other metrics, and no record was read of them.";
     RingUsed "meshtap_ring_buffer_used_bytes" "By" Kind::Gauge, Agent, &[],
         "Bytes that waited in the ring buffer when it was last drained.";
     RingCapacity "meshtap_ring_buffer_capacity_bytes" "By" Kind::Gauge, Agent, &[],

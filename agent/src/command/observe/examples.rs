@@ -51,6 +51,7 @@ pub fn call(side: Side) -> Call {
             retransmits: if at_client { 1 } else { 2 },
             sequence: 1,
             acknowledgement: 2,
+            tag: None,
             rpc: None,
         }),
         client: party("curl", "", "127.0.0.1:40000", if at_client { 11 } else { 0 }),

@@ -258,6 +258,7 @@ impl Exchange {
             retransmits: 0,
             sequence: 0,
             acknowledgement: 0,
+            tag: None,
             rpc: Some(Rpc::sample(status)),
         }
     }

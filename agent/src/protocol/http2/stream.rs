@@ -306,6 +306,7 @@ fn begin(first: &First, socket: u64, side: Side) -> Exchange {
         retransmits: 0,
         sequence: first.sequence,
         acknowledgement: first.acknowledgement,
+        tag: None,
         rpc: None,
     }
 }

@@ -1,0 +1,276 @@
+//! [`Repeated`]: which calls the kernel half counts by itself, and what comes of its counts.
+//!
+//! A call that was told twice on one connection, with the same head and an answer of the same
+//! status, is asked to be counted from there on. What was counted becomes a summary under the
+//! names that its ends have at that moment, in the same series as if each call had been told.
+
+use ahash::AHashMap;
+use meshtap_ebpf::repeat::{BUCKETS, Control, Counts, SLOTS, pair};
+
+use super::{Found, Stages};
+use crate::aggregation::histogram::SIZE;
+use crate::aggregation::{CallSummary, Tally};
+use crate::attribution::Call;
+use crate::kernel::repeats::Repeats;
+use crate::protocol::{Exchange, Protocol};
+use crate::ring_buffer::Event;
+
+/// Time between two readings of all counts.
+const PERIOD_NS: u64 = 1_000_000_000;
+/// Time without a call after which a slot is given back.
+const IDLE_NS: u64 = 10_000_000_000;
+
+/// A kind of call that is counted.
+#[derive(Debug)]
+struct Kind {
+    /// The call that was told last; what it says of time is not used.
+    exchange: Box<Exchange>,
+    control: Control,
+    /// Of which everything was taken.
+    counts: Counts,
+    /// Nothing more is to be counted; what was counted meanwhile is taken with the next reading.
+    ends: bool,
+    /// When the last call was.
+    used_ns: u64,
+}
+
+/// The kinds of calls that are counted, by slot.
+#[derive(Debug)]
+pub struct Repeated {
+    table: Repeats,
+    kinds: AHashMap<u32, Kind>,
+    /// Slots of a connection.
+    sockets: AHashMap<u64, Vec<u32>>,
+    /// Tags that were told once: one place for two slots, the newer tag takes it.
+    told: Vec<u64>,
+    /// Connections that have ended.
+    ended: Vec<u64>,
+    due_ns: u64,
+    calls: u64,
+    refused: u64,
+}
+
+impl Repeated {
+    /// Counts nothing yet.
+    #[must_use]
+    pub fn new(table: Repeats) -> Self {
+        Self {
+            table,
+            kinds: AHashMap::new(),
+            sockets: AHashMap::new(),
+            told: vec![0; SLOTS as usize / 2],
+            ended: Vec::new(),
+            due_ns: 0,
+            calls: 0,
+            refused: 0,
+        }
+    }
+
+    /// Calls that the kernel half counted.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Slots in use, the bound, and how often there was none.
+    #[must_use]
+    pub fn occupancy(&self) -> (usize, usize, u64) {
+        (self.kinds.len(), SLOTS as usize, self.refused)
+    }
+
+    /// Takes note of the end of a connection.
+    pub fn event(&mut self, event: &Event<'_>) {
+        if let Event::Closed(record) = event
+            && self.sockets.contains_key(&record.header.cookie)
+        {
+            self.ended.push(record.header.cookie);
+        }
+    }
+
+    /// Looks which of the calls that were found are to be counted from now on, and adds to
+    /// them what has been counted: of connections that ended at once, of all others once a
+    /// second.
+    pub fn take(&mut self, stages: &mut Stages, found: &mut Vec<Found>, now_ns: u64) {
+        for found in found.iter() {
+            if let Found::Call(call) = found {
+                self.told(call, stages, now_ns);
+            }
+        }
+        while let Some(cookie) = self.ended.pop() {
+            for slot in self.sockets.remove(&cookie).unwrap_or_default() {
+                self.end(slot);
+                self.read(slot, stages, found);
+                self.kinds.remove(&slot);
+            }
+        }
+        if now_ns >= self.due_ns {
+            self.due_ns = now_ns.saturating_add(PERIOD_NS);
+            self.take_all(stages, found, now_ns);
+        }
+    }
+
+    /// Adds everything that has been counted.
+    pub fn take_all(&mut self, stages: &mut Stages, found: &mut Vec<Found>, now_ns: u64) {
+        let slots: Vec<u32> = self.kinds.keys().copied().collect();
+        for slot in slots {
+            let Some(kind) = self.read(slot, stages, found) else { continue };
+            let (ends, cookie) = (kind.ends, kind.exchange.socket);
+            if ends {
+                self.kinds.remove(&slot);
+                self.leave(cookie, slot);
+            } else if now_ns.saturating_sub(kind.used_ns) > IDLE_NS {
+                self.end(slot);
+            }
+        }
+    }
+
+    /// A call was told: the second time it gets a slot.
+    fn told(&mut self, call: &Call, stages: &Stages, now_ns: u64) {
+        let Some(tag) = call.exchange.tag else { return };
+        if !may_repeat(call) || !stages.attributor.knows_enough(call.exchange.socket) {
+            return;
+        }
+        let place = pair(tag.get()) as usize;
+        let Some(told) = self.told.get_mut(place) else { return };
+        if *told != tag.get() {
+            *told = tag.get();
+            return;
+        }
+        let Some(control) = control(tag.get(), &call.exchange) else { return };
+        self.count(control, call, now_ns);
+    }
+
+    fn count(&mut self, control: Control, call: &Call, now_ns: u64) {
+        if self.has(control.tag, call.exchange.socket) {
+            return;
+        }
+        let free = self.table.free(control.tag).filter(|slot| !self.kinds.contains_key(slot));
+        let Some(slot) = free else {
+            self.refused += 1;
+            return;
+        };
+        let Some(counts) = self.table.counts(slot) else { return };
+        if !self.table.write(slot, control) {
+            return;
+        }
+        let exchange = call.exchange.clone();
+        self.sockets.entry(exchange.socket).or_default().push(slot);
+        self.kinds.insert(slot, Kind { exchange, control, counts, ends: false, used_ns: now_ns });
+    }
+
+    /// Whether the tag has a slot already: what is told all the same has another answer.
+    fn has(&self, tag: u64, cookie: u64) -> bool {
+        let slots = self.sockets.get(&cookie).map(Vec::as_slice).unwrap_or_default();
+        let kinds = slots.iter().filter_map(|slot| self.kinds.get(slot));
+        kinds.into_iter().any(|kind| kind.control.tag == tag)
+    }
+
+    /// Has nothing more counted in a slot.
+    fn end(&mut self, slot: u32) {
+        // Where it cannot be written it counts on, and is read on.
+        if self.table.write(slot, Control::default())
+            && let Some(kind) = self.kinds.get_mut(&slot)
+        {
+            kind.ends = true;
+        }
+    }
+
+    fn leave(&mut self, cookie: u64, slot: u32) {
+        let Some(slots) = self.sockets.get_mut(&cookie) else { return };
+        slots.retain(|other| *other != slot);
+        if slots.is_empty() {
+            self.sockets.remove(&cookie);
+        }
+    }
+
+    /// Adds what was counted in a slot since the last time.
+    fn read(&mut self, slot: u32, stages: &mut Stages, found: &mut Vec<Found>) -> Option<&Kind> {
+        let counts = self.table.counts(slot)?;
+        let kind = self.kinds.get_mut(&slot)?;
+        let gains = Gains::of(&kind.counts, &counts);
+        // Sums may be one call ahead, or behind: they stand where its call does.
+        if gains.calls > 0 {
+            kind.counts = counts;
+            kind.used_ns = counts.last_ns;
+            self.calls += gains.calls;
+            let mut exchange = kind.exchange.clone();
+            exchange.end_ns = counts.last_ns;
+            if let Some(call) = stages.resolve(exchange) {
+                let summary = gains.summary(&call);
+                found.push(Found::Repeated(Box::new(summary), counts.last_ns));
+            }
+        }
+        self.kinds.get(&slot)
+    }
+}
+
+/// Whether calls like this one may be counted: nobody is to miss one of them by itself, and
+/// nothing of it is to tell more than the series say.
+fn may_repeat(call: &Call) -> bool {
+    let exchange = &call.exchange;
+    let has_ids = exchange.trace.is_some() || exchange.request_id.is_some();
+    let is_plain = exchange.rpc.is_none() && exchange.relayed.is_none() && call.passage.is_none();
+    exchange.protocol == Protocol::Http11
+        && !matches!(exchange.method.as_str(), "HEAD" | "CONNECT")
+        && exchange.error.is_none()
+        && exchange.request_bytes == 0
+        && !exchange.cut
+        && !has_ids
+        && is_plain
+}
+
+/// What is counted with a call: answers of its status, in the same bucket of sizes.
+fn control(tag: u64, exchange: &Exchange) -> Option<Control> {
+    let bucket = SIZE.bucket(exchange.response_bytes);
+    let least = match bucket.checked_sub(1) {
+        Some(below) => SIZE.exact.get(below)? + 1,
+        None => 0,
+    };
+    let most = SIZE.exact.get(bucket).copied().unwrap_or(u64::MAX);
+    Some(Control {
+        tag,
+        least: u32::try_from(least).ok()?,
+        most: u32::try_from(most).unwrap_or(u32::MAX),
+        status: exchange.status?.into(),
+        pad: 0,
+    })
+}
+
+/// What was counted between two readings.
+struct Gains {
+    calls: u64,
+    buckets: [u64; BUCKETS],
+    nanoseconds: u64,
+    bytes: u64,
+}
+
+impl Gains {
+    fn of(before: &Counts, now: &Counts) -> Self {
+        let mut buckets = [0; BUCKETS];
+        for ((gain, now), before) in buckets.iter_mut().zip(now.calls).zip(before.calls) {
+            *gain = u64::from(now.wrapping_sub(before));
+        }
+        Self {
+            calls: buckets.iter().sum(),
+            buckets,
+            nanoseconds: now.nanoseconds.wrapping_sub(before.nanoseconds),
+            bytes: now.bytes.wrapping_sub(before.bytes),
+        }
+    }
+
+    fn summary(&self, call: &Call) -> CallSummary {
+        let sizes = |bytes: u64, sum: u64| {
+            let mut tally = Tally::default();
+            if let Some(bucket) = tally.buckets.get_mut(SIZE.bucket(bytes)) {
+                *bucket = self.calls;
+            }
+            tally.sum = sum;
+            tally
+        };
+        let mut summary = CallSummary::of(call);
+        summary.durations = Tally { buckets: self.buckets, sum: self.nanoseconds };
+        summary.request_bytes = sizes(0, 0);
+        summary.response_bytes = sizes(call.exchange.response_bytes, self.bytes);
+        summary
+    }
+}

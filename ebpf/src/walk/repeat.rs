@@ -1,0 +1,163 @@
+//! Calls that repeat: a request waits untold, its answer decides; see [`crate::repeat`].
+
+use super::port::Port;
+use super::{Shared, VERDICT_HTTP1, Walk};
+use crate::event::{self, Head, Header, Kind};
+use crate::flow::{Flow, PLACED, WINDOW_START, mode};
+use crate::repeat::{self, Answer};
+
+impl<P: Port> Walk<'_, P> {
+    /// Takes the segment where it is one whole request that is counted and nothing else is
+    /// under way; false: it is to be walked. To be called before [`Walk::enter`].
+    #[inline(always)]
+    pub fn defer(&mut self) -> bool {
+        self.take_up_number();
+        if !self.may_repeat() {
+            return false;
+        }
+        let length = self.flow.segment_end.wrapping_sub(self.flow.segment_start);
+        let payload = self.flow.payload;
+        if !self.port.load(self.flow, payload, length) {
+            return false;
+        }
+        let (flow, port) = (&*self.flow, &*self.port);
+        let word = |index: usize| flow.word(WINDOW_START.wrapping_add(index * 8));
+        let tag = repeat::tag(length, flow.cookie, word, |index| port.key(index));
+        let slot = self.port.slot(tag);
+        if slot == 0 {
+            self.shared.misses = self.shared.misses.saturating_add(1);
+            return false;
+        }
+        let (flow, shared) = (&mut *self.flow, &mut *self.shared);
+        flow.sequence = flow.segment_start;
+        flow.acknowledgement = flow.segment_ack;
+        flow.first_ns = flow.now_ns;
+        flow.repeat = tag;
+        flow.edge.advance(flow.segment_end);
+        flow.next = flow.segment_end;
+        flow.fresh = 0;
+        shared.turn = self.direction + 1;
+        // None but this one waits for an answer.
+        shared.heads = 0;
+        shared.misses = 0;
+        shared.waiting_bytes = length as u8;
+        shared.waiting = slot;
+        true
+    }
+
+    /// A request that waited and was told meanwhile has taken the number that would be next.
+    #[inline(always)]
+    fn take_up_number(&mut self) {
+        let (flow, shared) = (&mut *self.flow, &*self.shared);
+        let between = flow.mode == mode::START && flow.head == 0 && flow.line == 0;
+        let known = shared.requests == self.direction + 1 && shared.requests_epoch == flow.epoch;
+        if between && known && shared.waiting == 0 && shared.begun == flow.number.wrapping_add(1) {
+            flow.number = shared.begun;
+        }
+    }
+
+    /// Whether every call before is over, and the segment is in its place.
+    #[inline(always)]
+    fn may_repeat(&self) -> bool {
+        let (flow, shared) = (&*self.flow, &*self.shared);
+        let length = flow.segment_end.wrapping_sub(flow.segment_start) as usize;
+        let between = flow.mode == mode::START && flow.head == 0 && flow.fill == 0;
+        let in_place = flow.placed == PLACED
+            && flow.edge.ahead == 0
+            && flow.aside == 0
+            && flow.segment_start == flow.edge.end
+            && flow.next == flow.edge.end;
+        let numbered = flow.number != 0
+            && flow.epoch == shared.epoch
+            && shared.requests_epoch == flow.epoch
+            && shared.responses_epoch == flow.epoch
+            && shared.begun == flow.number
+            && shared.answered == flow.number;
+        let often = shared.misses < repeat::MISSES || flow.number.is_multiple_of(repeat::EVERY);
+        shared.verdict == VERDICT_HTTP1
+            && shared.requests == self.direction + 1
+            && shared.waiting == 0
+            && between
+            && in_place
+            && numbered
+            && often
+            && length <= repeat::LONGEST
+    }
+
+    /// The head of an answer is whole, and its request waits: counts the call, or has the
+    /// request told. True: it is counted.
+    #[inline(always)]
+    pub(super) fn answer(&mut self) -> bool {
+        let flow = &*self.flow;
+        let ended = flow.piece_flags == event::HEAD_COMPLETE | event::HEAD_ENDED;
+        let framed = matches!(flow.framing, event::FRAMING_LENGTH | event::FRAMING_NONE);
+        let counts = ended && framed && flow.grpc_status == 0;
+        let answer = Answer {
+            now_ns: flow.now_ns,
+            nanoseconds: 0,
+            body: flow.body,
+            status: if counts { flow.status } else { 0 },
+        };
+        self.port.answer(self.shared, answer)
+    }
+}
+
+/// Counts the call of a request that waits, where `answer` is the expected one (its status is
+/// 0 where it cannot be), else has the request told. True: it is counted. `asking`: the
+/// direction of the request.
+#[inline(always)]
+pub fn decide(
+    asking: &mut Flow,
+    shared: &mut Shared,
+    port: &mut impl Port,
+    mut answer: Answer,
+) -> bool {
+    if shared.waiting == 0 {
+        return false;
+    }
+    answer.nanoseconds = answer.now_ns.saturating_sub(asking.first_ns);
+    if answer.status != 0 && port.count(shared.waiting, asking.repeat, &answer) {
+        shared.waiting = 0;
+        return true;
+    }
+    tell(asking, shared, port);
+    false
+}
+
+/// Tells a request that waits. Its bytes are in the window still: what comes in
+/// its direction has it told before it is looked at.
+#[inline(always)]
+fn tell(asking: &mut Flow, shared: &mut Shared, port: &mut impl Port) {
+    let length = u32::from(shared.waiting_bytes);
+    let header = Header {
+        time_ns: asking.first_ns,
+        cookie: asking.cookie,
+        kind: Kind::Head as u8,
+        direction: shared.requests.wrapping_sub(1),
+        flags: event::HEAD_FIRST | event::HEAD_COMPLETE | event::HEAD_ENDED,
+        lost: shared.lost,
+        length: length as u16,
+    };
+    let head = Head {
+        header,
+        first_ns: asking.first_ns,
+        number: asking.number,
+        epoch: asking.epoch,
+        sequence: asking.sequence,
+        acknowledgement: asking.acknowledgement,
+        framing: event::FRAMING_NONE,
+        ..Head::default()
+    };
+    // SAFETY: the record fits in front of the window, and the buffer is aligned to
+    // eight bytes as the first field of a flow.
+    let record = unsafe {
+        let place = asking.buffer.as_mut_ptr().cast::<Head>();
+        place.write(head);
+        &mut *place
+    };
+    port.measure(record);
+    shared.waiting = 0;
+    shared.sequence = asking.sequence;
+    shared.begun = asking.number.wrapping_add(1);
+    port.send_head(asking, shared, WINDOW_START as u32 + length);
+}
