@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::flow::WINDOW;
 
 /// Slots, in pairs: a tag may be in either slot of its pair.
-pub const SLOTS: u32 = 16_384;
+pub const SLOTS: u32 = 8_192;
 /// Longest head that is counted: a window.
 pub const LONGEST: usize = WINDOW;
 /// Words of the longest head.

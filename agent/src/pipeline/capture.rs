@@ -166,10 +166,10 @@ impl<S: Sink> Reading<S> {
         let deadline_ns = monotonic_ns().saturating_add(LAST_DRAIN_NS);
         self.ended.extend(self.source.kernel.ended());
         self.empty(deadline_ns);
-        self.stages.release_all(&mut self.found);
         if let Some(repeated) = &mut self.source.repeated {
             repeated.take_all(&mut self.stages, &mut self.found, monotonic_ns());
         }
+        self.stages.release_all(&mut self.found);
         self.sink.take(&mut self.found, monotonic_ns());
         self.beat(monotonic_ns());
     }
@@ -187,11 +187,11 @@ impl<S: Sink> Reading<S> {
                 self.stages.ended(&ended, now_ns, &mut self.found);
                 self.stages.release(now_ns, &mut self.found);
             }
-            if now_ns >= self.next_pulse_ns {
-                self.stages.sweep(now_ns, &mut self.found);
-            }
             if let Some(repeated) = &mut self.source.repeated {
                 repeated.take(&mut self.stages, &mut self.found, now_ns);
+            }
+            if now_ns >= self.next_pulse_ns {
+                self.sweep(now_ns);
             }
             // Also without anything found: it tells the sink the time.
             let flow = self.sink.take(&mut self.found, now_ns);
@@ -205,6 +205,13 @@ impl<S: Sink> Reading<S> {
             if flow == Flow::Stop || is_last || is_over {
                 return flow;
             }
+        }
+    }
+
+    fn sweep(&mut self, now_ns: u64) {
+        self.stages.sweep(now_ns, &mut self.found);
+        if let Some(repeated) = &mut self.source.repeated {
+            repeated.take_all(&mut self.stages, &mut self.found, now_ns);
         }
     }
 

@@ -15,8 +15,6 @@ use crate::kernel::repeats::Repeats;
 use crate::protocol::{Exchange, Protocol};
 use crate::ring_buffer::Event;
 
-/// Time between two readings of all counts.
-const PERIOD_NS: u64 = 1_000_000_000;
 /// Time without a call after which a slot is given back.
 const IDLE_NS: u64 = 10_000_000_000;
 
@@ -45,7 +43,6 @@ pub struct Repeated {
     told: Vec<u64>,
     /// Connections that have ended.
     ended: Vec<u64>,
-    due_ns: u64,
     calls: u64,
     refused: u64,
 }
@@ -60,7 +57,6 @@ impl Repeated {
             sockets: AHashMap::new(),
             told: vec![0; SLOTS as usize / 2],
             ended: Vec::new(),
-            due_ns: 0,
             calls: 0,
             refused: 0,
         }
@@ -88,8 +84,7 @@ impl Repeated {
     }
 
     /// Looks which of the calls that were found are to be counted from now on, and adds to
-    /// them what has been counted: of connections that ended at once, of all others once a
-    /// second.
+    /// them what has been counted on connections that have ended.
     pub fn take(&mut self, stages: &mut Stages, found: &mut Vec<Found>, now_ns: u64) {
         for found in found.iter() {
             if let Found::Call(call) = found {
@@ -103,13 +98,9 @@ impl Repeated {
                 self.kinds.remove(&slot);
             }
         }
-        if now_ns >= self.due_ns {
-            self.due_ns = now_ns.saturating_add(PERIOD_NS);
-            self.take_all(stages, found, now_ns);
-        }
     }
 
-    /// Adds everything that has been counted.
+    /// Adds everything that has been counted. To be called about every second.
     pub fn take_all(&mut self, stages: &mut Stages, found: &mut Vec<Found>, now_ns: u64) {
         let slots: Vec<u32> = self.kinds.keys().copied().collect();
         for slot in slots {

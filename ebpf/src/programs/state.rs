@@ -173,11 +173,11 @@ pub static PLACES: LruHashMap<StreamKey, u64, 8_192> = LruHashMap::new();
 #[btf_map]
 pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
 
-/// What calls are counted here, by pairs of slots: 8,192 entries of 48 bytes, 400 KB in all.
+/// What calls are counted here, by pairs of slots: 4,096 entries of 48 bytes, 200 KB in all.
 #[btf_map]
 pub static CONTROLS: Array<[Control; 2], { SLOTS as usize / 2 }> = Array::new();
 
-/// Their counts: 16,384 entries of 88 bytes, 1.4 MB in all.
+/// Their counts: 8,192 entries of 88 bytes, 720 KB in all.
 #[btf_map]
 pub static COUNTS: Array<Counts, { SLOTS as usize }> = Array::new();
 
