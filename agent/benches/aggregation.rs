@@ -48,6 +48,7 @@ fn exchange(side: Side) -> Exchange {
         retransmits: 0,
         sequence: 0,
         acknowledgement: 0,
+        tag: None,
         rpc: None,
     }
 }

@@ -157,7 +157,7 @@ fn packets_that_are_lost_reordered_and_doubled() {
     };
     let _link = Link::lay(&client, &server, impairment).expect("is laid");
     let pair = Pair::open(Place::netns(&server));
-    let address = pair.address(&SERVER.to_string());
+    let address = pair.address(SERVER);
     h2load(Place::netns(&client), &address, &PATHS, 32, 10_000).expect("runs");
     pair.agree("h2load");
     pair.counted(5_000);

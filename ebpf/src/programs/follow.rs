@@ -78,7 +78,7 @@ pub fn follow<const DIRECTION: usize>(
             state::count(Loss::Unreadable);
             return release::<DIRECTION>(http);
         }
-        if segment.flags & (FIN | RESET) == 0 && walk.defer() {
+        if walk.defer(segment.flags & (FIN | RESET) != 0) {
             return release::<DIRECTION>(http);
         }
     }

@@ -7,12 +7,13 @@ use crate::flow::{Flow, PLACED, WINDOW_START, mode};
 use crate::repeat::{self, Answer};
 
 impl<P: Port> Walk<'_, P> {
-    /// Takes the segment where it is one whole request that is counted and nothing else is
-    /// under way; false: it is to be walked. To be called before [`Walk::enter`].
+    /// Takes a segment of the requests where it is one whole request that is counted and
+    /// nothing else is under way; false: it is to be walked. To be called with each of them,
+    /// before [`Walk::enter`]; `last`: the stream ends with it.
     #[inline(always)]
-    pub fn defer(&mut self) -> bool {
+    pub fn defer(&mut self, last: bool) -> bool {
         self.take_up_number();
-        if !self.may_repeat() {
+        if last || !self.may_repeat() {
             return false;
         }
         let length = self.flow.segment_end.wrapping_sub(self.flow.segment_start);
@@ -81,7 +82,7 @@ impl<P: Port> Walk<'_, P> {
             && in_place
             && numbered
             && often
-            && length <= repeat::LONGEST
+            && length.wrapping_sub(1) < repeat::LONGEST
     }
 
     /// The head of an answer is whole, and its request waits: counts the call, or has the

@@ -159,6 +159,18 @@ fn of_requests_that_never_repeat_few_are_looked_at() {
     assert_eq!(connection.told().len(), 2_000);
 }
 
+#[test]
+fn a_last_request_behind_one_that_was_told_late_has_its_own_number() {
+    let mut connection = counting();
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, MISSING);
+    let flow = &mut connection.flows[usize::from(EGRESS)];
+    let (shared, port) = (&mut connection.shared, &mut connection.port);
+    let mut walk = Walk { flow, shared, port, direction: EGRESS };
+    assert!(!walk.defer(true));
+    assert_eq!(connection.flows[usize::from(EGRESS)].number, 2);
+}
+
 /// A request, its answer, and how each is cut.
 #[derive(Clone, Debug)]
 struct Exchange {
