@@ -4,6 +4,8 @@
 //! status, is asked to be counted from there on. What was counted becomes a summary under the
 //! names that its ends have at that moment, in the same series as if each call had been told.
 
+use std::fmt;
+
 use ahash::AHashMap;
 use meshtap_ebpf::repeat::{BUCKETS, Control, Counts, SLOTS, pair};
 
@@ -17,6 +19,31 @@ use crate::ring_buffer::Event;
 
 /// Time without a call after which a slot is given back.
 const IDLE_NS: u64 = 10_000_000_000;
+
+/// The kernel half's table, in which each tag has a few slots that it may be in.
+pub trait Table: fmt::Debug + Send {
+    /// A slot for the tag that is free.
+    fn free(&self, tag: u64) -> Option<u32>;
+    /// Has a slot count this from now on, and nothing where it has no tag; false: it could
+    /// not be written.
+    fn write(&mut self, slot: u32, control: Control) -> bool;
+    /// What was ever counted in a slot.
+    fn counts(&self, slot: u32) -> Option<Counts>;
+}
+
+impl Table for Repeats {
+    fn free(&self, tag: u64) -> Option<u32> {
+        self.free(tag)
+    }
+
+    fn write(&mut self, slot: u32, control: Control) -> bool {
+        self.write(slot, control)
+    }
+
+    fn counts(&self, slot: u32) -> Option<Counts> {
+        self.counts(slot)
+    }
+}
 
 /// A kind of call that is counted.
 #[derive(Debug)]
@@ -35,7 +62,7 @@ struct Kind {
 /// The kinds of calls that are counted, by slot.
 #[derive(Debug)]
 pub struct Repeated {
-    table: Repeats,
+    table: Box<dyn Table>,
     kinds: AHashMap<u32, Kind>,
     /// Slots of a connection.
     sockets: AHashMap<u64, Vec<u32>>,
@@ -50,9 +77,9 @@ pub struct Repeated {
 impl Repeated {
     /// Counts nothing yet.
     #[must_use]
-    pub fn new(table: Repeats) -> Self {
+    pub fn new(table: impl Table + 'static) -> Self {
         Self {
-            table,
+            table: Box::new(table),
             kinds: AHashMap::new(),
             sockets: AHashMap::new(),
             told: vec![0; SLOTS as usize / 2],
@@ -265,3 +292,6 @@ impl Gains {
         summary
     }
 }
+
+#[cfg(test)]
+mod tests;
