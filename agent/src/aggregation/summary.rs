@@ -225,6 +225,8 @@ pub(super) struct CallFacts<'a> {
     pub(super) service: Option<&'a Arc<Service>>,
     pub(super) passage: Option<&'a Arc<Passage>>,
     pub(super) rpc: Option<RpcFacts>,
+    /// What lies between its ends, in a mesh, is known.
+    pub(super) has_between: bool,
 }
 
 impl<'a> From<&'a Call> for CallFacts<'a> {
@@ -249,6 +251,7 @@ impl<'a> From<&'a Call> for CallFacts<'a> {
                 status: rpc.status,
                 counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
             }),
+            has_between: call.between_ns().is_some(),
         }
     }
 }
@@ -274,6 +277,7 @@ impl<'a> From<&'a CallSummary> for CallFacts<'a> {
                 status: rpc.status,
                 counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
             }),
+            has_between: false,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Unnamed {
         match self {
             Self::Call(exchange) => attributor.resolve(exchange, routes).map(Found::Call),
             Self::Progress(Progress { exchange, gains }) => {
-                let call = attributor.resolve(exchange, routes)?;
+                let call = attributor.resolve_progress(exchange, routes)?;
                 Some(Found::Progress(call, gains))
             }
             Self::Report(mut report, time_ns) => {
