@@ -59,7 +59,12 @@ const PLAIN: Said =
 const WITH_ID: Said = Said { id: Some(ID), ..PLAIN };
 
 impl World {
-    fn ended(&mut self, socket: u64, (start, end): (u64, u64), said: Said) -> Option<Call> {
+    fn ended(&mut self, socket: u64, time: (u64, u64), said: Said) -> Option<Call> {
+        let exchange = self.said(socket, time, said);
+        self.attributor.resolve(exchange, &mut Routes::new(RouteSettings::default()))
+    }
+
+    fn said(&self, socket: u64, (start, end): (u64, u64), said: Said) -> Box<Exchange> {
         let side = match socket {
             ASKS | NEAR_OUT | FAR_OUT => Side::Client,
             _ => Side::Server,
@@ -76,7 +81,7 @@ impl World {
         exchange.relayed = said
             .attempt
             .map(|attempt| Box::new(Relayed { attempt: Some(attempt), ..Relayed::default() }));
-        self.attributor.resolve(exchange, &mut Routes::new(RouteSettings::default()))
+        exchange
     }
 
     fn through(&mut self, socket: u64, time: (u64, u64), said: Said) -> Through {
@@ -254,6 +259,42 @@ fn one_proxy_beside_both_ends_is_told_as_the_servers() {
     assert_eq!(times.server_proxy_ns, Some(5 * MS));
 }
 
+/// `web` asks `cart` by ztunnel, which sends it through a waypoint: the client's socket is 7,
+/// the server's 10, ztunnel's are 8 and 9.
+fn waypoint() -> World {
+    let mut world = shop();
+    let waypoint = "10.244.1.7";
+    world.peer("waypoint", "waypoint", waypoint, &[('e', "istio-proxy")]);
+    world.process(NEAR + 1, &["/usr/local/bin/ztunnel"], &[]);
+    let ztunnel = owner(NEAR + 1, "ztunnel");
+    let from = format!("{WEB}:4001");
+    world.open(client(7, &from, &format!("{POD}:80"), curl()));
+    world.redirect(7, &from, "127.0.0.1:15001");
+    world.open(server(8, "127.0.0.1:15001", &from, ztunnel));
+    let tunnel = format!("{waypoint}:6000");
+    world.open(client(9, &tunnel, &format!("{POD}:80"), ztunnel));
+    world.open(server(10, &format!("{POD}:80"), &tunnel, nginx()));
+    world
+}
+
+#[test]
+fn a_waypoint_between_is_no_client_and_its_time_not_the_proxys() {
+    let mut world = waypoint();
+    let at = |world: &mut World, socket, side, (start, end): (u64, u64)| {
+        let mut exchange = world.exchange(socket, side);
+        (exchange.start_ns, exchange.end_ns) = (world.now + start * MS, world.now + end * MS);
+        exchange.request_id = Some(Text::from(ID));
+        world.attributor.resolve(exchange, &mut Routes::new(RouteSettings::default()))
+    };
+    at(&mut world, 9, Side::Client, (4, 6));
+    at(&mut world, 8, Side::Server, (1, 9));
+    let there = at(&mut world, 10, Side::Server, (4, 6)).unwrap();
+    assert_eq!(names(&there), ("waypoint", "cart"));
+    let here = at(&mut world, 7, Side::Client, (0, 10)).unwrap().through.unwrap();
+    assert_eq!(here.other, there.through.map(|through| through.number));
+    assert_eq!(here.times, between(8));
+}
+
 #[test]
 fn what_is_remembered_is_bounded_and_forgotten() {
     let mut world = shop();
@@ -262,8 +303,10 @@ fn what_is_remembered_is_bounded_and_forgotten() {
         let found = all.into_iter().find(|one| one.cache == "proxied_calls").unwrap();
         (found.used, found.evicted)
     };
+    let mut routes = Routes::new(RouteSettings::default());
     for number in 0..20_000 {
-        world.through(ANSWERS, (0, 1), Said { span: Some(number + 1), ..PLAIN });
+        let said = world.said(ANSWERS, (0, 1), Said { span: Some(number + 1), ..PLAIN });
+        world.attributor.resolve(said, &mut routes);
     }
     assert_eq!(used(&world), (16_384, 20_000 - 16_384));
     world.now += 10_000 * MS;

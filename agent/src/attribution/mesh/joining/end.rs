@@ -86,6 +86,16 @@ pub struct Application {
     pub attempt: Option<u32>,
 }
 
+impl Application {
+    /// Whether the proxy beside this client and that server had it from somebody else: a
+    /// waypoint, by its own address.
+    pub(super) fn is_behind_another(&self, server: &Self) -> bool {
+        let address = |party: &Party| party.endpoint.map(|endpoint| endpoint.ip());
+        let named = address(&server.client);
+        is_gateway(&server.client.identity) || (named.is_some() && named != address(&self.client))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) end: End,

@@ -114,11 +114,10 @@ impl<'a> Known<'a> {
             .proxys(&client.end, |seen| seen.end.socket == far && seen.end.contains(&server.end));
         let gap = |outer: Option<&End>, inner: Option<&End>| spent(outer?, inner?);
         if client.pid == server.pid {
-            return Times {
-                between_ns,
-                client_proxy_ns: None,
-                server_proxy_ns: gap(accepted, sent),
-            };
+            // Where somebody else stood between, it is not the proxy's time alone.
+            let is_its = !asking.is_behind_another(answering);
+            let server_proxy_ns = gap(accepted, sent).filter(|_| is_its);
+            return Times { between_ns, client_proxy_ns: None, server_proxy_ns };
         }
         let onwards = accepted.and_then(|accepted| {
             self.proxys(&client.end, |seen| {
