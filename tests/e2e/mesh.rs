@@ -511,6 +511,8 @@ fn an_id_on_both_sides_makes_two_ends_one_line() {
         for call in [first, second] {
             assert_eq!(call.client_proxy_us, None, "{call:?}");
             assert_eq!(call.server_proxy_us.is_some(), mesh == Mesh::Ambient, "{call:?}");
+            let waypoint = (mesh == Mesh::Waypoint).then_some("waypoint");
+            assert_eq!(call.waypoint.as_deref(), waypoint, "{call:?}");
         }
         // Without an id nothing says that the two are one call's.
         let ends: Vec<[bool; 2]> = rest
@@ -594,6 +596,26 @@ fn joined_calls_count_once_per_side_and_their_time_between_once() {
     let scrape = agent.scrape_until(|_| true).expect("is scraped");
     let edge = [("client", BUYER), ("server", CART), ("mesh", "istio")];
     assert_eq!(scrape.count("meshtap_mesh_between_seconds_count", &edge), 200);
+}
+
+/// A waypoint stands between: where both ends are here and have ids it is neither's other end.
+#[test]
+fn through_a_waypoint_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Waypoint, 2, 2) else { return };
+    let agent = agent(&shop);
+    for number in 0..2 {
+        let rows: Vec<Vec<String>> = (0..100).map(|row| request_id(100 * number + row)).collect();
+        shop.ask_each(shop.client(number).expect("is there"), "/ok", &rows, 4).expect("answered");
+    }
+    expect_edge(&agent, "http", [200, 200]);
+    // Without ids the server knows nobody else who may have asked.
+    visit(&shop, 100);
+    let enough = |scrape: &Scrape| Edges(scrape).of_anybody("http") >= [400, 400];
+    let scrape = agent.scrape_until(enough).expect("is scraped");
+    assert_eq!(Edges(&scrape).of_anybody("http"), [400, 400]);
+    assert_eq!(Edges(&scrape).both("http"), [400, 200]);
+    let asked = [("service_name", CART), ("service_peer_name", "waypoint")];
+    assert_eq!(scrape.count(&series("http", "server"), &asked), 200);
 }
 
 /// A mesh's own agent asks the application whether it lives: that is nobody's traffic.

@@ -99,6 +99,9 @@ pub struct CallLine {
     /// From 1, where a proxy that tries again counts.
     #[serde(default)]
     pub attempt: Option<u32>,
+    /// The waypoint that stands between.
+    #[serde(default)]
+    pub waypoint: Option<String>,
     /// By what two ends on either side of proxies are known to be one call's.
     #[serde(default)]
     pub joined_by: Option<String>,

@@ -26,8 +26,8 @@ pub(super) struct CallKey {
     passage: usize,
     service: usize,
     // Port, status, method (RPC: its status), cause, protocol, side, whether the peer is
-    // observed, kind of RPC, whether its messages are counted, and whether what lies between
-    // the ends is known.
+    // observed, kind of RPC, whether its messages are counted, whether what lies between
+    // the ends is known, and whether a waypoint is there.
     rest: u64,
 }
 
@@ -57,7 +57,8 @@ impl CallKey {
             | (facts.protocol as u64) << 48
             | u64::from(is_client) << 56
             | u64::from(facts.peer_observed) << 57
-            | u64::from(facts.has_between) << 62;
+            | u64::from(facts.has_between) << 62
+            | u64::from(facts.has_waypoint) << 63;
         rest |= match &facts.rpc {
             None => (facts.method as u64) << 32,
             Some(rpc) => rpc.key(),

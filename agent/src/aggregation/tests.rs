@@ -248,7 +248,8 @@ fn what_lies_between_two_ends_in_a_mesh_is_counted_once() {
     let mut stage = aggregator();
     let proxied = |side, between_ns| {
         let times = Times { between_ns, ..Times::default() };
-        let through = Through { number: 1, other: None, tried: Vec::new(), by: None, times };
+        let through =
+            Through { number: 1, other: None, tried: Vec::new(), by: None, times, waypoint: None };
         let passage = Passage {
             mesh: Mesh::Istio,
             policy: None,

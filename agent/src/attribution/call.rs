@@ -141,6 +141,13 @@ impl Call {
         self.through.as_ref()?.times.between_ns
     }
 
+    /// The waypoint between its ends, where it hid the client: see [`Through`].
+    #[inline]
+    #[must_use]
+    pub fn waypoint(&self) -> Option<&Arc<Identity>> {
+        self.through.as_ref()?.waypoint.as_ref()
+    }
+
     /// The other end.
     #[must_use]
     pub fn peer(&self) -> &Party {

@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-pub use end::{Application, End};
+pub use end::{Application, End, is_gateway};
 pub use id::Ids;
 
 use end::Seen;
@@ -24,6 +24,7 @@ use id::Id;
 use known::{Known, Pick};
 
 use super::through::{JoinedBy, Times};
+use crate::attribution::call::Party;
 use crate::protocol::Side;
 
 /// Ends that are remembered; a call through two proxies has up to six.
@@ -43,6 +44,8 @@ pub struct Found {
     pub other: Option<u64>,
     /// Ends of servers that were asked in vain.
     pub tried: Vec<u64>,
+    /// Who asked, where the other end is the client's.
+    pub client: Option<Party>,
     /// How it is known.
     pub by: Option<JoinedBy>,
     /// What lies between.
@@ -63,6 +66,8 @@ pub struct Joining {
     /// Number of the first of them.
     first: u64,
     groups: LruCache<Id, Group, ahash::RandomState>,
+    /// Ends of clients that came so far.
+    clients: u64,
     evicted: u64,
 }
 
@@ -70,7 +75,7 @@ impl Default for Joining {
     fn default() -> Self {
         let groups = LruCache::unbounded_with_hasher(ahash::RandomState::new());
         // Numbers begin at one.
-        Self { ends: VecDeque::new(), first: 1, groups, evicted: 0 }
+        Self { ends: VecDeque::new(), first: 1, groups, clients: 0, evicted: 0 }
     }
 }
 
@@ -84,10 +89,27 @@ impl Joining {
         pid: u32,
     ) -> (u64, Option<Found>) {
         let is_applications = application.is_some();
+        self.clients += u64::from(is_applications && end.side == Side::Client);
         let mut seen = Seen { end, application, pid, is_taken: false };
         let found = if is_applications { self.find(&seen) } else { None };
         seen.is_taken = found.as_ref().is_some_and(|found| found.other.is_some());
         (self.remember(seen), found)
+    }
+
+    /// Ends of clients that came so far.
+    #[must_use]
+    pub fn clients(&self) -> u64 {
+        self.clients
+    }
+
+    /// Whether a client's end has come that may be the other one of a server's.
+    #[must_use]
+    pub fn has_client(&self, server: &End) -> bool {
+        server.ids.all().any(|id| {
+            let Some(group) = self.groups.peek(&id) else { return false };
+            let known = Known { ends: &self.ends, first: self.first, numbers: &group.numbers };
+            known.has_client(server)
+        })
     }
 
     /// Forgets what is too old to have its other end come.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::joining::{Application, End, Found, Ids};
-use crate::attribution::{Attributor, Call};
-use crate::protocol::Exchange;
+use super::joining::{Application, End, Found, Ids, is_gateway};
+use crate::attribution::{Attributor, Call, Identity, join};
+use crate::protocol::{Exchange, Side};
 
 /// By what the two ends of a call are known to be the same one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,9 +52,35 @@ pub struct Through {
     pub by: Option<JoinedBy>,
     /// What lies between the ends, told to the one that comes second.
     pub times: Times,
+    /// The waypoint between, where it hid the client that the call is named after.
+    pub waypoint: Option<Arc<Identity>>,
 }
 
 impl Attributor {
+    /// Whether the client of a call that is over is hidden by a waypoint, and its own end may
+    /// still come and tell who it is.
+    #[must_use]
+    pub fn awaits_client(&self, exchange: &Exchange) -> bool {
+        if !self.has_proxies || exchange.side != Side::Server {
+            return false;
+        }
+        let Some(connection) = self.connections.get(exchange.socket) else { return false };
+        if connection.is_passed_on() || !is_gateway(&connection.remote) {
+            return false;
+        }
+        let peer = join::peer(&self.connections, exchange.socket, connection);
+        let peer = peer.and_then(|peer| self.connections.get(peer));
+        let is_proxied = peer.is_some_and(|peer| peer.proxy.is_some());
+        let ids = Ids::of(exchange).filter(|_| is_proxied);
+        ids.is_some_and(|ids| !self.joining.has_client(&End::of(exchange, ids)))
+    }
+
+    /// Ends of clients beside proxies that came so far: each may be one that is awaited.
+    #[must_use]
+    pub fn client_ends(&self) -> u64 {
+        self.joining.clients()
+    }
+
     /// Remembers a request at a proxy's own socket, for the time that it spends there.
     pub(in crate::attribution) fn note_passing(&mut self, exchange: &Exchange, pid: u32) {
         if let Some(ids) = Ids::of(exchange) {
@@ -74,7 +100,11 @@ impl Attributor {
             attempt: call.attempt(),
         };
         let (number, found) = self.joining.offer(end, Some(Box::new(application)), pid);
-        let Found { other, tried, by, times } = found.unwrap_or_default();
-        call.through = Some(Box::new(Through { number, other, tried, by, times }));
+        let Found { other, tried, client, by, times } = found.unwrap_or_default();
+        // A waypoint is no client: it stands between, like any proxy.
+        let client = client.filter(|_| is_gateway(&call.client.identity));
+        let hid = client.map(|client| std::mem::replace(&mut call.client, client));
+        let waypoint = hid.map(|hid| hid.identity);
+        call.through = Some(Box::new(Through { number, other, tried, by, times, waypoint }));
     }
 }

@@ -293,6 +293,24 @@ fn a_waypoint_between_is_no_client_and_its_time_not_the_proxys() {
     let here = at(&mut world, 7, Side::Client, (0, 10)).unwrap().through.unwrap();
     assert_eq!(here.other, there.through.map(|through| through.number));
     assert_eq!(here.times, between(8));
+    // Where the client's end comes first, it is the server's call's client.
+    let mut asked = world.exchange(10, Side::Server);
+    (asked.start_ns, asked.end_ns) = (world.now + 24 * MS, world.now + 26 * MS);
+    assert!(!world.attributor.awaits_client(&asked), "it has no id");
+    asked.request_id = Some(Text::from(ID));
+    assert!(world.attributor.awaits_client(&asked));
+    let clients = world.attributor.client_ends();
+    let here = at(&mut world, 7, Side::Client, (20, 30)).unwrap();
+    assert_eq!(world.attributor.client_ends(), clients + 1);
+    assert!(!world.attributor.awaits_client(&asked));
+    let there = world.attributor.resolve(asked, &mut Routes::new(RouteSettings::default()));
+    let there = there.unwrap();
+    assert_eq!(names(&there), ("web", "cart"));
+    assert_eq!(
+        (there.client.pid, there.waypoint().map(|named| &*named.name)),
+        (CURL, Some("waypoint"))
+    );
+    assert_eq!(there.through.unwrap().other, here.through.map(|through| through.number));
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub fn through(call: Call, number: u64, other: Option<u64>) -> Call {
         client_proxy_ns: other.map(|_| 120_000),
         server_proxy_ns: other.map(|_| 130_000),
     };
-    let through = Through { number, other, tried: Vec::new(), by, times };
+    let through = Through { number, other, tried: Vec::new(), by, times, waypoint: None };
     Call { peer_observed: false, pair: number, through: Some(Box::new(through)), ..call }
 }
 

@@ -104,6 +104,8 @@ pub struct Way<'a> {
     pub server_principal: Option<&'a str>,
     /// How often the client's proxy has tried.
     pub attempt: Option<u32>,
+    /// Between the ends.
+    pub waypoint: Option<&'a str>,
     /// By what two ends with proxies between are known to be one call's.
     pub joined_by: Option<&'static str>,
     /// What the call took between the two ends.
@@ -128,6 +130,7 @@ impl<'a> Way<'a> {
             client_principal: passages().find_map(|passage| principal(&passage.client_principal)),
             server_principal: passages().find_map(|passage| principal(&passage.server_principal)),
             attempt: ends.into_iter().find_map(Call::attempt),
+            waypoint: ends.into_iter().find_map(|end| Some(&*end.waypoint()?.name)),
             joined_by: through().find_map(|through| Some(through.by?.name())),
             between_us: between(|times| times.between_ns),
             client_proxy_us: between(|times| times.client_proxy_ns),

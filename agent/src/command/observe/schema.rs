@@ -121,6 +121,11 @@ pub const CALL: &[Field] = &[
         "How often the client's proxy has tried, from 1: one call of the client's is then several of the server's. The last one, whose answer the client got, is joined with it; those before are lines of their own",
     ),
     (
+        "waypoint",
+        "string or null",
+        "Name of the waypoint that stands between the two ends and is, to the server, who asked; null where none is known to",
+    ),
+    (
         "joined_by",
         "string or null",
         "By what an end with a proxy beside it is known to be the same call's as another one on this host: `request_id` (`x-request-id`) or `trace_context` (trace id and span id), which both ends carry. Null where no proxy stands between, or that is not certain: then the ends are lines of their own",

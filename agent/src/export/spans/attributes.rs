@@ -178,6 +178,8 @@ fn between(call: &Call, list: &mut Vec<KeyValue>) {
     ];
     let times = times.into_iter().filter_map(|(name, ns)| Some((name, ns? / 1_000)));
     list.extend(by);
+    let waypoint = through.waypoint.as_ref();
+    list.extend(waypoint.map(|named| KeyValue::new("meshtap.mesh.waypoint", text(&named.name))));
     list.extend(times.map(|(name, us)| KeyValue::new(name, integer(us))));
 }
 

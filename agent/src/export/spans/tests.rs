@@ -73,6 +73,7 @@ fn what_lies_between_two_ends_is_told_at_the_second() {
             client_proxy_ns: None,
             server_proxy_ns: Some(200_999),
         },
+        waypoint: None,
     }));
     let span = spans.span(&call, CLOCK).unwrap();
     let told = names.map(|name| attribute(&span, &name));

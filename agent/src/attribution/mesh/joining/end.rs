@@ -160,7 +160,7 @@ fn may_be_client(named: &Party, own: &Party) -> bool {
 }
 
 /// Whether it is a pod that only passes on what others ask.
-fn is_gateway(identity: &Identity) -> bool {
+pub fn is_gateway(identity: &Identity) -> bool {
     identity.workload.as_ref().is_some_and(|workload| workload.sidecar == Sidecar::Gateway)
 }
 

@@ -33,6 +33,14 @@ impl<'a> Known<'a> {
         self.numbers.iter().filter_map(move |number| Some((*number, self.get(*number)?)))
     }
 
+    /// Whether a client's end is there within whose time the server's lies.
+    pub(super) fn has_client(self, server: &End) -> bool {
+        self.all().any(|(_, seen)| {
+            let is_clients = seen.application.is_some() && seen.end.side == Side::Client;
+            is_clients && seen.end.is_same_request(server) && seen.end.contains(server)
+        })
+    }
+
     /// The ends that are the same call's as `new`.
     pub(super) fn pick(&self, new: &Seen, id: &Id) -> Pick {
         let mut picked: Vec<(u64, &Seen)> = Vec::new();
@@ -96,7 +104,14 @@ impl<'a> Known<'a> {
             return Found { tried, ..Found::default() };
         }
         tried.pop();
-        Found { other: Some(number), tried, by: None, times: self.times(client, server) }
+        let asking = client.application.as_ref().filter(|_| new.end.side == Side::Server);
+        Found {
+            other: Some(number),
+            tried,
+            client: asking.map(|asking| asking.client.clone()),
+            by: None,
+            times: self.times(client, server),
+        }
     }
 
     fn times(&self, client: &Seen, server: &Seen) -> Times {
