@@ -91,6 +91,8 @@ pub struct Attributor {
     joining: Joining,
     /// A mesh's proxy has been seen: before that no call is asked whether it passed one.
     has_proxies: bool,
+    /// So has a waypoint, or a gateway: before that no call is asked whether one hides its client.
+    has_waypoints: bool,
     /// A cache of pointers, so its misses lose nothing.
     passages: LruCache<Arc<Passage>, (), ahash::RandomState>,
     /// Questions that proxies asked on their own account.
@@ -156,6 +158,7 @@ impl Attributor {
             inbound: Inbound::default(),
             joining: Joining::default(),
             has_proxies: false,
+            has_waypoints: false,
             passages: cache(PASSAGES),
             probes: 0,
             now_ns: 0,

@@ -13,7 +13,7 @@ mod through;
 use std::sync::Arc;
 
 pub use inbound::Inbound;
-pub use joining::Joining;
+pub use joining::{Joining, is_gateway};
 pub use through::{JoinedBy, Through, Times};
 
 use super::call::Identity;

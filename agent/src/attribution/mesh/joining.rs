@@ -203,3 +203,6 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ impl Attributor {
     /// still come and tell who it is.
     #[must_use]
     pub fn awaits_client(&self, exchange: &Exchange) -> bool {
-        if !self.has_proxies || exchange.side != Side::Server {
+        if !self.has_proxies || !self.has_waypoints || exchange.side != Side::Server {
             return false;
         }
         let Some(connection) = self.connections.get(exchange.socket) else { return false };

@@ -34,18 +34,18 @@ impl Hidden {
     }
 
     /// What has its client by now, or has waited long enough.
-    pub(super) fn due(&mut self, now_ns: u64, attributor: &Attributor) -> Vec<Box<Exchange>> {
-        let Some(oldest) = self.waiting.front() else { return Vec::new() };
+    pub(super) fn due(&mut self, now_ns: u64, attributor: &Attributor) -> VecDeque<Box<Exchange>> {
+        let Some(oldest) = self.waiting.front() else { return VecDeque::new() };
         let is_over = |exchange: &Exchange| now_ns >= exchange.end_ns.saturating_add(PATIENCE_NS);
         if attributor.client_ends() == self.clients && !is_over(oldest) {
-            return Vec::new();
+            return VecDeque::new();
         }
         self.clients = attributor.client_ends();
         let (due, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|exchange| is_over(exchange) || !attributor.awaits_client(exchange));
         self.waiting = waiting;
-        Vec::from(due)
+        due
     }
 
     /// All that waits.

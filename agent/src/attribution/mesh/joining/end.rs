@@ -168,10 +168,11 @@ pub fn is_gateway(identity: &Identity) -> bool {
 /// side cannot tell which it belongs to. Attempts that are numbered are none.
 pub(super) fn are_rivals(one: &Seen, other: &Seen) -> bool {
     let (Some(a), Some(b)) = (&one.application, &other.application) else { return false };
+    let are_attempts = a.attempt.is_some() && b.attempt.is_some() && a.attempt != b.attempt;
     one.end.is_same_request(&other.end)
         && one.end.overlaps(&other.end)
         && may_be_server(a, b)
-        && (one.end.side == Side::Client || a.attempt.is_none() || a.attempt == b.attempt)
+        && (one.end.side == Side::Client || !are_attempts)
 }
 
 /// What the outer one took and the inner one within it did not.

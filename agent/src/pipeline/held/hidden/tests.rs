@@ -166,8 +166,9 @@ fn it_goes_on_as_soon_as_the_client_has_shown_itself() {
     let mut routes = Routes::new(RouteSettings::default());
     let asked = exchange(1, Side::Client, (10, 20), Some(2));
     attributor.resolve(asked, &mut routes).expect("an application's");
-    let due = hidden.due(21 * MS, &attributor);
-    let [due] = <[Box<Exchange>; 1]>::try_from(due).expect("one of them");
+    let mut due = hidden.due(21 * MS, &attributor);
+    assert_eq!(due.len(), 1);
+    let due = due.pop_front().expect("one of them");
     let call = attributor.resolve(due, &mut routes).expect("an application's");
     assert_eq!((&*call.client.identity.name, call.client.pid), ("1", 1));
     assert_eq!(hidden.len(), 1);
