@@ -123,7 +123,7 @@ pub const CALL: &[Field] = &[
     (
         "waypoint",
         "string or null",
-        "Name of the waypoint that stands between the two ends and is, to the server, who asked; null where none is known to",
+        "Name of the waypoint that stands between the two ends and hides the client from the server; null where none does, or where the client is not known",
     ),
     (
         "joined_by",
