@@ -69,6 +69,7 @@ fn calls(side: Side, routes: usize) -> Vec<Call> {
             pair: 0,
             service: None,
             passage: None,
+            through: None,
         })
         .collect()
 }

@@ -152,6 +152,9 @@ impl Aggregator {
         if let Some(istio) = &of.istio {
             istio.record(series, &call.exchange, time_unix_ns);
         }
+        if let (Some(slot), Some(between_ns)) = (of.between, call.between_ns()) {
+            series.observe(slot, between_ns, time_unix_ns);
+        }
         if let Some((total, failed)) = of.edge_counts {
             series.add(total, 1, time_unix_ns);
             series.add(failed, u64::from(of.has_failed), time_unix_ns);
@@ -226,8 +229,13 @@ impl Aggregator {
         let istio = self.find_istio_series(facts, time_ns);
         let series = &mut self.series;
         let graph = self.words.graph(facts);
+        let between = facts.has_between.then(|| {
+            let labels = self.words.between(facts);
+            series.slot(MetricId::MeshBetween, None, &labels, time_ns)
+        });
         CallSeries {
             istio,
+            between,
             duration,
             volume,
             edge_seconds: series.slot(edge_seconds, None, &graph, time_ns),

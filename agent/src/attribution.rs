@@ -27,6 +27,7 @@ pub mod process;
 pub mod program;
 mod report;
 mod request;
+mod resolve;
 pub mod settings;
 pub mod translation;
 pub mod unit;
@@ -55,12 +56,11 @@ use host::Host;
 use identity::Identities;
 use join::Sequences;
 use listeners::Listeners;
-use mesh::passage::Passed;
-use mesh::{Inbound, Passage};
+use mesh::{Inbound, Joining, Passage};
 use process::Processes;
 use translation::Budget;
 
-use crate::protocol::{Exchange, Routes, Side};
+use crate::protocol::Side;
 use crate::ring_buffer::Event;
 
 /// Local addresses that accept connections, and who is behind them.
@@ -88,8 +88,11 @@ pub struct Attributor {
     sequences: Sequences,
     hops: edge::Hops,
     inbound: Inbound,
+    joining: Joining,
     /// A mesh's proxy has been seen: before that no call is asked whether it passed one.
     has_proxies: bool,
+    /// So has a waypoint, or a gateway: before that no call is asked whether one hides its client.
+    has_waypoints: bool,
     /// A cache of pointers, so its misses lose nothing.
     passages: LruCache<Arc<Passage>, (), ahash::RandomState>,
     /// Questions that proxies asked on their own account.
@@ -153,7 +156,9 @@ impl Attributor {
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
             inbound: Inbound::default(),
+            joining: Joining::default(),
             has_proxies: false,
+            has_waypoints: false,
             passages: cache(PASSAGES),
             probes: 0,
             now_ns: 0,
@@ -223,34 +228,6 @@ impl Attributor {
         self.cluster.apply(change);
     }
 
-    /// Names both ends of an exchange; `routes` has the route of its path, for the service
-    /// that turns out to answer. `None` for the exchange of a hop: both applications behind
-    /// it report the call.
-    pub fn resolve(&mut self, exchange: Box<Exchange>, routes: &mut Routes) -> Option<Call> {
-        let cookie = exchange.socket;
-        self.connections.hear(cookie);
-        let Some(connection) = self.connections.get(cookie) else {
-            return Some(self.stranger(exchange, routes));
-        };
-        if connection.is_passed_on() {
-            return None;
-        }
-        if !self.is_settled(connection, &exchange) {
-            self.settle(&exchange);
-        }
-        let passed = self.has_proxies.then(|| self.passed(&exchange)).flatten();
-        let passed = match passed {
-            Some(Passed::Probe) => {
-                self.probes += 1;
-                return None;
-            }
-            Some(Passed::Call(passage, client)) => (Some(passage), client),
-            None => (None, None),
-        };
-        let connection = self.connections.get(cookie)?;
-        Some(self.call(connection, exchange, passed, routes))
-    }
-
     /// Whether Kubernetes will soon tell more of an end of the connection than is known.
     pub fn awaits(&mut self, socket: u64, now_ns: u64) -> bool {
         if !self.settings.watches_kubernetes {
@@ -308,6 +285,7 @@ impl Attributor {
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);
         self.inbound.sweep(&self.connections);
+        self.joining.sweep(now_ns);
         self.translations.renew(now_ns);
         self.processes.sweep(now_ns.saturating_sub(self.settings.exited_grace_ns));
         self.cluster.sweep(now_ns);

@@ -470,6 +470,154 @@ fn ztunnel_and_linkerd_are_known_by_name_and_policy() {
     }
 }
 
+/// An id as Envoy makes them.
+fn request_id(number: usize) -> Vec<String> {
+    vec![format!("x-request-id: 0ad3f6a1-19e5-4c4a-b2dc-{number:012x}")]
+}
+
+fn trace_context(number: usize) -> Vec<String> {
+    vec![format!("traceparent: 00-0af7651916cd43dd8448eb211c80319c-{:016x}-00", number + 1)]
+}
+
+/// One line has both ends of the call, and what lies between them.
+fn expect_joined(call: &CallLine, by: &str) {
+    expect_names(call);
+    assert_eq!(call.joined_by.as_deref(), Some(by), "{call:?}");
+    let (Some(client), Some(server), Some(between)) =
+        (call.client_duration_us, call.server_duration_us, call.between_us)
+    else {
+        panic!("an end is missing: {call:?}");
+    };
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a test")]
+    let difference = (client - server - between as f64).abs();
+    assert!(difference <= 2.0, "{call:?}");
+}
+
+#[test]
+fn an_id_on_both_sides_makes_two_ends_one_line() {
+    for mesh in [Mesh::Istio, Mesh::Ambient, Mesh::Waypoint, Mesh::Linkerd] {
+        let Some(shop) = open(mesh, 1, 1) else { return };
+        let (_file, observer) = observer(&shop);
+        let place = shop.client(0).expect("is there");
+        let rows = [request_id(1), trace_context(1), Vec::new()];
+        shop.ask_each(place, "/ok", &rows, 1).expect("are answered");
+        let mut calls = observer.finish().expect("ends well").calls;
+        calls.sort_by_key(|call| call.time.to_string());
+        let calls = lines(&calls, "/ok");
+        let [first, second, rest @ ..] = calls.as_slice() else { panic!("{mesh:?} {calls:#?}") };
+        expect_joined(first, "request_id");
+        expect_joined(second, "trace_context");
+        // Between the sidecars it is encrypted; ztunnel is one process on both sides.
+        for call in [first, second] {
+            assert_eq!(call.client_proxy_us, None, "{call:?}");
+            assert_eq!(call.server_proxy_us.is_some(), mesh == Mesh::Ambient, "{call:?}");
+            let waypoint = (mesh == Mesh::Waypoint).then_some("waypoint");
+            assert_eq!(call.waypoint.as_deref(), waypoint, "{call:?}");
+        }
+        // Without an id nothing says that the two are one call's.
+        let ends: Vec<[bool; 2]> = rest
+            .iter()
+            .map(|call| [call.client_duration_us.is_some(), call.server_duration_us.is_some()])
+            .collect();
+        assert_eq!(ends, [[true, false], [false, true]], "{mesh:?} {rest:#?}");
+        assert!(rest.iter().all(|call| call.joined_by.is_none()), "{rest:#?}");
+    }
+}
+
+#[test]
+fn many_calls_at_a_time_are_told_apart_by_their_ids() {
+    let Some(shop) = open(Mesh::Istio, 2, 1) else { return };
+    let (_file, observer) = observer(&shop);
+    let rows: Vec<Vec<String>> = (0..200).map(request_id).collect();
+    shop.ask_each(shop.client(0).expect("is there"), "/ok", &rows, 8).expect("are answered");
+    // One id for all of them is no call's.
+    let one = vec![request_id(1000); 200];
+    shop.ask_each(shop.client(0).expect("is there"), "/nothing", &one, 8).expect("are answered");
+    let calls = observer.finish().expect("ends well").calls;
+    let joined = lines(&calls, "/ok");
+    assert_eq!(joined.len(), 200);
+    joined.iter().for_each(|call| expect_joined(call, "request_id"));
+    let ends = lines(&calls, "/nothing");
+    let count = |has: fn(&CallLine) -> bool| ends.iter().filter(|call| has(call)).count();
+    assert_eq!(count(|call| call.client_duration_us.is_some()), 200);
+    assert_eq!(count(|call| call.server_duration_us.is_some()), 200);
+    assert!(count(CallLine::both_ends) < 20, "{}", count(CallLine::both_ends));
+}
+
+#[test]
+fn a_call_tried_again_is_joined_with_the_attempt_that_was_answered() {
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let (_file, observer) = observer(&shop);
+    let rows: Vec<Vec<String>> = (0..10).map(request_id).collect();
+    shop.ask_each(shop.client(0).expect("is there"), "/flaky", &rows, 1).expect("are answered");
+    let calls = observer.finish().expect("ends well").calls;
+    let (joined, tried): (Vec<&CallLine>, Vec<&CallLine>) =
+        lines(&calls, "/flaky").into_iter().partition(|call| call.both_ends());
+    assert_eq!((joined.len(), tried.len()), (10, 10), "{calls:#?}");
+    for call in joined {
+        expect_joined(call, "request_id");
+        assert_eq!((call.attempt, call.status), (Some(2), Some(200)));
+    }
+    for call in tried {
+        assert_eq!(call.client_duration_us, None, "{call:?}");
+        assert_eq!((call.attempt, call.status), (Some(1), Some(503)));
+    }
+}
+
+/// In plain text the requests can be read off both sockets of the server's sidecar.
+#[test]
+fn the_time_in_a_sidecar_is_known_where_nothing_is_encrypted() {
+    let Some(shop) = open(Mesh::Istio, 1, 0) else { return };
+    let stranger = shop.stranger("stranger").expect("runs");
+    let (_file, observer) = observer(&shop);
+    let place = stranger.place("app").expect("has one");
+    let rows: Vec<Vec<String>> = (0..10).map(request_id).collect();
+    shop.ask_each(place, "/ok", &rows, 1).expect("are answered");
+    let calls = observer.finish().expect("ends well").calls;
+    let calls = lines(&calls, "/ok");
+    assert_eq!(calls.len(), 10, "{calls:#?}");
+    for call in calls {
+        assert_eq!(call.joined_by.as_deref(), Some("request_id"), "{call:?}");
+        assert_eq!((call.client.name.as_str(), call.client_proxy_us), ("stranger", None));
+        let within = call.server_proxy_us.zip(call.between_us);
+        assert!(within.is_some_and(|(proxy, between)| proxy <= between), "{call:?}");
+    }
+}
+
+#[test]
+fn joined_calls_count_once_per_side_and_their_time_between_once() {
+    let Some(shop) = open(Mesh::Istio, 2, 2) else { return };
+    let agent = agent(&shop);
+    for number in 0..2 {
+        let rows: Vec<Vec<String>> = (0..100).map(|row| request_id(100 * number + row)).collect();
+        shop.ask_each(shop.client(number).expect("is there"), "/ok", &rows, 4).expect("answered");
+    }
+    expect_edge(&agent, "http", [200, 200]);
+    let scrape = agent.scrape_until(|_| true).expect("is scraped");
+    let edge = [("client", BUYER), ("server", CART), ("mesh", "istio")];
+    assert_eq!(scrape.count("meshtap_mesh_between_seconds_count", &edge), 200);
+}
+
+/// A waypoint stands between: where both ends are here and have ids it is neither's other end.
+#[test]
+fn through_a_waypoint_each_call_counts_once_per_side() {
+    let Some(shop) = open(Mesh::Waypoint, 2, 2) else { return };
+    let agent = agent(&shop);
+    for number in 0..2 {
+        let rows: Vec<Vec<String>> = (0..100).map(|row| request_id(100 * number + row)).collect();
+        shop.ask_each(shop.client(number).expect("is there"), "/ok", &rows, 4).expect("answered");
+    }
+    expect_edge(&agent, "http", [200, 200]);
+    // Without ids the server knows nobody else who may have asked.
+    visit(&shop, 100);
+    let enough = |scrape: &Scrape| Edges(scrape).of_anybody("http") >= [400, 400];
+    let scrape = agent.scrape_until(enough).expect("is scraped");
+    assert_eq!(Edges(&scrape).of_anybody("http"), [400, 400]);
+    assert_eq!(Edges(&scrape).both("http"), [400, 200]);
+    let asked = [("service_name", CART), ("service_peer_name", "waypoint")];
+    assert_eq!(scrape.count(&series("http", "server"), &asked), 200);
+}
+
 /// A mesh's own agent asks the application whether it lives: that is nobody's traffic.
 #[test]
 fn probes_of_the_mesh_are_not_counted() {

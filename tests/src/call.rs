@@ -99,6 +99,21 @@ pub struct CallLine {
     /// From 1, where a proxy that tries again counts.
     #[serde(default)]
     pub attempt: Option<u32>,
+    /// The waypoint that stands between.
+    #[serde(default)]
+    pub waypoint: Option<String>,
+    /// By what two ends on either side of proxies are known to be one call's.
+    #[serde(default)]
+    pub joined_by: Option<String>,
+    /// What the call took between them.
+    #[serde(default)]
+    pub between_us: Option<u64>,
+    /// What of that it took in the client's proxy.
+    #[serde(default)]
+    pub client_proxy_us: Option<u64>,
+    /// What of that it took in the server's proxy.
+    #[serde(default)]
+    pub server_proxy_us: Option<u64>,
 }
 
 fn nullable<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {

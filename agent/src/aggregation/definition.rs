@@ -38,6 +38,7 @@ pub enum MetricId {
     GraphFailed,
     GraphServerSeconds,
     GraphClientSeconds,
+    MeshBetween,
     TcpOpened,
     TcpClosed,
     TcpFailed,

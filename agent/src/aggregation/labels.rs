@@ -136,6 +136,20 @@ impl Words {
         labels.0.into()
     }
 
+    /// Labels of what lies between two ends in a mesh.
+    pub(super) fn between(&mut self, facts: &CallFacts<'_>) -> Labels {
+        let (client, server) = (&facts.client.identity, &facts.server.identity);
+        let mut labels = Set::default();
+        labels.text(&CLIENT, &client.name);
+        labels.text(&CLIENT_NAMESPACE, &client.namespace);
+        if let Some(passage) = facts.passage {
+            labels.push(&MESH, self.fixed(passage.mesh.name()));
+        }
+        labels.text(&SERVER, &server.name);
+        labels.text(&SERVER_NAMESPACE, &server.namespace);
+        labels.0.into()
+    }
+
     /// Labels of calls that were lost.
     pub(super) fn lost(
         &mut self,

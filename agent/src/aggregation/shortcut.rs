@@ -26,7 +26,8 @@ pub(super) struct CallKey {
     passage: usize,
     service: usize,
     // Port, status, method (RPC: its status), cause, protocol, side, whether the peer is
-    // observed, kind of RPC, and whether its messages are counted.
+    // observed, kind of RPC, whether its messages are counted, whether what lies between
+    // the ends is known, and whether a waypoint is there.
     rest: u64,
 }
 
@@ -55,7 +56,9 @@ impl CallKey {
             | error << 40
             | (facts.protocol as u64) << 48
             | u64::from(is_client) << 56
-            | u64::from(facts.peer_observed) << 57;
+            | u64::from(facts.peer_observed) << 57
+            | u64::from(facts.has_between) << 62
+            | u64::from(facts.has_waypoint) << 63;
         rest |= match &facts.rpc {
             None => (facts.method as u64) << 32,
             Some(rpc) => rpc.key(),
@@ -94,6 +97,8 @@ pub(super) struct CallSeries {
     pub(super) has_failed: bool,
     /// In Istio's shape, where nobody else reports them.
     pub(super) istio: Option<IstioSeries>,
+    /// What lies between the ends, in a mesh.
+    pub(super) between: Option<SlotId>,
 }
 
 /// What calls carried.
@@ -125,6 +130,7 @@ impl CallSeries {
         };
         let more = more.into_iter().flat_map(|rpc| rpc.bytes.into_iter().chain(rpc.beside));
         let more = more.chain(self.istio.into_iter().flat_map(|istio| istio.slots()));
+        let more = more.chain(self.between);
         [self.duration, self.edge_seconds].into_iter().chain(volume).chain(more).chain(counts)
     }
 }

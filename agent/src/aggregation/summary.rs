@@ -156,6 +156,8 @@ pub struct CallSummary {
     pub service: Option<Arc<Service>>,
     /// See [`Call::passage`].
     pub passage: Option<Arc<Passage>>,
+    /// See [`Call::waypoint`].
+    pub has_waypoint: bool,
     /// What they were beyond HTTP.
     pub rpc: Option<RpcSummary>,
 }
@@ -182,6 +184,7 @@ impl CallSummary {
             response_bytes: Tally::default(),
             service: call.service.clone(),
             passage: call.passage.clone(),
+            has_waypoint: call.waypoint().is_some(),
             rpc: exchange.rpc.as_deref().map(RpcSummary::of),
         };
         summary.add(call);
@@ -225,6 +228,10 @@ pub(super) struct CallFacts<'a> {
     pub(super) service: Option<&'a Arc<Service>>,
     pub(super) passage: Option<&'a Arc<Passage>>,
     pub(super) rpc: Option<RpcFacts>,
+    /// What lies between its ends, in a mesh, is known.
+    pub(super) has_between: bool,
+    /// A waypoint, which reports the call, hid its client.
+    pub(super) has_waypoint: bool,
 }
 
 impl<'a> From<&'a Call> for CallFacts<'a> {
@@ -249,6 +256,8 @@ impl<'a> From<&'a Call> for CallFacts<'a> {
                 status: rpc.status,
                 counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
             }),
+            has_between: call.between_ns().is_some(),
+            has_waypoint: call.waypoint().is_some(),
         }
     }
 }
@@ -274,6 +283,8 @@ impl<'a> From<&'a CallSummary> for CallFacts<'a> {
                 status: rpc.status,
                 counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
             }),
+            has_between: false,
+            has_waypoint: summary.has_waypoint,
         }
     }
 }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::series::OVERFLOWS;
 use super::*;
+use crate::attribution::mesh::{Mesh, Passage, Through, Times};
 use crate::attribution::{ConnectionReport, Identity, IdentityKind};
 use crate::protocol::exchange::AgentClass;
 use crate::protocol::{Cause, Exchange, Protocol, Text};
@@ -94,6 +95,7 @@ impl World {
             pair: 1,
             service: None,
             passage: None,
+            through: None,
         }
     }
 
@@ -239,6 +241,37 @@ fn a_call_with_one_observed_end_counts_by_that_end() {
             "{client=shop,client_service_namespace=web,connection_type=virtual_node,server=stock}";
         assert_eq!(figures[&format!("traces_service_graph_request_total{edge}")], 1.0);
     }
+}
+
+#[test]
+fn what_lies_between_two_ends_in_a_mesh_is_counted_once() {
+    let world = World::new();
+    let mut stage = aggregator();
+    let proxied = |side, between_ns| {
+        let times = Times { between_ns, ..Times::default() };
+        let through =
+            Through { number: 1, other: None, tried: Vec::new(), by: None, times, waypoint: None };
+        let passage = Passage {
+            mesh: Mesh::Istio,
+            policy: None,
+            client_principal: None,
+            server_principal: None,
+        };
+        let through = Some(Box::new(through));
+        Call { passage: Some(Arc::new(passage)), through, ..world.call(side) }
+    };
+    stage.record(&proxied(Side::Server, None), 1);
+    let edge = "{client=shop,client_service_namespace=web,mesh=istio,server=stock}";
+    let name = format!("meshtap.mesh.between{edge}");
+    assert!(!figures(&stage.snapshot(2)).contains_key(&name), "nothing is known of it");
+    stage.record(&proxied(Side::Client, Some(3_000_000)), 3);
+    stage.record(&proxied(Side::Client, None), 4);
+    stage.record(&proxied(Side::Client, Some(4_000_000)), 5);
+    let snapshot = stage.snapshot(6);
+    assert_is_defined(&snapshot);
+    assert_eq!(figures(&snapshot)[&name], 2.0);
+    let calls = format!("traces_service_graph_request_client_seconds{edge}");
+    assert_eq!(figures(&snapshot)[&calls], 3.0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::cluster::{Service, Workload};
-use super::mesh::{Mesh, Passage};
+use super::mesh::{Mesh, Passage, Through};
 use crate::protocol::{Exchange, Side};
 
 /// How an identity is known, best first.
@@ -106,6 +106,9 @@ pub struct Call {
     pub service: Option<Arc<Service>>,
     /// How it went through a mesh; `None`: no proxy of one was seen beside this end.
     pub passage: Option<Arc<Passage>>,
+    /// The other end behind the proxies, as far as it is known; `None`: no proxy was seen
+    /// beside this end, or the request has no id.
+    pub through: Option<Box<Through>>,
 }
 
 impl Call {
@@ -128,6 +131,21 @@ impl Call {
     #[must_use]
     pub fn attempt(&self) -> Option<u32> {
         self.passage.as_ref()?.mesh.attempt(self.exchange.relayed.as_ref()?)
+    }
+
+    /// What it took between its two ends where proxies stand there, in nanoseconds, as far as
+    /// this end was told: see [`Through`].
+    #[inline]
+    #[must_use]
+    pub fn between_ns(&self) -> Option<u64> {
+        self.through.as_ref()?.times.between_ns
+    }
+
+    /// The waypoint between its ends, where it hid the client: see [`Through`].
+    #[inline]
+    #[must_use]
+    pub fn waypoint(&self) -> Option<&Arc<Identity>> {
+        self.through.as_ref()?.waypoint.as_ref()
     }
 
     /// The other end.

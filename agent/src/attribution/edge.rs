@@ -84,6 +84,7 @@ impl Attributor {
             peer_observed: ends.observed,
             service: connection.service.clone(),
             passage,
+            through: None,
             exchange,
         }
     }
@@ -106,6 +107,7 @@ impl Attributor {
             pair,
             service: None,
             passage,
+            through: None,
         }
     }
 

@@ -6,11 +6,15 @@
 //! (a gateway, a waypoint) is a node of its own and none of these.
 
 mod inbound;
+mod joining;
 pub(in crate::attribution) mod passage;
+mod through;
 
 use std::sync::Arc;
 
 pub use inbound::Inbound;
+pub use joining::{Joining, is_gateway};
+pub use through::{JoinedBy, Through, Times};
 
 use super::call::Identity;
 use super::cluster::Sidecar;

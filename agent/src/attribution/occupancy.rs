@@ -38,6 +38,7 @@ impl Attributor {
             one("dns_addresses", self.names.occupancy(), self.names.evicted()),
             one("unmatched_requests", self.sequences.occupancy(), self.sequences.evicted()),
             one("proxied_connections", self.inbound.occupancy(), self.inbound.evicted()),
+            one("proxied_calls", self.joining.occupancy(), self.joining.evicted()),
             one("hops", self.hops.occupancy(), self.hops.evicted()),
             one("kubernetes_pods", (pods, bound), pods_refused),
             one("kubernetes_services", (services, services_bound), services_refused),

@@ -185,6 +185,7 @@ impl Attributor {
         };
         let service = asked.into_iter().find_map(|endpoint| self.cluster.service(endpoint));
         let service = service.map(Arc::clone);
+        self.has_waypoints |= mesh::is_gateway(&remote);
         let revisions = (self.names.revision(), self.cluster.revision());
         if let Some(connection) = self.connections.peek_mut(cookie) {
             connection.remote = remote;

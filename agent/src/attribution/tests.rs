@@ -10,7 +10,7 @@ use super::container::ContainerName;
 use super::host::ProcessRecord;
 use super::*;
 use crate::protocol::exchange::AgentClass;
-use crate::protocol::{Protocol, RouteSettings, Text};
+use crate::protocol::{Exchange, Protocol, RouteSettings, Routes, Text};
 
 const MS: u64 = 1_000_000;
 const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -256,6 +256,7 @@ fn nginx() -> Owner {
     owner(NGINX, "nginx")
 }
 
+mod joining;
 mod kubernetes;
 mod mesh;
 mod translations;
@@ -1216,7 +1217,8 @@ mod reports {
         for cache in world.attributor.occupancy() {
             assert!(cache.used <= cache.bound, "{cache:?}");
             // What this test does not fill.
-            let idle = ["hops", "dns_addresses", "proxied_connections", "translations"];
+            let idle =
+                ["hops", "dns_addresses", "proxied_connections", "proxied_calls", "translations"];
             if !idle.contains(&cache.cache) && !cache.cache.starts_with("kube") {
                 assert!(cache.evicted > 0, "{cache:?}");
             }

@@ -67,5 +67,6 @@ pub(super) fn call(side: Side) -> Call {
         pair: 0,
         service: None,
         passage: None,
+        through: None,
     }
 }

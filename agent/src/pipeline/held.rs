@@ -1,9 +1,14 @@
 //! [`Held`]: what was found of ends that Kubernetes has not told of yet. It waits a short,
-//! bounded time for their names, and is never left out for lack of one.
+//! bounded time for their names, and is never left out for lack of one. So does what has a
+//! client that a waypoint hides.
+
+mod hidden;
 
 use std::collections::VecDeque;
 
 use ahash::AHashSet;
+
+use hidden::Hidden;
 
 use super::Found;
 use crate::attribution::{Attributor, ConnectionReport};
@@ -41,7 +46,7 @@ impl Unnamed {
         match self {
             Self::Call(exchange) => attributor.resolve(exchange, routes).map(Found::Call),
             Self::Progress(Progress { exchange, gains }) => {
-                let call = attributor.resolve(exchange, routes)?;
+                let call = attributor.resolve_progress(exchange, routes)?;
                 Some(Found::Progress(call, gains))
             }
             Self::Report(mut report, time_ns) => {
@@ -60,6 +65,7 @@ pub(super) struct Held {
     reported: AHashSet<u64>,
     /// State of knowledge at the last look.
     revision: u64,
+    hidden: Hidden,
 }
 
 impl Held {
@@ -71,7 +77,7 @@ impl Held {
         let has_room = self.waiting.len() < BOUND;
         let waits = is_behind || (has_room && attributor.awaits(found.socket(), found.time_ns()));
         if !waits {
-            return Some(found);
+            return self.keep_hidden(found, attributor);
         }
         if is_report {
             self.reported.insert(found.socket());
@@ -80,8 +86,24 @@ impl Held {
         None
     }
 
-    /// What has its names by now, or has waited long enough.
+    /// What has its names and its client by now, or has waited long enough.
     pub(super) fn due(&mut self, now_ns: u64, attributor: &mut Attributor) -> VecDeque<Unnamed> {
+        let mut due: VecDeque<Unnamed> =
+            self.hidden.due(now_ns, attributor).into_iter().map(Unnamed::Call).collect();
+        for named in self.named(now_ns, attributor) {
+            due.extend(self.keep_hidden(named, attributor));
+        }
+        due
+    }
+
+    fn keep_hidden(&mut self, found: Unnamed, attributor: &Attributor) -> Option<Unnamed> {
+        match found {
+            Unnamed::Call(exchange) => self.hidden.keep(exchange, attributor).map(Unnamed::Call),
+            other => Some(other),
+        }
+    }
+
+    fn named(&mut self, now_ns: u64, attributor: &mut Attributor) -> VecDeque<Unnamed> {
         let Some(oldest) = self.waiting.front() else { return VecDeque::new() };
         let (patience_ns, revision) = attributor.patience();
         let is_over = |found: &Unnamed| now_ns >= found.time_ns().saturating_add(patience_ns);
@@ -106,12 +128,14 @@ impl Held {
     /// All that waits.
     pub(super) fn all(&mut self) -> VecDeque<Unnamed> {
         self.reported.clear();
-        std::mem::take(&mut self.waiting)
+        let mut all = std::mem::take(&mut self.waiting);
+        all.extend(self.hidden.all().into_iter().map(Unnamed::Call));
+        all
     }
 
     /// Things that wait, and the bound.
     pub(super) fn occupancy(&self) -> (usize, usize) {
-        (self.waiting.len(), BOUND)
+        (self.waiting.len() + self.hidden.len(), BOUND + hidden::BOUND)
     }
 }
 

@@ -215,6 +215,35 @@ impl Shop {
         output(load::curl_in(place)?.arg("--fail").arg(url))
     }
 
+    /// Calls a path by curl, from some place, once for each row of headers, up to `at_once`
+    /// at a time.
+    pub fn ask_each(
+        &self,
+        place: Place<'_>,
+        path: &str,
+        rows: &[Vec<String>],
+        at_once: usize,
+    ) -> Result<()> {
+        let url = format!("http://{}{path}", self.address(HTTP)?);
+        let mut orders = format!("parallel-max = {at_once}\n");
+        if at_once > 1 {
+            orders.push_str("parallel\n");
+        }
+        let sections: Vec<String> = rows
+            .iter()
+            .map(|headers| {
+                let headers: String =
+                    headers.iter().map(|header| format!("header = \"{header}\"\n")).collect();
+                format!("url = \"{url}\"\noutput = \"/dev/null\"\n{headers}")
+            })
+            .collect();
+        orders.push_str(&sections.join("next\nsilent\nnoproxy = \"*\"\n"));
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), orders)?;
+        output(load::curl_in(place)?.arg("-K").arg(file.path()))?;
+        Ok(())
+    }
+
     /// How a request from some place arrives.
     pub fn seen(&self, place: Place<'_>) -> Result<Seen> {
         self.seen_by(place, &self.address(HTTP)?)

@@ -47,6 +47,7 @@ static GRAPH: Labels = &[
     &SERVER_NAMESPACE,
     &SOURCE_PRINCIPAL,
 ];
+static MESH_EDGE: Labels = &[&CLIENT, &CLIENT_NAMESPACE, &MESH, &SERVER, &SERVER_NAMESPACE];
 /// Istio's labels, which calls have two more of than connections.
 macro_rules! istio {
     ([$($grpc:expr)?], [$($code:expr)?]) => {
@@ -137,6 +138,8 @@ metrics! {
         "Duration of the calls between two workloads as the server's end saw them.";
     GraphClientSeconds "traces_service_graph_request_client_seconds" "s" Kind::Histogram(&DURATION), Edge, GRAPH,
         "Duration of the calls between two workloads as the client's end saw them.";
+    MeshBetween "meshtap.mesh.between" "s" Kind::Histogram(&LATENCY), Edge, MESH_EDGE,
+        "What calls through the proxies of a mesh took at the client's end and not at the server's: in the proxies, and on the network between them. Only of calls whose two ends are on this host and known to be the same call's by an id that both carry (`x-request-id`, or trace and span id); named as the end that was seen second knows them, which mostly is the client's.";
     TcpOpened "meshtap.tcp.connections.opened" "{connection}" Kind::Counter, Workload, TCP,
         "TCP connections that were established.";
     TcpClosed "meshtap.tcp.connections.closed" "{connection}" Kind::Counter, Workload, TCP_REASON,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::attribution::cluster::{PodFacts, Service, Sidecar, Workload};
-use crate::attribution::mesh::{Mesh, Passage, Policy};
+use crate::attribution::mesh::{Mesh, Passage, Policy, Through, Times};
 
 fn workload(name: &str, sidecar: Sidecar) -> Arc<Identity> {
     let labels = [("app".to_owned(), name.to_owned()), ("version".to_owned(), "v1".to_owned())];
@@ -111,6 +111,18 @@ fn an_edge_that_istio_reports_is_left_to_it() {
     assert_eq!(count(Istio, None, false, Option::None), 0);
     assert_eq!(count(None, Istio, false, Option::None), 0);
     assert_eq!(count(Gateway, None, false, Option::None), 0);
+    let (mut stage, world) = (stage(), world(None, None));
+    let call = world.call(Side::Server);
+    let through = Through {
+        number: 2,
+        other: Some(1),
+        tried: Vec::new(),
+        by: Option::None,
+        times: Times::default(),
+        waypoint: Some(Arc::clone(&call.client.identity)),
+    };
+    stage.record(&Call { through: Some(Box::new(through)), ..call }, 1);
+    assert_eq!(of_istio(&stage).len(), 0, "by the waypoint that hid the client");
 }
 
 #[test]

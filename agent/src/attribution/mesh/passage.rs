@@ -47,8 +47,15 @@ impl Behind {
 pub enum Passed {
     /// The proxy's own question, and no application's.
     Probe,
-    /// An application's call; the client is given where the connection hides it.
-    Call(Arc<Passage>, Option<Arc<Identity>>),
+    /// An application's call.
+    Call {
+        /// How it went.
+        passage: Arc<Passage>,
+        /// Who asked, where the connection hides it.
+        client: Option<Arc<Identity>>,
+        /// The proxy's socket, and the proxy's process.
+        beside: (u64, u32),
+    },
 }
 
 impl Attributor {
@@ -58,6 +65,7 @@ impl Attributor {
         let peer = join::peer(&self.connections, exchange.socket, connection)?;
         let seen = self.connections.get(peer)?;
         let proxy = seen.proxy?;
+        let beside = (peer, seen.owner.pid);
         if exchange.side == Side::Client {
             let passage = Passage {
                 mesh: proxy.mesh,
@@ -65,7 +73,7 @@ impl Attributor {
                 client_principal: None,
                 server_principal: None,
             };
-            return Some(Passed::Call(self.passage(passage), None));
+            return Some(Passed::Call { passage: self.passage(passage), client: None, beside });
         }
         if proxy.probes {
             return Some(Passed::Probe);
@@ -101,7 +109,7 @@ impl Attributor {
             client_principal: said.client,
             server_principal: said.server,
         };
-        Some(Passed::Call(self.passage(passage), client))
+        Some(Passed::Call { passage: self.passage(passage), client, beside })
     }
 
     /// Whose proxy is at the other end of a connection.

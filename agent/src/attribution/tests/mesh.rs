@@ -7,14 +7,14 @@ use crate::protocol::relayed::Relayed;
 
 const ENVOY: u32 = 300;
 const AGENT: u32 = 301;
-const POD: &str = "10.244.0.5";
+pub(super) const POD: &str = "10.244.0.5";
 
-fn envoy() -> Owner {
+pub(super) fn envoy() -> Owner {
     Owner { uid: 1337, ..owner(ENVOY, "envoy") }
 }
 
 /// A server's pod with Istio's sidecar, and pods of clients, by name, account and address.
-fn world(clients: &[(&str, &str, &str)]) -> World {
+pub(super) fn world(clients: &[(&str, &str, &str)]) -> World {
     let mut world = World::with(AttributionSettings {
         watches_kubernetes: true,
         ..AttributionSettings::default()
@@ -31,7 +31,13 @@ fn world(clients: &[(&str, &str, &str)]) -> World {
 }
 
 impl World {
-    fn peer(&mut self, name: &str, account: &str, address: &str, containers: &[(char, &str)]) {
+    pub(super) fn peer(
+        &mut self,
+        name: &str,
+        account: &str,
+        address: &str,
+        containers: &[(char, &str)],
+    ) {
         let none = std::collections::BTreeMap::new();
         let names: Vec<&str> = containers.iter().map(|(_, name)| *name).collect();
         let facts = PodFacts {
@@ -70,7 +76,7 @@ impl World {
     }
 
     /// The proxy of `owner` speaks to the application, over the sockets 100 and 101.
-    fn reach(&mut self, owner: Owner) {
+    pub(super) fn reach(&mut self, owner: Owner) {
         self.open(client(100, "127.0.0.6:5000", &format!("{POD}:8080"), owner));
         self.open(server(101, &format!("{POD}:8080"), "127.0.0.6:5000", nginx()));
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::line::Lost;
+use crate::attribution::mesh::{JoinedBy, Through, Times};
 use crate::attribution::{Call, Identity, IdentityKind, Party};
 use crate::protocol::exchange::{AgentClass, TraceContext};
 use crate::protocol::{Exchange, Protocol, Rpc, Side};
@@ -63,7 +64,20 @@ pub fn call(side: Side) -> Call {
         pair: 9,
         service: None,
         passage: None,
+        through: None,
     }
+}
+
+/// The same through proxies, as the end with a number; `other` came before it.
+pub fn through(call: Call, number: u64, other: Option<u64>) -> Call {
+    let by = other.map(|_| JoinedBy::RequestId);
+    let times = Times {
+        between_ns: other.map(|_| 500_000),
+        client_proxy_ns: other.map(|_| 120_000),
+        server_proxy_ns: other.map(|_| 130_000),
+    };
+    let through = Through { number, other, tried: Vec::new(), by, times, waypoint: None };
+    Call { peer_observed: false, pair: number, through: Some(Box::new(through)), ..call }
 }
 
 /// `curl` calls `shop.Users/Get` of `shop/checkout`: 2 messages there, 3 back, as both saw it.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Serialize, Serializer};
 
 use super::merge::ObservedCall;
+use crate::attribution::mesh::Times;
 use crate::attribution::{Call, IdentityKind, Party};
 use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::exchange::rpc::{Fault, code_text};
@@ -90,6 +91,54 @@ impl fmt::Display for Status {
     }
 }
 
+/// How a call went through a mesh.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Way<'a> {
+    /// Of the proxies that the call passed.
+    pub mesh: Option<&'static str>,
+    /// How the connection between the proxies was secured.
+    pub security_policy: Option<&'static str>,
+    /// Whom the client's certificate names.
+    pub client_principal: Option<&'a str>,
+    /// Whom the server's certificate names.
+    pub server_principal: Option<&'a str>,
+    /// How often the client's proxy has tried.
+    pub attempt: Option<u32>,
+    /// Between the ends.
+    pub waypoint: Option<&'a str>,
+    /// By what two ends with proxies between are known to be one call's.
+    pub joined_by: Option<&'static str>,
+    /// What the call took between the two ends.
+    pub between_us: Option<u64>,
+    /// What of that it took in the proxy beside the client.
+    pub client_proxy_us: Option<u64>,
+    /// What of that it took in the proxy beside the server.
+    pub server_proxy_us: Option<u64>,
+}
+
+impl<'a> Way<'a> {
+    /// Of the ends that were seen: the first one has the first word.
+    fn of(ends: [&'a Call; 2]) -> Self {
+        let passages = || ends.into_iter().filter_map(|end| end.passage.as_deref());
+        let through = || ends.into_iter().filter_map(|end| end.through.as_deref());
+        let between = |of: fn(&Times) -> Option<u64>| {
+            through().find_map(|through| Some(of(&through.times)? / 1000))
+        };
+        Self {
+            mesh: passages().map(|passage| passage.mesh.name()).next(),
+            security_policy: passages().find_map(|passage| Some(passage.policy?.name())),
+            client_principal: passages().find_map(|passage| principal(&passage.client_principal)),
+            server_principal: passages().find_map(|passage| principal(&passage.server_principal)),
+            attempt: ends.into_iter().find_map(Call::attempt),
+            waypoint: ends.into_iter().find_map(|end| Some(&*end.waypoint()?.name)),
+            joined_by: through().find_map(|through| Some(through.by?.name())),
+            between_us: between(|times| times.between_ns),
+            client_proxy_us: between(|times| times.client_proxy_ns),
+            server_proxy_us: between(|times| times.server_proxy_ns),
+        }
+    }
+}
+
 /// One call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line<'a> {
@@ -141,16 +190,9 @@ pub struct Line<'a> {
     pub retransmits: u64,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
-    /// Of the proxies that the call passed.
-    pub mesh: Option<&'static str>,
-    /// How the connection between the proxies was secured.
-    pub security_policy: Option<&'static str>,
-    /// Whom the client's certificate names.
-    pub client_principal: Option<&'a str>,
-    /// Whom the server's certificate names.
-    pub server_principal: Option<&'a str>,
-    /// How often the client's proxy has tried.
-    pub attempt: Option<u32>,
+    /// Through a mesh.
+    #[serde(flatten)]
+    pub way: Way<'a>,
     /// The head was longer than what is captured.
     pub cut: bool,
     /// The same call as a line before, seen from the other end.
@@ -177,7 +219,6 @@ impl<'a> Line<'a> {
         let answer = Answer::of(request.map(|exchange| &**exchange));
         let rpc = answer.rpc;
         let trace = request.iter().find_map(|exchange| exchange.trace);
-        let passages = || [back, front].into_iter().filter_map(|end| end.passage.as_deref());
         Self {
             time: Time(front.exchange.start_ns.saturating_add(wall_offset_ns)),
             client: End::best(client.map(|end| &end.client), server.map(|end| &end.client))
@@ -217,11 +258,7 @@ impl<'a> Line<'a> {
                 .map(|end| u64::from(end.exchange.retransmits))
                 .sum(),
             trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
-            mesh: passages().map(|passage| passage.mesh.name()).next(),
-            security_policy: passages().find_map(|passage| Some(passage.policy?.name())),
-            client_principal: passages().find_map(|passage| principal(&passage.client_principal)),
-            server_principal: passages().find_map(|passage| principal(&passage.server_principal)),
-            attempt: [back, front].into_iter().find_map(Call::attempt),
+            way: Way::of([back, front]),
             cut: front.exchange.cut || back.exchange.cut,
             late_half: call.is_late_half(),
         }

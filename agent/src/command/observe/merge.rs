@@ -95,14 +95,23 @@ impl ObservedCall {
     }
 }
 
-/// Joins observations by [`Call::pair`].
+/// By what the two observations of one call find each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Key {
+    /// [`Call::pair`]
+    Pair(u64),
+    /// Number of the end that came first, where proxies stand between.
+    End(u64),
+}
+
+/// Joins observations by [`Call::pair`], and by [`Call::through`].
 #[derive(Debug)]
 pub struct Merge {
     now_ns: u64,
     capacity: usize,
-    waiting: AHashMap<u64, (u64, Call)>,
-    deadlines: BTreeSet<(u64, u64)>,
-    alone: LruCache<u64, Side>,
+    waiting: AHashMap<Key, (u64, Call)>,
+    deadlines: BTreeSet<(u64, Key)>,
+    alone: LruCache<Key, Side>,
 }
 
 impl Default for Merge {
@@ -127,44 +136,60 @@ impl Merge {
     /// Takes one end of a call and appends to `ready` what is complete by it.
     pub fn put(&mut self, call: Call, ready: &mut Vec<ObservedCall>) {
         self.expire(call.exchange.end_ns, ready);
-        if !call.peer_observed {
-            ready.push(ObservedCall::one(call, false));
-            return;
+        let through = call.through.as_deref();
+        let (first, own) = match (call.peer_observed, through) {
+            (true, _) => (Some(Key::Pair(call.pair)), Key::Pair(call.pair)),
+            (false, Some(through)) => (through.other.map(Key::End), Key::End(through.number)),
+            (false, None) => {
+                ready.push(ObservedCall::one(call, false));
+                return;
+            }
+        };
+        // Nothing more comes to what was tried in vain.
+        for tried in through.iter().flat_map(|through| &through.tried) {
+            if let Some(tried) = self.take(Key::End(*tried)) {
+                ready.push(ObservedCall::one(tried, false));
+            }
         }
-        match self.take(call.pair) {
+        match first.and_then(|first| self.take(first)) {
             Some(first) if first.side() != call.side() => {
                 ready.push(ObservedCall::both(first, call));
                 return;
             }
             // The same end twice: the pair was used again, so the first stays alone.
-            Some(first) => self.go_alone(first, ready),
+            Some(first) => self.go_alone(own, first, ready),
             None => {}
         }
-        if self.alone.pop(&call.pair).is_some_and(|side| side != call.side()) {
+        let other = first.and_then(|first| self.alone.pop(&first));
+        if other.is_some_and(|side| side != call.side()) {
             ready.push(ObservedCall::one(call, true));
             return;
         }
+        self.wait(own, call, ready);
+    }
+
+    fn wait(&mut self, key: Key, call: Call, ready: &mut Vec<ObservedCall>) {
         if self.waiting.len() >= self.capacity
             && let Some((_, oldest)) = self.deadlines.first().copied()
-            && let Some(oldest) = self.take(oldest)
+            && let Some(call) = self.take(oldest)
         {
-            self.go_alone(oldest, ready);
+            self.go_alone(oldest, call, ready);
         }
         let wait = if call.exchange.error.is_some() { WAIT_AFTER_ERROR_NS } else { WAIT_NS };
         let deadline = self.now_ns.saturating_add(wait);
-        self.deadlines.insert((deadline, call.pair));
-        self.waiting.insert(call.pair, (deadline, call));
+        self.deadlines.insert((deadline, key));
+        self.waiting.insert(key, (deadline, call));
     }
 
     /// Appends to `ready` what has waited long enough at `now_ns`. Time never goes back.
     pub fn expire(&mut self, now_ns: u64, ready: &mut Vec<ObservedCall>) {
         self.now_ns = self.now_ns.max(now_ns);
-        while let Some((deadline, pair)) = self.deadlines.first().copied() {
+        while let Some((deadline, key)) = self.deadlines.first().copied() {
             if deadline > self.now_ns {
                 break;
             }
-            if let Some(call) = self.take(pair) {
-                self.go_alone(call, ready);
+            if let Some(call) = self.take(key) {
+                self.go_alone(key, call, ready);
             }
         }
     }
@@ -174,14 +199,14 @@ impl Merge {
         self.expire(u64::MAX, ready);
     }
 
-    fn take(&mut self, pair: u64) -> Option<Call> {
-        let (deadline, call) = self.waiting.remove(&pair)?;
-        self.deadlines.remove(&(deadline, pair));
+    fn take(&mut self, key: Key) -> Option<Call> {
+        let (deadline, call) = self.waiting.remove(&key)?;
+        self.deadlines.remove(&(deadline, key));
         Some(call)
     }
 
-    fn go_alone(&mut self, call: Call, ready: &mut Vec<ObservedCall>) {
-        self.alone.put(call.pair, call.side());
+    fn go_alone(&mut self, key: Key, call: Call, ready: &mut Vec<ObservedCall>) {
+        self.alone.put(key, call.side());
         ready.push(ObservedCall::one(call, false));
     }
 }
@@ -190,7 +215,7 @@ impl Merge {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::examples::call;
+    use super::super::examples::{call, through};
     use super::*;
     use crate::protocol::Cause;
 
@@ -293,6 +318,31 @@ mod tests {
         assert_eq!(seen(&mut ready), ["c1", "c2"]);
         merge.drain(&mut ready);
         assert_eq!(seen(&mut ready), ["c3", "c4"]);
+        assert!(merge.waiting.is_empty() && merge.deadlines.is_empty());
+    }
+
+    #[test]
+    fn ends_with_proxies_between_find_each_other_by_number() {
+        let (mut merge, mut ready) = (Merge::default(), Vec::new());
+        let proxied = |side, number, other, tried: &[u64]| {
+            let mut call = through(end(side, number, 10 * MS), number, other);
+            if let Some(through) = &mut call.through {
+                through.tried = tried.to_vec();
+            }
+            call
+        };
+        merge.put(proxied(Side::Server, 1, None, &[]), &mut ready);
+        merge.put(proxied(Side::Server, 2, None, &[]), &mut ready);
+        assert!(ready.is_empty(), "the client's end may still come");
+        merge.put(proxied(Side::Client, 3, Some(2), &[1]), &mut ready);
+        assert_eq!(seen(&mut ready), ["s1", "b3"]);
+        merge.put(proxied(Side::Client, 4, None, &[]), &mut ready);
+        merge.put(proxied(Side::Server, 5, None, &[]), &mut ready);
+        merge.expire(510 * MS, &mut ready);
+        assert_eq!(seen(&mut ready), ["c4", "s5"]);
+        // It came too late to be one line.
+        merge.put(proxied(Side::Server, 6, Some(4), &[]), &mut ready);
+        assert_eq!(seen(&mut ready), ["s+6"]);
         assert!(merge.waiting.is_empty() && merge.deadlines.is_empty());
     }
 

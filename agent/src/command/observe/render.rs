@@ -105,9 +105,10 @@ impl Table {
             }
             self.paint(&fit(&text, width, align), style, &mut row);
         }
-        if let Some(messages) = messages(line) {
+        let between = line.way.between_us.map(|us| format!("{} in between", duration(us)));
+        for more in messages(line).into_iter().chain(between) {
             row.push_str("  ");
-            self.paint(&messages, DIM, &mut row);
+            self.paint(&more, DIM, &mut row);
         }
         if let Some(note) = note(line) {
             row.push_str("  ");

@@ -118,7 +118,32 @@ pub const CALL: &[Field] = &[
     (
         "attempt",
         "number or null",
-        "How often the client's proxy has tried, from 1: one call of the client's is then several of the server's",
+        "How often the client's proxy has tried, from 1: one call of the client's is then several of the server's. The last one, whose answer the client got, is joined with it; those before are lines of their own",
+    ),
+    (
+        "waypoint",
+        "string or null",
+        "Name of the waypoint that stands between the two ends and hides the client from the server; null where none does, or where the client is not known",
+    ),
+    (
+        "joined_by",
+        "string or null",
+        "By what an end with a proxy beside it is known to be the same call's as another one on this host: `request_id` (`x-request-id`) or `trace_context` (trace id and span id), which both ends carry. Null where no proxy stands between, or that is not certain: then the ends are lines of their own",
+    ),
+    (
+        "between_us",
+        "number or null",
+        "Microseconds that the call took at the client's end and not at the server's: in the proxies and on the network between them. Null where the ends were not joined, and where the call failed",
+    ),
+    (
+        "client_proxy_us",
+        "number or null",
+        "Microseconds of these in the proxy beside the client: what the call took on the connection that it accepted and not on the one onwards. Null unless requests can be read off both, which encryption between the proxies prevents",
+    ),
+    (
+        "server_proxy_us",
+        "number or null",
+        "The same of the proxy beside the server; where one process is beside both, its time is here",
     ),
     (
         "cut",
@@ -165,12 +190,18 @@ const INTRODUCTION: &str = "\
 <!-- Generated from the definitions in agent/src/command/observe by `meshtap docs observe-schema`. -->
 
 Shows calls as they happen. A call whose two ends are on this host is one line: the end
-that is seen first waits for the other for 0.5 seconds, 2 seconds where it failed. Lines
+that is seen first waits for the other for 0.5 seconds, 2 seconds where it failed. The same
+is true of a call through the proxies of a mesh whose request has an `x-request-id` of 16
+characters or more, or a trace context, that the proxies leave as it is: the two ends are
+one line where the id, the method and the path are the same, the server's time lies within
+the client's, what is known of one end's names does not contradict the other's, and no
+equal request was under way under that id at the time; otherwise they are two lines. Lines
 come in the order in which calls are complete, and are flushed as they come. On a
 terminal there are colours, unless `NO_COLOR` is set or `--color never` is given; long
 cells are shortened. A gRPC call has its method in the place of the path; behind the row
 stand its status, unless that is `OK`, and how many messages were sent and received,
-unless that is one each way.
+unless that is one each way. Behind the row of a call whose two ends were found on either
+side of proxies stands what it took in between.
 
 The program ends with exit code 0 after `--count` calls, after `--duration`, on SIGINT or
 SIGTERM, or when the reader of its output goes away, and says on standard error how many

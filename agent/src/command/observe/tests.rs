@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Parser;
 use parking_lot::Mutex;
 
-use super::examples::{call, grpc, lost, party};
+use super::examples::{call, grpc, lost, party, through};
 use super::*;
 use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::{Cause, Protocol, Side};
@@ -69,6 +69,31 @@ fn alone(mut call: Call) -> Call {
     call
 }
 
+#[test]
+fn two_ends_with_proxies_between_are_one_line() {
+    let there = through(call(Side::Server), 1, None);
+    let here = through(call(Side::Client), 2, Some(1));
+    let lines = json_of(vec![there.clone(), here.clone()]);
+    assert_eq!(lines.len(), 1);
+    let line = &lines[0];
+    let numbers = |names: &[&str]| -> Vec<Option<u64>> {
+        names.iter().map(|name| line[*name].as_u64()).collect()
+    };
+    assert_eq!(numbers(&["client_duration_us", "server_duration_us"]), [Some(1500), Some(1000)]);
+    assert_eq!(line["joined_by"], "request_id");
+    let times = numbers(&["between_us", "client_proxy_us", "server_proxy_us"]);
+    assert_eq!(times, [Some(500), Some(120), Some(130)]);
+    // The other end is on no socket of this host.
+    let lines = json_of(vec![there.clone()]);
+    assert!(lines[0]["joined_by"].is_null() && lines[0]["between_us"].is_null());
+    let output = Shared::default();
+    let mut observer = Observer::new(options(people()), output.clone());
+    observer.call(there);
+    observer.call(here);
+    observer.close().unwrap();
+    assert!(output.text().ends_with("  500us in between\n"), "{}", output.text());
+}
+
 fn json_of(calls: Vec<Call>) -> Vec<serde_json::Value> {
     let output = Shared::default();
     let mut observer = Observer::new(options(Form::Json), output.clone());
@@ -95,6 +120,7 @@ fn a_call_seen_at_both_ends_is_exactly_this_line_of_json() {
         r#""request_messages":null,"response_messages":null,"rtt_us":42,"retransmits":3,"#,
         r#""trace_id":"00000000000000000000000000000abc","mesh":null,"security_policy":null,"#,
         r#""client_principal":null,"server_principal":null,"attempt":null,"#,
+        r#""waypoint":null,"joined_by":null,"between_us":null,"client_proxy_us":null,"server_proxy_us":null,"#,
         r#""cut":false,"late_half":false}"#,
         "\n"
     );

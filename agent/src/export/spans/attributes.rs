@@ -164,6 +164,23 @@ fn passage(call: &Call, list: &mut Vec<KeyValue>) {
     if let Some(attempt) = call.attempt() {
         list.push(KeyValue::new("meshtap.mesh.attempt", i64::from(attempt)));
     }
+    between(call, list);
+}
+
+/// What lies between a call's two ends, at the one that was seen second.
+fn between(call: &Call, list: &mut Vec<KeyValue>) {
+    let Some(through) = &call.through else { return };
+    let by = through.by.map(|by| KeyValue::new("meshtap.mesh.joined_by", by.name()));
+    let times = [
+        ("meshtap.mesh.between_us", through.times.between_ns),
+        ("meshtap.mesh.client_proxy_us", through.times.client_proxy_ns),
+        ("meshtap.mesh.server_proxy_us", through.times.server_proxy_ns),
+    ];
+    let times = times.into_iter().filter_map(|(name, ns)| Some((name, ns? / 1_000)));
+    list.extend(by);
+    let waypoint = through.waypoint.as_ref();
+    list.extend(waypoint.map(|named| KeyValue::new("meshtap.mesh.waypoint", text(&named.name))));
+    list.extend(times.map(|(name, us)| KeyValue::new(name, integer(us))));
 }
 
 fn connection(call: &Call, list: &mut Vec<KeyValue>) {

@@ -1,12 +1,14 @@
 //! Tests of spans.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use opentelemetry::Value;
 
 use super::*;
 use crate::aggregation::RpcNames;
+use crate::attribution::mesh::{JoinedBy, Mesh, Passage, Through, Times};
 use crate::attribution::{Identity, IdentityKind};
 use crate::export::sample::{CONTEXT, call};
 use crate::protocol::exchange::{Cause, TraceContext, UNKNOWN};
@@ -44,6 +46,40 @@ fn attribute(span: &SpanData, name: &str) -> Option<Value> {
 
 fn text(span: &SpanData, name: &str) -> Option<String> {
     attribute(span, name).map(|value| value.as_str().into_owned())
+}
+
+#[test]
+fn what_lies_between_two_ends_is_told_at_the_second() {
+    let spans = spans(1.0);
+    let mut call = carrying(Side::Client, CONTEXT);
+    call.passage = Some(Arc::new(Passage {
+        mesh: Mesh::Istio,
+        policy: None,
+        client_principal: None,
+        server_principal: None,
+    }));
+    let names = ["between_us", "client_proxy_us", "server_proxy_us", "joined_by"]
+        .map(|name| format!("meshtap.mesh.{name}"));
+    let span = spans.span(&call, CLOCK).unwrap();
+    assert!(names.iter().all(|name| attribute(&span, name).is_none()));
+    let ids = spans.ids(&call);
+    call.through = Some(Box::new(Through {
+        number: 2,
+        other: Some(1),
+        tried: Vec::new(),
+        by: Some(JoinedBy::TraceContext),
+        times: Times {
+            between_ns: Some(1_500_000),
+            client_proxy_ns: None,
+            server_proxy_ns: Some(200_999),
+        },
+        waypoint: None,
+    }));
+    let span = spans.span(&call, CLOCK).unwrap();
+    let told = names.map(|name| attribute(&span, &name));
+    let by = Value::from("trace_context");
+    assert_eq!(told, [Some(Value::I64(1_500)), None, Some(Value::I64(200)), Some(by)]);
+    assert_eq!(spans.ids(&call), ids, "the ids are those on the wire");
 }
 
 #[test]
@@ -259,7 +295,7 @@ fn what_is_not_known_is_left_out() {
     call.exchange.rtt_us = None;
     call.server_port = 0;
     call.client.endpoint = "[::ffff:10.1.2.3]:9".parse().ok();
-    call.client.identity = std::sync::Arc::new(Identity {
+    call.client.identity = Arc::new(Identity {
         name: "unknown".into(),
         namespace: "".into(),
         kind: IdentityKind::Unknown,
