@@ -36,7 +36,7 @@ impl Attributor {
         }
     }
 
-    /// Names both ends of an exchange that goes on, likewise.
+    /// Names both ends of an exchange that goes on, or of those that it stands for, likewise.
     pub fn resolve_progress(
         &mut self,
         exchange: Box<Exchange>,

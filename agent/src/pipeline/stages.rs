@@ -110,9 +110,9 @@ impl Stages {
         }
     }
 
-    /// Names both ends of an exchange as they are known by now.
+    /// Names both ends of calls like this one, as they are known by now.
     pub fn resolve(&mut self, exchange: Box<Exchange>) -> Option<Call> {
-        self.attributor.resolve(exchange, &mut self.routes)
+        self.attributor.resolve_progress(exchange, &mut self.routes)
     }
 
     /// Hands on what waited for a name that is known by now, or for long enough.
