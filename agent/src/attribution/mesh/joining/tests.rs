@@ -49,6 +49,7 @@ impl Offered {
             retransmits: 0,
             sequence: 0,
             acknowledgement: 0,
+            tag: None,
             rpc: None,
         }
     }

@@ -138,6 +138,7 @@ fn exchange(socket: u64, side: Side, (start, end): (u64, u64), id: Option<usize>
         retransmits: 0,
         sequence: 0,
         acknowledgement: 0,
+        tag: None,
         rpc: None,
     })
 }
