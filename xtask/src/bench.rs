@@ -102,7 +102,7 @@ pub fn measure(effort: Effort) -> Result<()> {
     let mut results = Results::default();
     server.load(1, Kind::Http1)?;
     for number in 1..=effort.rounds {
-        for kind in [Kind::Http1, Kind::Http2, Kind::Grpc] {
+        for kind in [Kind::Http1, Kind::Told, Kind::Http2, Kind::Grpc] {
             let pair = pair(&server, &agent, effort, kind, number % 2 == 0)?;
             let ratio = report::rate(pair.observed) / report::rate(pair.bare);
             let bare = report::rate(pair.bare);
@@ -131,7 +131,7 @@ fn pair(
         Ok(())
     };
     let observed = |pair: &mut Pair| -> Result<()> {
-        let agent = Observed::start(agent)?;
+        let agent = Observed::start(agent, kind)?;
         pair.observed = round(server, effort, kind, Some(&agent))?;
         agent.stop()
     };
@@ -155,7 +155,7 @@ fn round(server: &Server, effort: Effort, kind: Kind, agent: Option<&Observed>) 
 
 /// What needs one agent for longer: time in the kernel, memory, rest.
 fn alone(server: &Server, agent: &Path, effort: Effort, results: &mut Results) -> Result<()> {
-    let agent = Observed::start(agent)?;
+    let agent = Observed::start(agent, Kind::Http1)?;
     // Threads that only started it end after ten seconds, and take their time with them.
     sleep(Duration::from_secs(12));
     let before = agent.processor_time()?;

@@ -27,6 +27,8 @@ const MESSAGE_FILE: &str = "message";
 pub enum Kind {
     /// wrk, 32 connections that are kept.
     Http1,
+    /// The same, of which the agent has every call told by a record.
+    Told,
     /// wrk, a connection for each request.
     Churn,
     /// h2load, 4 connections with 32 streams each.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::load::free_port;
+use super::load::{Kind, free_port};
 use crate::workspace::target;
 
 /// Makes the kernel measure every run of every eBPF program, which costs time itself.
@@ -36,11 +36,13 @@ struct Runs {
 }
 
 impl Observed {
-    /// Starts `meshtap run` with its defaults on a port of its own, and waits until it is ready.
-    pub fn start(agent: &Path) -> Result<Self> {
+    /// Starts `meshtap run` on a port of its own, with its defaults but for what a kind of load
+    /// asks for, and waits until it is ready.
+    pub fn start(agent: &Path, kind: Kind) -> Result<Self> {
         let port = free_port()?;
         let configuration = target().join("bench-agent.yaml");
-        fs::write(&configuration, format!("listen: \"127.0.0.1:{port}\"\n"))?;
+        let told = if kind == Kind::Told { "capture: { count_in_kernel: false }\n" } else { "" };
+        fs::write(&configuration, format!("listen: \"127.0.0.1:{port}\"\n{told}"))?;
         let log = fs::File::create(target().join("bench-agent.log"))?;
         let child = Command::new(agent)
             .args(["run", "--config"])

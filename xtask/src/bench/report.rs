@@ -65,11 +65,15 @@ pub fn text(results: &Results, effort: Effort) -> String {
          of every call observed by the same two cores; {rounds} pairs of alternating rounds of \
          {seconds} s, figures compared within each pair. Linux {kernel}, {cpus} × {model}.\n\n\
          | | median | range |\n|---|---|---|\n{}\n\n\
+         The same where every call is told by a record (`capture.count_in_kernel: false`, as for \
+         calls that do not repeat, or with spans), in turn with those rounds.\n\n\
+         | | median | range |\n|---|---|---|\n{}\n\n\
          The same with HTTP/2, in turn with those rounds: h2load, 4 connections of 32 streams.\n\n\
          | | median | range |\n|---|---|---|\n{}\n\n\
          The same with unary calls of gRPC, by h2load as before, to a server of tonic.\n\n\
          | | median | range |\n|---|---|---|\n{}\n",
         rows.join("\n"),
+        compared(&of(results, Kind::Told)).join("\n"),
         compared(&of(results, Kind::Http2)).join("\n"),
         compared(&of(results, Kind::Grpc)).join("\n")
     )
