@@ -13,8 +13,10 @@ mod dns;
 mod fake;
 mod image;
 mod installed;
+pub mod istio;
 pub mod service;
 mod sweep;
+pub mod town;
 mod worker;
 
 use std::fs::{self, File};
@@ -37,6 +39,7 @@ pub use ask::Pod;
 pub use image::Image;
 pub use installed::Installed;
 pub use sweep::{remains, sweep};
+pub use town::Town;
 
 /// Where everything of the laboratory lies.
 pub const ROOT: &str = "/var/lib/meshtap-lab";
