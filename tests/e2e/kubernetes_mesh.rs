@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use meshtap_tests::cluster::{Pod, Service};
 use meshtap_tests::kubernetes::istio::{Istio, Kind, PORT, alone, counters, injected};
 use meshtap_tests::kubernetes::town::{Edges, Town};
-use meshtap_tests::kubernetes::{Image, Node};
+use meshtap_tests::kubernetes::{Image, Node, object};
 use meshtap_tests::mesh::{ambient, istio, sidecar};
 use meshtap_tests::requirement::missing;
 use meshtap_tests::scrape::Scrape;
@@ -32,34 +32,10 @@ fn principal(name: &str) -> String {
     pod(name).principal()
 }
 
-fn service_object(name: &str) -> String {
-    json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {
-            "selector": {"app": name},
-            "ports": [{"name": "http", "port": HTTP, "targetPort": PORT}],
-        },
-    })
-    .to_string()
-}
-
 /// A Deployment without a mesh.
 fn plain(name: &str, image: &str) -> String {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [{"name": "app", "image": image}],
-                },
-            },
-        },
-    })
-    .to_string()
+    let spec = json!({"containers": [{"name": "app", "image": image}]});
+    object::deployment(NAMESPACE, name, 1, &json!({}), &spec).to_string()
 }
 
 /// A Service with the pods behind it, for Envoy's configuration: what a control plane would
@@ -90,7 +66,7 @@ fn settle(node: &Node) {
         .expect("is made");
     node.load(&caller).expect("is loaded");
     for name in ["cart", "depot", "waypoint", "gateway"] {
-        node.apply(&service_object(name)).expect("is applied");
+        node.apply(&object::service(NAMESPACE, name, HTTP, PORT).to_string()).expect("is applied");
     }
     start(node, "visitor", &plain("visitor", CALLER));
     start(node, "depot", &plain("depot", WEB));

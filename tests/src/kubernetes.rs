@@ -14,6 +14,7 @@ mod fake;
 mod image;
 mod installed;
 pub mod istio;
+pub mod object;
 pub mod service;
 mod sweep;
 pub mod town;

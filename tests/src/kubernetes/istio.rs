@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Image, Node};
+use super::{Image, Node, object};
 use crate::cluster;
 use crate::mesh::certificates::{Authority, Credentials};
 use crate::mesh::{istio, sidecar};
@@ -162,23 +162,12 @@ fn proxy() -> Value {
 }
 
 fn deployment(pod: &cluster::Pod, replicas: u32, spec: &Value) -> Value {
-    let name = &pod.labels["app"];
+    let name = pod.labels.get("app").unwrap_or(&pod.name);
     let mut spec = spec.clone();
     spec["serviceAccountName"] = pod.account.as_str().into();
-    spec["terminationGracePeriodSeconds"] = 1.into();
     spec["volumes"] = json!([{"name": "given", "configMap": {"name": given(pod)}}]);
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": pod.namespace},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": pod.labels, "annotations": pod.annotations},
-                "spec": spec,
-            },
-        },
-    })
+    let metadata = json!({"labels": pod.labels, "annotations": pod.annotations});
+    object::deployment(&pod.namespace, name, replicas, &metadata, &spec)
 }
 
 /// The name of the object that holds what a pod's Envoy is given.
