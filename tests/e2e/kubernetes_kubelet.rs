@@ -37,6 +37,9 @@ fn settle(node: &Node) -> anyhow::Result<()> {
         .try_for_each(|workload| node.wait_ready(NAMESPACE, workload))
 }
 
+/// What is proved of a town; one after the other.
+type Step = fn(&Town);
+
 #[test]
 fn kubelet_and_what_it_runs() {
     let helm = match Town::helm() {
@@ -44,7 +47,7 @@ fn kubelet_and_what_it_runs() {
         Err(reason) => skip!(reason),
     };
     let town = Town::found(&helm, NAMESPACE, settle).expect("is founded");
-    let steps: [(&str, fn(&Town)); 4] = [
+    let steps: [(&str, Step); 4] = [
         ("a static pod", a_static_pod),
         ("an init container", an_init_container),
         ("a container that is added", a_container_that_is_added),
