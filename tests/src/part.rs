@@ -46,8 +46,9 @@ impl Part {
         }
     }
 
-    /// What it costs to build it where nothing is cached, after those that stand before it in
-    /// [`Part::ALL`]: seconds of one core, as measured with Go 1.26.
+    /// What it costs to fetch and build it where nothing is cached, after those that stand
+    /// before it in [`Part::ALL`], whose packages it shares: seconds of one core, as measured
+    /// with Go 1.26. All of them are 1833 s and leave 11 GB in Go's caches.
     #[must_use]
     pub fn cost(self) -> u64 {
         match self {
@@ -55,8 +56,8 @@ impl Part {
             Self::Kubernetes => 910,
             Self::Kwok => 130,
             Self::Prometheus => 233,
-            Self::Collector => 120,
-            Self::Jaeger => 300,
+            Self::Collector => 116,
+            Self::Jaeger => 272,
         }
     }
 

@@ -8,11 +8,16 @@ use std::thread::{available_parallelism, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use meshtap_tests::cache::free;
 use meshtap_tests::part::Part;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, setpgid};
 
 /// By how much a build may take longer than on cores that do nothing else.
 const SHARED: f64 = 1.5;
+
+/// Bytes that must be free before a build begins: the largest leaves some five gigabytes in Go's
+/// caches.
+const DISK: u64 = 6_000_000_000;
 
 /// Builds what is not there yet and may be there in time.
 pub(crate) fn all(limit: Duration) -> Result<()> {
@@ -46,6 +51,11 @@ fn stop() {
 fn one(part: Part, end: Instant) -> String {
     if part.is_built() {
         return "built".to_owned();
+    }
+    match free() {
+        Ok(free) if free < DISK => return format!("lacks only {free} bytes of disk are free"),
+        Ok(_) => {}
+        Err(error) => return format!("failed {error:#}"),
     }
     if let Some(reason) = part.lacking() {
         return format!("lacks {reason}");
