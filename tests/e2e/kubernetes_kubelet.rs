@@ -111,11 +111,13 @@ fn probed(scrape: &Scrape, server: &str) -> [Edges; 2] {
 fn probes(town: &Town) {
     let begin = format!(
         "mkdir -p /tmp/www; echo ok > /tmp/www/live; echo ok > /tmp/www/ready\n\
-         (sleep 5; echo ok > /tmp/www/started) &\nexec httpd -f -vv -p {PORT} -h /tmp/www"
+         (sleep 8; echo ok > /tmp/www/started) &\nexec httpd -f -vv -p {PORT} -h /tmp/www"
     );
     let probe = |path: &str| {
         json!({
-            "httpGet": {"path": path, "port": PORT}, "periodSeconds": 1, "failureThreshold": 60,
+            "httpGet": {"path": path, "port": PORT},
+            // A busy machine makes no probe fail.
+            "periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 60,
         })
     };
     let spec = json!({"containers": [{

@@ -136,7 +136,7 @@ fn usual(program: &str) -> Duration {
     Duration::from_secs(match program {
         "kubernetes_mesh" | "kubernetes_kubelet" => 60,
         "kubernetes_lab" => 120,
-        "kubernetes" => 330,
+        "kubernetes" => 400,
         _ => 0,
     })
 }
