@@ -1,5 +1,6 @@
-//! Telemetry arrives in real back ends (`MESHTAP_FULL=1`), and reads back with the values
-//! that the server's own log has: Prometheus, the OpenTelemetry Collector, Jaeger.
+//! Telemetry arrives in real back ends (`MESHTAP_FULL=1`, or where they are built already), and
+//! reads back with the values that the server's own log has: Prometheus, the OpenTelemetry
+//! Collector, Jaeger.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use serde_json::Value;
 use meshtap_tests::agent::Agent;
 use meshtap_tests::component::Backend;
 use meshtap_tests::ledger::Ledger;
+use meshtap_tests::part::Part;
 use meshtap_tests::process::{PATIENCE, free_port};
-use meshtap_tests::requirement::full;
 use meshtap_tests::scrape::{Sample, Scrape};
 use meshtap_tests::workload::{Nginx, curl};
 use meshtap_tests::{require, skip};
@@ -72,9 +73,9 @@ fn names(scrape: &Scrape) -> BTreeSet<&str> {
 /// names, labels, counts, sums and every bucket.
 #[test]
 fn prometheus() {
-    require!("curl", "nginx", "go", "ss");
-    if !full() {
-        skip!("takes minutes to build: MESHTAP_FULL=1 asks for it");
+    require!("curl", "nginx", "ss");
+    if let Some(reason) = Part::Prometheus.missing() {
+        skip!(reason);
     }
     let page = free_port();
     let backend = Backend::prometheus(&[page]).expect("is built and starts");
@@ -189,9 +190,9 @@ fn ends<'a>(trace: &'a Value, name: &str) -> [&'a Value; 2] {
 /// Spans through a real Collector into a real Jaeger: whose they are, under what, with what.
 #[test]
 fn collector_and_jaeger() {
-    require!("curl", "nginx", "go", "ss");
-    if !full() {
-        skip!("takes minutes to build: MESHTAP_FULL=1 asks for it");
+    require!("curl", "nginx", "ss");
+    if let Some(reason) = Part::Jaeger.missing().or_else(|| Part::Collector.missing()) {
+        skip!(reason);
     }
     let jaeger = Backend::jaeger().expect("is built and starts");
     let collector = Backend::collector(jaeger.grpc).expect("is built and starts");

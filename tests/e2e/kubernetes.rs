@@ -2,15 +2,15 @@
 //! already): installed by its own chart, it names both ends of every call between pods, whichever
 //! way the call goes, also while pods come and go and while the API server is away.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::call::CallLine;
 use meshtap_tests::helm::Helm;
-use meshtap_tests::kubernetes::{ADDRESS, Installed, NAME, Node, Pod, left_running};
-use meshtap_tests::receiver::{Receiver, Transport, attribute};
+use meshtap_tests::kubernetes::town::{Edges, Town, metric};
+use meshtap_tests::kubernetes::{ADDRESS, NAME, Node, Pod, left_running};
+use meshtap_tests::receiver::attribute;
 use meshtap_tests::requirement::missing;
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
@@ -141,107 +141,37 @@ fn pod(name: &str) -> String {
     .to_string()
 }
 
-fn metric(side: &str) -> String {
-    format!("http_{side}_request_duration_seconds_count")
-}
-
-/// Calls by own name and namespace, and those of the other end.
-type Edges = BTreeMap<Vec<String>, u64>;
-
-/// What the workloads of the shop did at one side.
-fn edges(scrape: &Scrape, side: &str) -> Edges {
-    let labels =
-        ["service_name", "service_namespace", "service_peer_name", "service_peer_namespace"];
-    scrape.by(&metric(side), &labels, &[("service_namespace", NAMESPACE)])
-}
-
-/// Edges of (client, server, calls), as they are seen from one side.
-fn wanted(calls: &[(&str, &str, u64)], side: &str) -> Edges {
-    let edge = |&(client, server, count): &(&str, &str, u64)| {
-        let (own, peer) = if side == "client" { (client, server) } else { (server, client) };
-        ([own, NAMESPACE, peer, NAMESPACE].map(str::to_owned).to_vec(), count)
+/// The shop, and an agent beside it.
+fn found(helm: &Helm) -> Town {
+    let settle = |node: &Node| {
+        node.apply(SHOP)?;
+        ["deployment/web", "deployment/client", "statefulset/db", "daemonset/door"]
+            .iter()
+            .try_for_each(|workload| node.wait_ready(NAMESPACE, workload))
     };
-    calls.iter().map(edge).collect()
+    Town::found(helm, NAMESPACE, settle).expect("is founded")
 }
 
-/// What came to the edges since an earlier look.
-fn added(before: &Edges, after: Edges) -> Edges {
-    let gain = |(edge, count): (Vec<String>, u64)| {
-        let gain = count - before.get(&edge).copied().unwrap_or(0);
-        (gain > 0).then_some((edge, gain))
-    };
-    after.into_iter().filter_map(gain).collect()
+/// The one pod of `app` asks for URLs.
+fn ask(town: &Town, app: &str, urls: &[String]) {
+    ask_from(town, &one(town, app), urls);
 }
 
-/// A node with a shop and an agent.
-struct Town {
-    node: Node,
-    receiver: Receiver,
-    // Behind the node, which ends it.
-    agent: Installed,
+fn ask_from(town: &Town, pod: &Pod, urls: &[String]) {
+    town.node.exec(NAMESPACE, &pod.name, None, &["sh", "-c", &script(urls)]).expect("is answered");
 }
 
-impl Town {
-    fn found(helm: &Helm) -> Self {
-        let node = Node::up().expect("comes up");
-        node.namespace(NAMESPACE).expect("is made");
-        node.apply(SHOP).expect("is applied");
-        for workload in ["deployment/web", "deployment/client", "statefulset/db", "daemonset/door"]
-        {
-            node.wait_ready(NAMESPACE, workload).expect(workload);
-        }
-        let receiver = Receiver::start(Transport::Grpc).expect("listens");
-        let config = json!({
-            "otlp": {"endpoint": receiver.endpoint(), "protocol": "grpc", "interval": "1s"},
-            "kubernetes": {"cluster": "lab-cluster"},
-        });
-        let agent = Installed::by(helm, &node, &config).expect("is ready");
-        Self { node, receiver, agent }
-    }
+fn pods(town: &Town, app: &str, count: usize) -> Vec<Pod> {
+    town.pods(app, count).expect("are ready")
+}
 
-    fn pods(&self, app: &str, count: usize) -> Vec<Pod> {
-        self.node.wait_for_pods(NAMESPACE, &format!("app={app}"), count).expect("are ready")
-    }
+fn one(town: &Town, app: &str) -> Pod {
+    town.one(app).expect("is ready")
+}
 
-    fn one(&self, app: &str) -> Pod {
-        self.pods(app, 1).remove(0)
-    }
-
-    /// The one pod of `app` asks for URLs.
-    fn ask(&self, app: &str, urls: &[String]) {
-        self.ask_from(&self.one(app), urls);
-    }
-
-    fn ask_from(&self, pod: &Pod, urls: &[String]) {
-        self.node
-            .exec(NAMESPACE, &pod.name, None, &["sh", "-c", &script(urls)])
-            .expect("is answered");
-    }
-
-    /// The shop's edges of both sides, the client's first.
-    fn edges(&self) -> [Edges; 2] {
-        let scrape = self.agent.scrape_until(|_| true).expect("is scraped");
-        ["client", "server"].map(|side| edges(&scrape, side))
-    }
-
-    /// Whatever `act` has the shop do is these calls, (client, server, calls), at both sides,
-    /// and nothing else.
-    fn expect(&self, calls: &[(&str, &str, u64)], act: impl FnOnce()) -> Scrape {
-        let before = self.edges();
-        act();
-        let sum = calls.iter().map(|(.., count)| count).sum::<u64>();
-        let gain = |scrape: &Scrape| {
-            [("client", &before[0]), ("server", &before[1])]
-                .map(|(side, before)| added(before, edges(scrape, side)))
-        };
-        let whole =
-            |scrape: &Scrape| gain(scrape).iter().all(|side| side.values().sum::<u64>() >= sum);
-        let scrape = self.agent.scrape_until(whole).expect("is scraped");
-        let [client, server] = gain(&scrape);
-        assert_eq!(client, wanted(calls, "client"), "at the client");
-        assert_eq!(server, wanted(calls, "server"), "at the server");
-        scrape
-    }
+/// What `act` has the shop do is these calls at both sides, and nothing else.
+fn expect(town: &Town, calls: &[(&str, &str, u64)], act: impl FnOnce()) -> Scrape {
+    town.expect(calls, act).expect("is counted")
 }
 
 fn address(pod: &Pod) -> IpAddr {
@@ -258,14 +188,11 @@ type Step = fn(&Town);
 /// One node for all of it: it takes seconds to come up, and so does the agent.
 #[test]
 fn pods_are_known_by_their_workloads() {
-    if let Some(reason) = Node::missing().or_else(|| missing(&["ldd"])) {
-        skip!(reason);
-    }
-    let helm = match Helm::at_hand() {
+    let helm = match Town::helm() {
         Ok(helm) => helm,
         Err(reason) => skip!(reason),
     };
-    let town = Town::found(&helm);
+    let town = found(&helm);
     let steps: [(&str, Step); 6] = [
         ("deployed", is_deployed),
         ("every way", every_way),
@@ -313,7 +240,7 @@ fn every_way(town: &Town) {
     let path = file.path().display().to_string();
     let mut observer = Observer::start_beside(&["--config", &path]).expect("observes");
 
-    let webs = town.pods("web", 2);
+    let webs = pods(town, "web", 2);
     let service = town.node.get(&["service", "--namespace", NAMESPACE, "web"]).expect("is there");
     let service = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
     let by_service = format!("http://{service}/");
@@ -327,9 +254,10 @@ fn every_way(town: &Town) {
         ("buyer", "web", CALLS),
         ("buyer", "db", CALLS),
     ];
-    let scrape = town.expect(&calls, || {
+    let scrape = expect(town, &calls, || {
         let db = "http://db-0.db.shop.svc.cluster.local:8080/".to_owned();
-        town.ask(
+        ask(
+            town,
             "client",
             &[
                 url(&webs[0]),
@@ -343,9 +271,9 @@ fn every_way(town: &Town) {
                 "http://door/".to_owned(),
             ],
         );
-        town.ask("door", &[by_service.clone(), url(&webs[1]), by_port.clone()]);
+        ask(town, "door", &[by_service.clone(), url(&webs[1]), by_port.clone()]);
         // Some of them lead to the asking pod itself, through the bridge and back.
-        town.ask_from(&webs[0], std::slice::from_ref(&by_service));
+        ask_from(town, &webs[0], std::slice::from_ref(&by_service));
         town.node.apply(&job("buyer", &[by_service.clone(), db])).expect("is applied");
         town.node.wait_for(NAMESPACE, "job/buyer", "complete").expect("ends well");
     });
@@ -366,12 +294,12 @@ fn every_way(town: &Town) {
         assert_eq!(scrape.count(&metric("client"), &labels), CALLS, "{host}:{port}");
     }
     observer.settle().expect("observes");
-    is_observed(&calls, &observer.finish().expect("ends well").calls);
+    is_observed(town, &calls, &observer.finish().expect("ends well").calls);
     is_exported(town);
 }
 
 /// Every call is one line with both of its ends, which are workloads.
-fn is_observed(calls: &[(&str, &str, u64)], lines: &[CallLine]) {
+fn is_observed(town: &Town, calls: &[(&str, &str, u64)], lines: &[CallLine]) {
     let mut found = Edges::new();
     let ours = |call: &&CallLine| {
         [&call.client, &call.server].iter().any(|end| end.namespace == NAMESPACE)
@@ -385,7 +313,7 @@ fn is_observed(calls: &[(&str, &str, u64)], lines: &[CallLine]) {
             [&call.client.name, &call.client.namespace, &call.server.name, &call.server.namespace];
         *found.entry(edge.map(ToOwned::to_owned).to_vec()).or_default() += 1;
     }
-    assert_eq!(found, wanted(calls, "client"), "as it is observed");
+    assert_eq!(found, town.wanted(calls, "client"), "as it is observed");
 }
 
 /// Metrics of OTLP carry the pod that they are of.
@@ -396,7 +324,7 @@ fn is_exported(town: &Town) {
         ("db", 1, "k8s.statefulset.name"),
         ("door", 1, "k8s.daemonset.name"),
     ] {
-        for pod in town.pods(app, count) {
+        for pod in pods(town, app, count) {
             let wanted = [
                 ("service.name", app),
                 ("service.namespace", NAMESPACE),
@@ -437,32 +365,32 @@ fn is_exported(town: &Town) {
 
 /// Its pod keeps address and name, and has another container.
 fn a_container_starts_anew(town: &Town) {
-    let before = town.one("db");
+    let before = one(town, "db");
     let end = ["kill", "-TERM", "1"];
     town.node.exec(NAMESPACE, &before.name, None, &end).expect("is told to end");
     let after = eventually("another container", || {
-        let pod = town.one("db");
+        let pod = one(town, "db");
         (pod.containers != before.containers).then_some(pod)
     });
     assert_eq!((&after.name, after.address), (&before.name, before.address));
-    town.expect(&[("client", "db", CALLS), ("db", "web", CALLS)], || {
-        town.ask("client", &[url(&after)]);
-        town.ask("db", &["http://web/".to_owned()]);
+    expect(town, &[("client", "db", CALLS), ("db", "web", CALLS)], || {
+        ask(town, "client", &[url(&after)]);
+        ask(town, "db", &["http://web/".to_owned()]);
     });
 }
 
 /// Pods of a Deployment go, others come, and are asked at once.
 fn pods_are_replaced(town: &Town) {
-    let old = town.pods("web", 2);
+    let old = pods(town, "web", 2);
     town.node
         .kubectl(&["rollout", "restart", "--namespace", NAMESPACE, "deployment/web"])
         .expect("ok");
     town.node.wait_ready(NAMESPACE, "deployment/web").expect("is ready");
-    let new = town.pods("web", 2);
+    let new = pods(town, "web", 2);
     assert!(new.iter().all(|new| old.iter().all(|old| old.uid != new.uid)));
-    town.expect(&[("client", "web", 2 * CALLS), ("web", "db", CALLS)], || {
-        town.ask("client", &[url(&new[0]), url(&new[1])]);
-        town.ask_from(&new[0], &["http://db:8080/".to_owned()]);
+    expect(town, &[("client", "web", 2 * CALLS), ("web", "db", CALLS)], || {
+        ask(town, "client", &[url(&new[0]), url(&new[1])]);
+        ask_from(town, &new[0], &["http://db:8080/".to_owned()]);
     });
 }
 
@@ -474,19 +402,19 @@ fn an_address_is_used_again(town: &Town) {
             town.node.next_address(address).expect("is written");
         }
         town.node.apply(&pod(name)).expect("is applied");
-        let found = town.one(name);
+        let found = one(town, name);
         if let Some(last) = last {
             assert_eq!(address(&found), last, "the address is used again");
         }
         last = found.address;
         // Who knew the earlier pod looks for it at its own place, until the later one asks.
-        let connect = format!("timeout 5 nc {} 8080 < /dev/null", address(&town.one("client")));
+        let connect = format!("timeout 5 nc {} 8080 < /dev/null", address(&one(town, "client")));
         eventually("it finds its neighbour", || {
             town.node.exec(NAMESPACE, name, None, &["sh", "-c", &connect]).ok()
         });
-        town.expect(&[("client", name, CALLS), (name, "db", CALLS)], || {
-            town.ask("client", &[url(&found)]);
-            town.ask(name, &["http://db:8080/".to_owned()]);
+        expect(town, &[("client", name, CALLS), (name, "db", CALLS)], || {
+            ask(town, "client", &[url(&found)]);
+            ask(town, name, &["http://db:8080/".to_owned()]);
         });
         town.node.delete(&pod(name)).expect("is deleted");
     }
@@ -495,15 +423,15 @@ fn an_address_is_used_again(town: &Town) {
 /// What was known stays known, and what is new is learnt once the API server is back, though
 /// it has forgotten where the agent was.
 fn the_api_server_goes_and_comes(town: &Town) {
-    let (client, db) = (town.one("client"), town.one("db"));
-    let web = &town.pods("web", 2)[0];
-    let ask = |urls: &[String]| {
+    let (client, db) = (one(town, "client"), one(town, "db"));
+    let web = &pods(town, "web", 2)[0];
+    let beside = |urls: &[String]| {
         let words = ["/bin/sh", "-c", &script(urls)];
         town.node.exec_beside(&client.containers[0], &words).expect("is answered");
     };
     town.node.stop_api().expect("ends");
-    town.expect(&[("client", "web", 2 * CALLS), ("client", "db", CALLS)], || {
-        ask(&[url(web), "http://web/".to_owned(), url(&db)]);
+    expect(town, &[("client", "web", 2 * CALLS), ("client", "db", CALLS)], || {
+        beside(&[url(web), "http://web/".to_owned(), url(&db)]);
     });
     // A container that begins while nobody can tell of it.
     town.node.exec_beside(&db.containers[0], &["/bin/kill", "-TERM", "1"]).expect("is told to end");
@@ -514,19 +442,19 @@ fn the_api_server_goes_and_comes(town: &Town) {
         let words = ["/bin/sh", "-c", &format!("timeout 2 nc {} 8080 < /dev/null", address(&db))];
         town.node.exec_beside(&client.containers[0], &words).ok()
     });
-    town.expect(&[("client", "db", CALLS)], || ask(&[url(&db)]));
+    expect(town, &[("client", "db", CALLS)], || beside(&[url(&db)]));
 
     town.node.compact().expect("etcd answers");
     town.node.start_api().expect("comes back");
     town.node.apply(&pod("late")).expect("is applied");
-    let late = town.one("late");
+    let late = one(town, "late");
     eventually("the agent is told again", || {
         let log = town.agent.log(&town.node).ok()?;
         log.contains("tells of pods again").then_some(())
     });
-    town.expect(&[("client", "late", CALLS), ("late", "web", CALLS)], || {
-        town.ask("client", &[url(&late)]);
-        town.ask("late", &["http://web/".to_owned()]);
+    expect(town, &[("client", "late", CALLS), ("late", "web", CALLS)], || {
+        ask(town, "client", &[url(&late)]);
+        ask(town, "late", &["http://web/".to_owned()]);
     });
     let agent = town.agent.pod(&town.node).expect("is there");
     assert_eq!(agent["status"]["containerStatuses"][0]["restartCount"], 0);

@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use meshtap_tests::agent::{Agent, Observer, Turn, binary};
+use meshtap_tests::agent::{Agent, Observer, Turn, binary, keep_ours};
 use meshtap_tests::call::{CallLine, Calls};
 use meshtap_tests::http;
 use meshtap_tests::process::{PATIENCE, Running, free_port, output};
@@ -17,8 +17,7 @@ use rustix::process::Signal;
 
 fn meshtap(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary().expect("is built"));
-    // The agent takes every variable of this prefix for a key of its own.
-    command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL").args(arguments);
+    keep_ours(&mut command).args(arguments);
     command
 }
 
@@ -130,8 +129,7 @@ fn without_privileges() {
     for arguments in [&["run"][..], &["observe", "--json"]] {
         let mut command = Command::new(program("setpriv").expect("is installed"));
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
-        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL");
-        let (code, text, errors) = ended(command.args(arguments));
+        let (code, text, errors) = ended(keep_ours(&mut command).args(arguments));
         assert_eq!(code, 3, "{arguments:?}: {errors}");
         assert!(text.is_empty(), "{text}");
         let words = errors.to_ascii_lowercase();

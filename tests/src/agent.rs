@@ -20,6 +20,15 @@ use crate::process::{PATIENCE, Running, free_port};
 use crate::scrape::Scrape;
 use crate::wire::Sentinel;
 
+/// Keeps variables that are the harness' own from an agent, which takes every variable of this
+/// prefix for a key of its own.
+pub fn keep_ours(command: &mut Command) -> &mut Command {
+    for name in ["MESHTAP_BIN", "MESHTAP_FULL", "MESHTAP_UNBUILT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// The agent's binary: `MESHTAP_BIN`, else the newer of this workspace's two builds.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("MESHTAP_BIN") {
@@ -103,9 +112,7 @@ impl Agent {
             }
             None => Command::new(binary),
         };
-        // The agent takes every variable of this prefix for a key of its own.
-        command.env_remove("MESHTAP_BIN").env_remove("MESHTAP_FULL");
-        command.arg("run").arg("--config").arg(file.path());
+        keep_ours(&mut command).arg("run").arg("--config").arg(file.path());
         let running = Running::start(&mut command)?;
         let mut agent = Self { running, address, _config: file, _turn: None };
         agent.wait_until_ready()?;
@@ -219,9 +226,7 @@ impl Observer {
     pub fn start_beside(arguments: &[&str]) -> Result<Self> {
         let sentinel = Sentinel::start()?;
         let errors = tempfile::NamedTempFile::new()?;
-        let mut child = Command::new(binary()?)
-            .env_remove("MESHTAP_BIN")
-            .env_remove("MESHTAP_FULL")
+        let mut child = keep_ours(&mut Command::new(binary()?))
             .args(["observe", "--json"])
             .args(arguments)
             .stdin(Stdio::null())

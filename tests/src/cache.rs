@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 
 /// One at a time: a build uses every core.
 static PREPARE: Mutex<()> = Mutex::new(());
@@ -51,6 +51,14 @@ pub fn lay_out(source: &Path, folder: &Path) -> Result<()> {
 #[must_use]
 pub fn has(name: &str, source: &Path, product: &str) -> bool {
     place(name, source).is_ok_and(|folder| folder.join(product).exists())
+}
+
+/// Bytes that are free where the cache is.
+pub fn free() -> Result<u64> {
+    let mut folder = cache()?;
+    while !folder.exists() && folder.pop() {}
+    let free = statvfs(&folder).with_context(|| folder.display().to_string())?;
+    Ok(free.f_bavail.saturating_mul(free.f_frsize))
 }
 
 fn place(name: &str, source: &Path) -> Result<PathBuf> {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::cache::prepared;
+use crate::cache::{has, prepared};
+use crate::go::{go, lacking};
 use crate::http;
 use crate::netns::Place;
 use crate::process::{PATIENCE, Running, fixture, free_port, output, write};
@@ -46,14 +47,28 @@ impl Component {
         }
     }
 
+    fn source(self) -> PathBuf {
+        fixture("components").join(self.name())
+    }
+
+    /// Whether nothing needs to be built.
+    #[must_use]
+    pub fn is_built(self) -> bool {
+        has(self.name(), &self.source(), self.name())
+    }
+
+    /// Why it cannot be built here; `None`: it can. Fetches its modules.
+    #[must_use]
+    pub fn lacking(self) -> Option<String> {
+        lacking(self.name(), &self.source(), self.package())
+    }
+
     /// Builds it, unless that was done before, and gives its path.
     pub fn build(self) -> Result<PathBuf> {
-        let source = fixture("components").join(self.name());
-        let folder = prepared(self.name(), &source, self.name(), |folder| {
+        let folder = prepared(self.name(), &self.source(), self.name(), |folder| {
             let made = folder.join("unfinished");
-            let mut command = Place::HERE.inside("go")?;
+            let mut command = go(folder)?;
             command.args(["build", "-mod=mod", "-o"]).arg(&made).args(self.package());
-            command.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
             output(&mut command)?;
             Ok(std::fs::rename(&made, folder.join(self.name()))?)
         })?;
@@ -203,11 +218,13 @@ fn sample(found: &Value) -> Option<Sample> {
 #[cfg(test)]
 mod tests {
     use super::Backend;
+    use crate::part::Part;
 
     #[test]
     fn back_ends_are_built_and_answer() {
-        if !crate::requirement::full() || crate::requirement::program("go").is_none() {
-            crate::skip!("takes minutes to build: MESHTAP_FULL=1 asks for it, with Go installed");
+        let parts = [Part::Prometheus, Part::Jaeger, Part::Collector];
+        if let Some(reason) = parts.into_iter().find_map(Part::missing) {
+            crate::skip!(reason);
         }
         let prometheus = Backend::prometheus(&[]).expect("starts");
         assert_eq!(prometheus.read("vector(3)").expect("answers").count("", &[]), 3);

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::cache::prepared;
-use crate::netns::Place;
+use crate::cache::{has, prepared};
+use crate::go::{go, lacking};
+use crate::part::Part;
 use crate::process::{fixture, output};
-use crate::requirement;
 
 const NAME: &str = "helm";
 const PACKAGE: &str = "helm.sh/helm/v3/cmd/helm";
@@ -33,6 +33,10 @@ fn repository() -> PathBuf {
     tests.parent().unwrap_or(tests).to_owned()
 }
 
+fn source() -> PathBuf {
+    fixture("components").join(NAME)
+}
+
 /// A helm that can be started.
 #[derive(Clone, Debug)]
 pub struct Helm(PathBuf);
@@ -42,9 +46,8 @@ impl Helm {
     pub fn build() -> Result<Self> {
         Self::with(|folder| {
             let made = folder.join("unfinished");
-            let mut command = Place::HERE.inside("go")?;
+            let mut command = go(folder)?;
             command.args(["build", "-mod=mod", "-trimpath", "-o"]).arg(&made).arg(PACKAGE);
-            command.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
             output(&mut command)?;
             Ok(std::fs::rename(&made, folder.join(NAME))?)
         })
@@ -52,21 +55,26 @@ impl Helm {
 
     /// Why it is not to be had without being asked for minutes of building; `Ok`: here it is.
     pub fn at_hand() -> Result<Self, String> {
-        if requirement::program("go").is_none() {
-            return Err("helm is built with Go, which is not installed: golang-go".to_owned());
+        match Part::Helm.missing() {
+            Some(reason) => Err(reason),
+            None => Self::build().map_err(|error| format!("{error:#}")),
         }
-        if requirement::full() {
-            return Self::build().map_err(|error| format!("{error:#}"));
-        }
-        Self::with(|_| bail!("not built")).map_err(|_| {
-            "helm takes minutes to build: MESHTAP_FULL=1 or `cargo xtask manifests` builds it"
-                .to_owned()
-        })
+    }
+
+    /// Whether nothing needs to be built.
+    #[must_use]
+    pub fn is_built() -> bool {
+        has(NAME, &source(), NAME)
+    }
+
+    /// Why it cannot be built here; `None`: it can. Fetches its modules.
+    #[must_use]
+    pub fn lacking() -> Option<String> {
+        lacking(NAME, &source(), &[PACKAGE])
     }
 
     fn with(make: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
-        let source = fixture("components").join(NAME);
-        Ok(Self(prepared(NAME, &source, NAME, make)?.join(NAME)))
+        Ok(Self(prepared(NAME, &source(), NAME, make)?.join(NAME)))
     }
 
     /// Renders the chart as release `meshtap` with more arguments; what helm said where it

@@ -13,8 +13,11 @@ mod dns;
 mod fake;
 mod image;
 mod installed;
+pub mod istio;
+pub mod object;
 pub mod service;
 mod sweep;
+pub mod town;
 mod worker;
 
 use std::fs::{self, File};
@@ -26,8 +29,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::part::Part;
 use crate::process::run;
-use crate::requirement::{full, program};
+use crate::requirement::program;
 use before::Before;
 use binaries::Binary;
 use certificates::{Authority, signing_key};
@@ -37,6 +41,7 @@ pub use ask::Pod;
 pub use image::Image;
 pub use installed::Installed;
 pub use sweep::{remains, sweep};
+pub use town::Town;
 
 /// Where everything of the laboratory lies.
 pub const ROOT: &str = "/var/lib/meshtap-lab";
@@ -111,8 +116,7 @@ impl Node {
     /// the programs are not built yet and tests that take minutes were asked for.
     #[must_use]
     pub fn missing() -> Option<String> {
-        let binaries = Binary::CONTROL_PLANE.into_iter().chain(Binary::NODE);
-        Self::lacking().or_else(|| unbuilt(binaries))
+        Self::lacking().or_else(|| Part::Kubernetes.missing())
     }
 
     /// [`Node::missing`] without a look at what is built here.
@@ -126,7 +130,8 @@ impl Node {
     #[must_use]
     pub fn control_plane_missing() -> Option<String> {
         lacks(&["ip", "curl"])
-            .or_else(|| unbuilt(Binary::CONTROL_PLANE.into_iter().chain([Binary::Kwok])))
+            .or_else(|| Part::Kubernetes.missing())
+            .or_else(|| Part::Kwok.missing())
     }
 
     /// A node that is ready to run pods. One that was left running is taken as it stands,
@@ -294,14 +299,6 @@ fn lacks(programs: &[&str]) -> Option<String> {
     let absent: Vec<&str> =
         programs.iter().copied().filter(|name| program(name).is_none()).collect();
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
-}
-
-fn unbuilt(binaries: impl Iterator<Item = Binary>) -> Option<String> {
-    let unbuilt: Vec<Binary> = binaries.filter(|binary| !binary.is_cached()).collect();
-    if !unbuilt.is_empty() && !full() {
-        return Some("takes minutes to build: MESHTAP_FULL=1 asks for it".to_owned());
-    }
-    unbuilt.into_iter().find_map(Binary::missing)
 }
 
 /// Ends what is being waited for, everywhere in the laboratory, with an error.

@@ -1,15 +1,22 @@
 //! `cargo xtask ci`: every gate, then every test, and one line that counts both.
 //!
-//! All gates run even where one fails, and all builds share the workspace's target folder.
+//! All gates run even where one fails, and all builds share the workspace's target folder. The
+//! tests are all that there are: what they are made of and takes minutes to build is built
+//! beside the gates. **It ends in time**: what the time is not enough for is skipped, with the
+//! reason.
 
 use anyhow::{Context as _, Result};
 
 use crate::tally::Tally;
+use crate::test::budget::Budget;
+use crate::test::parts::Parts;
 use crate::workspace::{cargo, has, run};
 use crate::{agent, docs, ebpf, licences, test, tidy};
 
-/// Runs everything; `full` also builds and runs what takes long.
-pub fn run_all(full: bool) -> Result<()> {
+/// Runs everything that there is time for since the run `began`, in seconds after 1970, or
+/// now; `full`: however long it takes.
+pub fn run_all(full: bool, began: Option<u64>) -> Result<()> {
+    let budget = (!full).then(|| Budget::since(began));
     let mut tally = Tally::default();
     for name in ["rustfmt", "clippy"] {
         component(name)?;
@@ -25,6 +32,7 @@ pub fn run_all(full: bool) -> Result<()> {
         Some(result) => tally.count("spelling", result),
         None => tally.skip("spelling", "not installed: cargo install typos-cli"),
     }
+    let parts = budget.and_then(|budget| build(&budget, &mut tally));
     ebpf::check(&mut tally);
     tally.count(
         "clippy",
@@ -40,12 +48,27 @@ pub fn run_all(full: bool) -> Result<()> {
     );
     let references = agent::build().and_then(|agent| docs::check(&agent));
     tally.count("references", references.context("docs/ is not what the agent prints"));
-    match test::run(&test::Options { full, filters: Vec::new() }) {
+    let options = test::Options { full, filters: Vec::new(), budget };
+    match test::run(&options, parts) {
         Ok(tests) => tally.add(tests),
         Err(error) => tally.count("tests", Err(error)),
     }
     println!();
     tally.finish()
+}
+
+/// Begins to build what tests are made of.
+fn build(budget: &Budget, tally: &mut Tally) -> Option<Parts> {
+    test::setup::programs();
+    test::setup::node();
+    match Parts::build(budget) {
+        Ok(parts) => Some(parts),
+        Err(error) => {
+            // Where it does not compile, that is counted by those who compile all of it.
+            tally.skip("what tests are made of", format!("{error:#}"));
+            None
+        }
+    }
 }
 
 fn component(name: &str) -> Result<()> {

@@ -3,19 +3,24 @@
 //! **Nothing is skipped in silence**: a test that cannot run prints why, is taken out
 //! of those that passed, and stands in the list at the end.
 
+pub mod budget;
 pub mod libtest;
+pub mod parts;
 pub mod setup;
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::agent;
 use crate::tally::Tally;
 use crate::workspace::{cargo, has, is_root, line, privileged, root};
+use budget::Budget;
 use libtest::Transcript;
+use parts::Parts;
 
 /// Package with the tests that need root.
 pub const END_TO_END: &str = "meshtap-tests";
@@ -31,6 +36,8 @@ pub struct Options {
     pub full: bool,
     /// Only tests whose name contains one of these.
     pub filters: Vec<String>,
+    /// How long it may take altogether; `None`: as long as it takes.
+    pub budget: Option<Budget>,
 }
 
 /// A compiled test program.
@@ -45,6 +52,16 @@ pub struct Program {
     pub executable: PathBuf,
 }
 
+impl Options {
+    /// Seconds after which a test program is ended, or why it is not begun.
+    fn limit(&self, program: &str) -> Result<u32, String> {
+        let limit = if self.full { LIMIT_FULL } else { LIMIT };
+        let Some(budget) = self.budget else { return Ok(limit) };
+        let left = budget.for_program(usual(program))?.as_secs();
+        Ok(u32::try_from(left).map_or(limit, |left| left.min(limit)))
+    }
+}
+
 #[cfg(test)]
 impl Program {
     /// One that is only talked about.
@@ -54,8 +71,9 @@ impl Program {
     }
 }
 
-/// Sets up, builds and runs; the tally holds what happened.
-pub fn run(options: &Options) -> Result<Tally> {
+/// Sets up, builds and runs; the tally holds what happened. The end-to-end tests begin when
+/// `parts` are built: they know what time it is, and builds would take it from them.
+pub fn run(options: &Options, mut parts: Option<Parts>) -> Result<Tally> {
     let mut tally = Tally::default();
     setup::programs();
     if options.full {
@@ -64,8 +82,13 @@ pub fn run(options: &Options) -> Result<Tally> {
     let agent = agent::build()?;
     let programs = programs(&["--workspace"])?;
     ensure!(!programs.is_empty(), "cargo built no test program");
+    let mut unbuilt = None;
     for program in &programs {
-        execute(program, &agent, options, &mut tally)?;
+        let is_end_to_end = program.package == END_TO_END;
+        if let Some(parts) = parts.take_if(|_| is_end_to_end) {
+            unbuilt = Some(parts.wait(&mut tally)?);
+        }
+        execute(program, &agent, (options, unbuilt.as_deref()), &mut tally)?;
     }
     documentation(options, &mut tally)?;
     Ok(tally)
@@ -97,7 +120,10 @@ pub fn programs(packages: &[&str]) -> Result<Vec<Program>> {
         });
     }
     // The quick ones first: what is wrong at the bottom is seen before what follows from it.
-    programs.sort_by_key(|program| (program.package == END_TO_END, program.executable.clone()));
+    // The longest last: should the time be over before them, everything else has run.
+    programs.sort_by_key(|program| {
+        (program.package == END_TO_END, usual(&program.name), program.executable.clone())
+    });
     Ok(programs)
 }
 
@@ -105,8 +131,30 @@ fn package(folder: &Path) -> &'static str {
     if folder == root().join("tests") { END_TO_END } else { "" }
 }
 
-fn execute(program: &Program, agent: &Path, options: &Options, tally: &mut Tally) -> Result<()> {
+/// How long a test program takes where it takes minutes, as measured on two cores.
+fn usual(program: &str) -> Duration {
+    Duration::from_secs(match program {
+        "kubernetes_mesh" | "kubernetes_kubelet" => 60,
+        "kubernetes_lab" => 120,
+        "kubernetes" => 400,
+        _ => 0,
+    })
+}
+
+fn execute(
+    program: &Program,
+    agent: &Path,
+    (options, unbuilt): (&Options, Option<&str>),
+    tally: &mut Tally,
+) -> Result<()> {
     let is_end_to_end = program.package == END_TO_END;
+    let limit = match options.limit(&program.name) {
+        Ok(limit) => limit,
+        Err(reason) => {
+            tally.skip(&program.name, reason);
+            return Ok(());
+        }
+    };
     let may_be_root = is_root()? || has("sudo") || has("doas");
     // Without any way to root they run all the same, and say for themselves what they miss.
     let mut command = if is_end_to_end && may_be_root {
@@ -122,8 +170,8 @@ fn execute(program: &Program, agent: &Path, options: &Options, tally: &mut Tally
         if options.full {
             command.arg("MESHTAP_FULL=1");
         }
+        command.args(unbuilt.map(|unbuilt| format!("MESHTAP_UNBUILT={unbuilt}")));
     }
-    let limit = if options.full { LIMIT_FULL } else { LIMIT };
     command.args(["timeout", "--kill-after=30", &limit.to_string()]);
     command.arg(&program.executable).args(&options.filters).current_dir(&program.folder);
     eprintln!(
@@ -142,8 +190,7 @@ fn documentation(options: &Options, tally: &mut Tally) -> Result<()> {
     command.args(["test", "--doc", "--workspace", "--locked", "--"]).args(&options.filters);
     eprintln!("\n── examples in the documentation");
     let (transcript, ended) = follow(&mut command)?;
-    let limit = if options.full { LIMIT_FULL } else { LIMIT };
-    tally.add(transcript.tally("documentation", ended, limit));
+    tally.add(transcript.tally("documentation", ended, LIMIT_FULL));
     Ok(())
 }
 

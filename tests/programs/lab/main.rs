@@ -1,7 +1,10 @@
 //! `lab kubernetes [--fake PODS] [--keep]`, `lab kubernetes --down | --record`: a real Kubernetes
 //! node on this machine, or a control plane with nodes that are not there, until it is
 //! interrupted. `cargo xtask lab kubernetes` builds and starts it as root.
+//!
+//! `lab build SECONDS`: what tests are made of that takes minutes to build, for `cargo xtask ci`.
 
+mod build;
 mod record;
 
 use std::process::ExitCode;
@@ -12,7 +15,7 @@ use meshtap_tests::kubernetes::{ADDRESS, Node, interrupt, is_interrupted};
 use meshtap_tests::signals::instead_of_ending;
 
 const USAGE: &str =
-    "usage: lab kubernetes [--fake PODS] [--keep], lab kubernetes --down | --record";
+    "usage: lab kubernetes [--fake PODS] [--keep] | --down | --record, lab build SECONDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -27,7 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[&str]) -> Result<()> {
-    let ["kubernetes", options @ ..] = words else { bail!(USAGE) };
+    let options = match words {
+        ["kubernetes", options @ ..] => options,
+        ["build", seconds] => return build::all(Duration::from_secs(seconds.parse()?)),
+        _ => bail!(USAGE),
+    };
     // A signal ends what it waits for, so that the laboratory is taken away before.
     instead_of_ending(interrupt)?;
     let (pods, options) = match options {

@@ -2,14 +2,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::tell;
-use crate::cache::{has, lay_out, prepared};
-use crate::netns::Place;
+use crate::cache::{has, prepared};
+use crate::go::{fetch, go, lacking};
 use crate::process::{fixture, output};
 
 /// Beside kwok in the cache: what it makes of the objects it looks after.
@@ -104,24 +104,13 @@ impl Binary {
         if self.is_cached() {
             return None;
         }
-        let look = || {
-            let folder = tempfile::tempdir()?;
-            lay_out(&self.source(), folder.path())?;
-            self.packages(folder.path())
-        };
-        look().err().map(|error| format!("{} cannot be built: {error:#}", self.name()))
-    }
-
-    /// How many packages it consists of, once all are fetched.
-    fn packages(self, folder: &Path) -> Result<usize> {
-        let list = output(go(folder)?.args(["list", "-mod=mod", "-deps"]).arg(self.package()))?;
-        Ok(list.lines().count())
+        lacking(self.name(), &self.source(), &[&self.package()])
     }
 
     fn compile(self, folder: &Path) -> Result<()> {
         let name = self.name();
         tell(&format!("{name}: fetching modules"));
-        let all = self.packages(folder)?;
+        let all = fetch(folder, &[&self.package()])?;
         let made = folder.join(format!("{name}.unfinished"));
         let mut command = go(folder)?;
         command.args(["build", "-v", "-mod=mod", "-trimpath", "-ldflags", &self.flags(folder)?]);
@@ -187,10 +176,4 @@ fn stages(folder: &Path) -> Result<()> {
         text.push_str("\n---\n");
     }
     Ok(std::fs::write(folder.join(STAGES), text)?)
-}
-
-fn go(folder: &Path) -> Result<Command> {
-    let mut command = Place::HERE.inside("go")?;
-    command.current_dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "");
-    Ok(command)
 }

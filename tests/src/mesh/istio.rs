@@ -66,6 +66,13 @@ pub fn redirect(sandbox: &Sandbox, has_v6: bool) -> Result<()> {
     Ok(())
 }
 
+/// A line of a shell that sets the rules in the network namespace in which it runs, of IPv4.
+#[must_use]
+pub fn redirection() -> String {
+    let rules = rules("127.0.0.1/32", "127.0.0.6/32");
+    rules.iter().map(|rule| format!("iptables -w -t nat {rule}")).collect::<Vec<_>>().join(" && ")
+}
+
 /// The rules: what the sidecar sends to the pod itself goes to its inbound side, what it
 /// sends elsewhere goes out, and what others send goes to its outbound side, except by the
 /// loopback. What arrives goes to the inbound side.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::certificates::public;
+use super::certificates::{Credentials, public};
 use super::istio;
 use super::lab::Lab;
 use super::relay::identity;
@@ -79,12 +79,10 @@ impl Sidecar {
     /// it, for the application's `ports` and every service that the laboratory has now.
     pub fn start(lab: &Lab, sandbox: &Sandbox, ports: &[u16]) -> Result<Self> {
         let own = lab.authority().issue(&sandbox.pod, &[])?;
-        let (upstreams, has_v6) = (upstreams(lab), lab.has_v6());
-        let resources = json!({
-            "listeners": listeners::all(&own, ports, &upstreams, has_v6),
-            "clusters": clusters::all(&own, ports, &upstreams, has_v6)
-        });
-        let started = Self::launch(lab, sandbox, &resources, &[istio::OUTBOUND, istio::INBOUND])?;
+        let has_v6 = lab.has_v6();
+        let configuration = configuration(&sandbox.pod, &own, ports, &lab.services(), has_v6);
+        let listening = [istio::OUTBOUND, istio::INBOUND];
+        let started = Self::launch(lab, sandbox, &configuration, &listening)?;
         istio::redirect(sandbox, has_v6)?;
         Ok(started)
     }
@@ -97,30 +95,27 @@ impl Sidecar {
         (service, number): (&Service, u16),
     ) -> Result<Self> {
         let own = lab.authority().issue(&sandbox.pod, &[])?;
-        let mut upstreams = upstreams(lab);
-        upstreams
-            .retain(|found| found.service.key() == service.key() && found.port.number == number);
-        let upstream = upstreams.first().context("there is no such service")?;
-        let resources = json!({
-            "listeners": [listeners::gateway(upstream, port)],
-            "clusters": clusters::all(&own, &[], &upstreams, lab.has_v6())
-        });
-        Self::launch(lab, sandbox, &resources, &[port])
+        let mut services = lab.services();
+        services.retain(|(found, _)| found.key() == service.key());
+        let (service, pods) = services.first().context("there is no such service")?;
+        let to = (service, number, pods.as_slice());
+        Self::launch(lab, sandbox, &gateway(&sandbox.pod, &own, port, to)?, &[port])
     }
 
     /// Starts Envoy as the waypoint of a service: a pod of its own, to which ztunnel sends
     /// what is for the service.
     pub fn waypoint(lab: &Lab, sandbox: &Sandbox, service: &Service) -> Result<Self> {
         let own = lab.authority().issue(&sandbox.pod, &[identity(&sandbox.pod)])?;
-        let mut upstreams = upstreams(lab);
+        let mut upstreams = upstreams(&lab.services());
         upstreams.retain(|found| found.service.key() == service.key());
         let resources = waypoint::resources(&own, &upstreams, lab.has_v6());
-        Self::launch(lab, sandbox, &resources, &[waypoint::TUNNEL])
+        let configuration = bootstrap(&sandbox.pod, &resources);
+        Self::launch(lab, sandbox, &configuration, &[waypoint::TUNNEL])
     }
 
-    fn launch(lab: &Lab, sandbox: &Sandbox, resources: &Value, ports: &[u16]) -> Result<Self> {
+    fn launch(lab: &Lab, sandbox: &Sandbox, configuration: &Value, ports: &[u16]) -> Result<Self> {
         let file = lab.folder().join(format!("{}.json", sandbox.pod.uid));
-        public(&file, &bootstrap(&sandbox.pod, resources).to_string())?;
+        public(&file, &configuration.to_string())?;
         let mut command = sandbox.place(istio::CONTAINER)?.inside("setpriv")?;
         command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
         command.args(["--clear-groups", "--"]).arg(program(lab.folder())?);
@@ -141,15 +136,8 @@ impl Sidecar {
     /// Its counters and gauges whose name contains `part`.
     pub fn counters(&self, part: &str) -> Result<BTreeMap<String, u64>> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, istio::ADMINISTRATION));
-        let ask = || http::get(address, "/stats?format=json&histogram_buckets=none");
-        let answer = enter(&self.netns, ask)??;
-        let stats: Value = serde_json::from_str(&answer.body).context("/stats")?;
-        let stats = stats["stats"].as_array().context("/stats without stats")?;
-        let named = stats.iter().filter_map(|stat| {
-            let name = stat["name"].as_str().filter(|name| name.contains(part))?;
-            Some((name.to_owned(), stat["value"].as_u64()?))
-        });
-        Ok(named.collect())
+        let answer = enter(&self.netns, || http::get(address, STATISTICS))??;
+        counters(&answer.body, part)
     }
 
     /// A counter of a cluster, as `upstream_rq_total`; 0 before it first counts.
@@ -174,10 +162,60 @@ impl Sidecar {
     }
 }
 
-/// Every port of every service that the laboratory has.
-fn upstreams(lab: &Lab) -> Vec<Upstream> {
+/// What is asked of the administration for everything that was counted.
+pub const STATISTICS: &str = "/stats?format=json&histogram_buckets=none";
+
+/// Counters and gauges whose name contains `part`, of what was answered to [`STATISTICS`].
+pub fn counters(answer: &str, part: &str) -> Result<BTreeMap<String, u64>> {
+    let stats: Value = serde_json::from_str(answer).context("/stats")?;
+    let stats = stats["stats"].as_array().context("/stats without stats")?;
+    let named = stats.iter().filter_map(|stat| {
+        let name = stat["name"].as_str().filter(|name| name.contains(part))?;
+        Some((name.to_owned(), stat["value"].as_u64()?))
+    });
+    Ok(named.collect())
+}
+
+/// What Envoy is told as the sidecar of a pod, for the application's `ports` and for services
+/// with the pods behind them.
+#[must_use]
+pub fn configuration(
+    pod: &Pod,
+    own: &Credentials,
+    ports: &[u16],
+    services: &[(Service, Vec<Pod>)],
+    has_v6: bool,
+) -> Value {
+    let upstreams = upstreams(services);
+    let resources = json!({
+        "listeners": listeners::all(own, ports, &upstreams, has_v6),
+        "clusters": clusters::all(own, ports, &upstreams, has_v6)
+    });
+    bootstrap(pod, &resources)
+}
+
+/// What it is told as a pod of its own, whose `port` leads to a port of a service with these
+/// pods behind it: by mutual TLS, where they have sidecars.
+pub fn gateway(
+    pod: &Pod,
+    own: &Credentials,
+    port: u16,
+    (service, number, backends): (&Service, u16, &[Pod]),
+) -> Result<Value> {
+    let mut upstreams = upstreams(&[(service.clone(), backends.to_vec())]);
+    upstreams.retain(|found| found.port.number == number);
+    let upstream = upstreams.first().context("the service has no such port")?;
+    let resources = json!({
+        "listeners": [listeners::gateway(upstream, port)],
+        "clusters": clusters::all(own, &[], &upstreams, false)
+    });
+    Ok(bootstrap(pod, &resources))
+}
+
+/// Every port of every service.
+fn upstreams(services: &[(Service, Vec<Pod>)]) -> Vec<Upstream> {
     let mut upstreams = Vec::new();
-    for (service, backends) in lab.services() {
+    for (service, backends) in services {
         for port in service.ports.clone() {
             let (service, backends) = (service.clone(), backends.clone());
             upstreams.push(Upstream { service, port, backends });
