@@ -23,6 +23,9 @@ use super::tables::{Filled, Tables};
 /// The object as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/meshtap.bpf.o"));
 
+/// What is missing where calls that repeat cannot be counted in the kernel.
+const COUNTING: &str = "counting in the kernel";
+
 /// What the loader freezes into the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadSettings {
@@ -125,10 +128,9 @@ impl Kernel {
         privileges()?;
         let root = cgroup::find()?;
         let events = Events::read();
-        let mut programs = load(settings, Frozen::of(features.switches()), &events)?;
-        attach::verify_parts(&mut programs)?;
-        attach::link_parts(&mut programs)?;
         let mut missing = events.missing.clone();
+        let mut programs = verified(settings, features, &events, &mut missing)?;
+        attach::link_parts(&mut programs)?;
         let tracepoints = attach::tracepoints(&mut programs, &events.numbers, &mut missing);
         attach::cgroup_programs(&mut programs, &root, &mut missing)?;
         let log = if settings.log_level > 0 { Some(logger(&mut programs)?) } else { None };
@@ -140,6 +142,8 @@ impl Kernel {
         let host = PerCpuArray::try_from(host).map_err(describe)?;
         let runs = |program: &str| missing.iter().all(|(name, _)| name != program);
         let legend = Legend::new(&events.drop_reasons, runs);
+        let counts = settings.repeats && runs(COUNTING);
+        let repeats = counts.then(|| Repeats::take(&mut programs)).flatten();
         give_back_memory();
         Ok(Self {
             ring: Some(ring),
@@ -147,7 +151,7 @@ impl Kernel {
             host,
             legend,
             tables: Tables::take(&mut programs),
-            repeats: settings.repeats.then(|| Repeats::take(&mut programs)).flatten(),
+            repeats,
             watch: attach::Watch::new(&programs, root),
             _tracepoints: tracepoints,
             log,
@@ -212,6 +216,27 @@ impl Kernel {
             Err(_) => HostFigures::default(),
         }
     }
+}
+
+/// The object with the parts of its programs verified. Where the verifier refuses them with
+/// the counting of calls that repeat (that of 5.10 walks too many ways), every call is told.
+fn verified(
+    settings: LoadSettings,
+    features: &Features,
+    events: &Events,
+    missing: &mut Vec<(String, String)>,
+) -> Result<Ebpf, LoadError> {
+    let frozen = Frozen::of(features.switches());
+    let mut programs = load(settings, frozen, events)?;
+    match attach::verify_parts(&mut programs) {
+        Err(refused) if settings.repeats => {
+            missing.push((COUNTING.to_owned(), refused.to_string()));
+            programs = load(LoadSettings { repeats: false, ..settings }, frozen, events)?;
+            attach::verify_parts(&mut programs)?;
+        }
+        result => result?,
+    }
+    Ok(programs)
 }
 
 /// Reading the object and its types leaves megabytes of freed memory behind, which the

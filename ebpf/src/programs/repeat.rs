@@ -9,7 +9,7 @@ use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::repeat::{self, Answer, SLOTS};
 use meshtap_ebpf::walk;
 
-use super::claim::{claim, release};
+use super::claim::{FEW_CLAIMS, claim, release};
 use super::globals;
 use super::outlet::Outlet;
 use super::state::{CONTROLS, COUNTS, Http};
@@ -90,9 +90,9 @@ pub unsafe fn make_way<const DIRECTION: usize>(http: *mut Http, sk: *mut bpf_soc
         }
         let answers = if DIRECTION == INGRESS as usize { EGRESS } else { INGRESS };
         let claimed = if answers == EGRESS {
-            claim::<{ EGRESS as usize }>(http)
+            claim::<{ EGRESS as usize }, FEW_CLAIMS>(http)
         } else {
-            claim::<{ INGRESS as usize }>(http)
+            claim::<{ INGRESS as usize }, FEW_CLAIMS>(http)
         };
         if !claimed {
             return false;
