@@ -103,6 +103,7 @@ const PARTS: [(&str, &[&str]); 2] = [
             "ingress",
             "ingress_held_lines",
             "ingress_held_frames",
+            "ingress_repeat",
             "ingress_aside_lines",
             "ingress_aside_frames",
         ],
@@ -117,6 +118,7 @@ const PARTS: [(&str, &[&str]); 2] = [
             "egress",
             "egress_held_lines",
             "egress_held_frames",
+            "egress_repeat",
         ],
     ),
 ];

@@ -219,7 +219,7 @@ impl Kernel {
 }
 
 /// The object with the parts of its programs verified. Where the verifier refuses them with
-/// the counting of calls that repeat (that of 5.10 walks too many ways), every call is told.
+/// the counting of calls that repeat, every call is told.
 fn verified(
     settings: LoadSettings,
     features: &Features,

@@ -71,16 +71,12 @@ pub fn follow<const DIRECTION: usize>(
     if carries_frames(walk.flow, walk.shared) {
         return frames::follow::<DIRECTION>(ctx, walk, http);
     }
-    if globals::repeats() == 1 && walk.shared.requests == DIRECTION as u8 + 1 {
-        // SAFETY: the flow is claimed, the socket full.
-        if !unsafe { repeat::make_way::<DIRECTION>(http, sk) } {
-            // The next packet shows the hole.
-            state::count(Loss::Unreadable);
-            return release::<DIRECTION>(http);
-        }
-        if walk.defer(segment.flags & (FIN | RESET) != 0) {
-            return release::<DIRECTION>(http);
-        }
+    let ends = segment.flags & (FIN | RESET) != 0;
+    if globals::repeats() == 1 && walk.may_defer(ends) {
+        part::go_on::<DIRECTION>(ctx, part::REPEAT);
+        // The next packet shows the hole.
+        state::count(Loss::TailCall);
+        return release::<DIRECTION>(http);
     }
     if segment.length > 0 && walk.enter() {
         // The walk is a program of its own: here the verifier would follow it once for
@@ -89,7 +85,7 @@ pub fn follow<const DIRECTION: usize>(
         state::count(Loss::TailCall);
         walk.exhaust();
     }
-    finish::<DIRECTION>(ctx, walk, http, segment.flags);
+    close::<DIRECTION>(ctx, walk, http, segment.flags);
 }
 
 /// Walks a packet, or the next part of a long one.
@@ -170,9 +166,24 @@ fn arrive<const DIRECTION: usize>(
     }
 }
 
-/// After the walk: the end of the connection, the verdict, the claim.
+/// After the walk: a request that waits, where its answer will not come; then [`close`].
 #[inline(always)]
 pub fn finish<const DIRECTION: usize>(
+    ctx: &SkBuffContext,
+    walk: Walk<'_, Outlet>,
+    http: *mut Http,
+    flags: u8,
+) {
+    if flags & (FIN | RESET) != 0 {
+        // SAFETY: the flow is claimed, the socket full.
+        unsafe { repeat::end::<DIRECTION>(http, walk.port.sk) };
+    }
+    close::<DIRECTION>(ctx, walk, http, flags);
+}
+
+/// The end of the connection, the verdict, the claim.
+#[inline(always)]
+fn close<const DIRECTION: usize>(
     ctx: &SkBuffContext,
     mut walk: Walk<'_, Outlet>,
     http: *mut Http,
@@ -180,8 +191,6 @@ pub fn finish<const DIRECTION: usize>(
 ) {
     let reset = flags & RESET != 0;
     if walk.flow.reaches_fin(flags & FIN != 0) || reset {
-        // SAFETY: the flow is claimed, the socket full.
-        unsafe { repeat::end::<DIRECTION>(http, walk.port.sk) };
         walk.shut(reset);
         send_shut::<DIRECTION>(walk.flow, walk.shared, flags);
     }

@@ -21,10 +21,12 @@ pub const WHOLE: u32 = 4;
 pub const HELD_LINES: u32 = 5;
 /// Walks frames of what waited.
 pub const HELD_FRAMES: u32 = 6;
+/// Sees whether a request is one that is counted, or another one waits.
+pub const REPEAT: u32 = 7;
 /// Walks lines of what was set aside; only of what arrives.
-pub const ASIDE_LINES: u32 = 7;
+pub const ASIDE_LINES: u32 = 8;
 /// Walks frames of what was set aside; likewise.
-pub const ASIDE_FRAMES: u32 = 8;
+pub const ASIDE_FRAMES: u32 = 9;
 
 /// Tail-calls a part; returns if the kernel's bound on tail calls is reached.
 #[inline(always)]

@@ -4,15 +4,63 @@
 //! the answer itself, or whatever comes first in the requests' direction.
 
 use aya_ebpf::bindings::bpf_sock;
-use meshtap_ebpf::event::{EGRESS, INGRESS};
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use meshtap_ebpf::event::{EGRESS, INGRESS, Loss};
 use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::repeat::{self, Answer, SLOTS};
-use meshtap_ebpf::walk;
+use meshtap_ebpf::walk::decide as decide_walk;
 
 use super::claim::{FEW_CLAIMS, claim, release};
+use super::follow::{finish, walk};
 use super::globals;
-use super::outlet::Outlet;
-use super::state::{CONTROLS, COUNTS, Http};
+use super::outlet::{Outlet, claimed};
+use super::part;
+use super::segment::{FIN, RESET};
+use super::state::{self, CONTROLS, COUNTS, Http};
+
+/// Looks at a packet of the requests that may be one of those that are counted, and at the end
+/// of either direction while a request waits.
+#[cgroup_skb(ingress)]
+pub fn ingress_repeat(ctx: SkBuffContext) -> i32 {
+    look::<{ INGRESS as usize }>(&ctx);
+    1
+}
+
+/// The same for packets that leave.
+#[cgroup_skb(egress)]
+pub fn egress_repeat(ctx: SkBuffContext) -> i32 {
+    look::<{ EGRESS as usize }>(&ctx);
+    1
+}
+
+#[inline(always)]
+fn look<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let Some((mut outlet, http)) = claimed(ctx) else { return };
+    let sk = outlet.sk;
+    // SAFETY: the flow was claimed by the first program.
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    if walk.shared.requests != DIRECTION as u8 + 1 {
+        let flags = walk.flow.flags;
+        return finish::<DIRECTION>(ctx, walk, http, flags);
+    }
+    // SAFETY: as above, and the socket is full.
+    if !unsafe { make_way::<DIRECTION>(http, sk) } {
+        // The next packet shows the hole.
+        state::count(Loss::Unreadable);
+        return release::<DIRECTION>(http);
+    }
+    let flags = walk.flow.flags;
+    if walk.defer(flags & (FIN | RESET) != 0) {
+        return release::<DIRECTION>(http);
+    }
+    if walk.flow.holds_payload() && walk.enter() {
+        part::go_on::<DIRECTION>(ctx, part::LINES);
+        state::count(Loss::TailCall);
+        walk.exhaust();
+    }
+    finish::<DIRECTION>(ctx, walk, http, flags);
+}
 
 /// The slot of a tag, plus one; 0: it has none.
 #[inline(always)]
@@ -57,7 +105,7 @@ unsafe fn asking<'a>(http: *mut Http) -> &'a mut Flow {
     }
 }
 
-/// See [`walk::decide`]. The answers are claimed. A function of its own: the verifier would
+/// See [`meshtap_ebpf::walk::decide`]. The answers are claimed. A function of its own: the verifier would
 /// follow it with every step of a walk.
 ///
 /// # Safety
@@ -73,7 +121,7 @@ pub unsafe fn decide(
     let mut outlet = Outlet { skb: core::ptr::null_mut(), sk, http };
     let answer = Answer { now_ns, nanoseconds: 0, body, status: status as u16 };
     // SAFETY: by the contract; a request that waits is its direction's last message.
-    unsafe { u32::from(walk::decide(asking(http), &mut (*http).shared, &mut outlet, answer)) }
+    unsafe { u32::from(decide_walk(asking(http), &mut (*http).shared, &mut outlet, answer)) }
 }
 
 /// Has a request told that waits, if one does, before another packet in its direction is

@@ -143,11 +143,11 @@ pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 /// The parts of the programs for packets that arrive, by [`super::part`]. One map per
 /// direction: the kernel binds such a map to one type of attachment.
 #[btf_map]
-pub static INGRESS_PARTS: ProgramArray<9> = ProgramArray::new();
+pub static INGRESS_PARTS: ProgramArray<10> = ProgramArray::new();
 
 /// The same for packets that leave.
 #[btf_map]
-pub static EGRESS_PARTS: ProgramArray<9> = ProgramArray::new();
+pub static EGRESS_PARTS: ProgramArray<10> = ProgramArray::new();
 
 /// Ends of connections of which the record found no room, by cookie: 8,192 entries of 24
 /// bytes, 600 KB in all.

@@ -3,17 +3,35 @@
 use super::port::Port;
 use super::{Shared, VERDICT_HTTP1, Walk};
 use crate::event::{self, Head, Header, Kind};
-use crate::flow::{Flow, PLACED, WINDOW_START, mode};
+use crate::flow::{Flow, PLACED, WINDOW_START, mode, opaque};
 use crate::repeat::{self, Answer};
 
 impl<P: Port> Walk<'_, P> {
+    /// Whether [`Walk::defer`] is to be called: for a segment of the requests that may be one
+    /// that is counted, and for any while another one waits, which is to be told first; also
+    /// where either direction `ends` with a segment while one waits. To be called with each
+    /// segment, before [`Walk::enter`].
+    ///
+    /// In numbers, and with no question but the caller's: the verifier would follow each answer
+    /// to the end of the program.
+    #[inline(always)]
+    pub fn may_defer(&mut self, ends: bool) -> bool {
+        self.take_up_number();
+        let ends = u32::from(ends);
+        let waits = is_any(u32::from(self.shared.waiting));
+        let asks = 1 ^ is_any(u32::from(self.shared.requests ^ (self.direction + 1)));
+        let fresh = 1 ^ is_any(self.hindrance() | ends);
+        let length = self.flow.segment_end ^ self.flow.segment_start;
+        let closes = ends & waits & (1 ^ is_any(length));
+        closes | (asks & (waits | fresh)) != 0
+    }
+
     /// Takes a segment of the requests where it is one whole request that is counted and
-    /// nothing else is under way; false: it is to be walked. To be called with each of them,
-    /// before [`Walk::enter`]; `last`: the stream ends with it.
+    /// nothing else is under way; false: it is to be walked. None waits any more; `last`: the stream ends with it.
     #[inline(always)]
     pub fn defer(&mut self, last: bool) -> bool {
         self.take_up_number();
-        if last || !self.may_repeat() {
+        if last || self.hindrance() != 0 {
             return false;
         }
         let length = self.flow.segment_end.wrapping_sub(self.flow.segment_start);
@@ -50,39 +68,39 @@ impl<P: Port> Walk<'_, P> {
     #[inline(always)]
     fn take_up_number(&mut self) {
         let (flow, shared) = (&mut *self.flow, &*self.shared);
-        let between = flow.mode == mode::START && flow.head == 0 && flow.line == 0;
-        let known = shared.requests == self.direction + 1 && shared.requests_epoch == flow.epoch;
-        if between && known && shared.waiting == 0 && shared.begun == flow.number.wrapping_add(1) {
-            flow.number = shared.begun;
-        }
+        let differs = u32::from(flow.mode ^ mode::START)
+            | flow.head
+            | flow.line
+            | u32::from(shared.waiting)
+            | u32::from(shared.requests ^ (self.direction + 1))
+            | (shared.requests_epoch ^ flow.epoch)
+            | (shared.begun ^ flow.number.wrapping_add(1));
+        flow.number = flow.number.wrapping_add(1 ^ is_any(differs));
     }
 
-    /// Whether every call before is over, and the segment is in its place.
+    /// 0 where every call before is over, and the segment in its place and no longer than what
+    /// may be counted.
     #[inline(always)]
-    fn may_repeat(&self) -> bool {
+    fn hindrance(&self) -> u32 {
         let (flow, shared) = (&*self.flow, &*self.shared);
-        let length = flow.segment_end.wrapping_sub(flow.segment_start) as usize;
-        let between = flow.mode == mode::START && flow.head == 0 && flow.fill == 0;
-        let in_place = flow.placed == PLACED
-            && flow.edge.ahead == 0
-            && flow.aside == 0
-            && flow.segment_start == flow.edge.end
-            && flow.next == flow.edge.end;
-        let numbered = flow.number != 0
-            && flow.epoch == shared.epoch
-            && shared.requests_epoch == flow.epoch
-            && shared.responses_epoch == flow.epoch
-            && shared.begun == flow.number
-            && shared.answered == flow.number;
-        let often = shared.misses < repeat::MISSES || flow.number.is_multiple_of(repeat::EVERY);
-        shared.verdict == VERDICT_HTTP1
-            && shared.requests == self.direction + 1
-            && shared.waiting == 0
-            && between
-            && in_place
-            && numbered
-            && often
-            && length.wrapping_sub(1) < repeat::LONGEST
+        let between = u32::from(flow.mode ^ mode::START) | flow.head | flow.fill;
+        let place = u32::from(flow.placed ^ PLACED)
+            | flow.edge.ahead
+            | u32::from(flow.aside)
+            | (flow.segment_start ^ flow.edge.end)
+            | (flow.next ^ flow.edge.end);
+        let numbers = (flow.epoch ^ shared.epoch)
+            | (flow.epoch ^ shared.requests_epoch)
+            | (flow.epoch ^ shared.responses_epoch)
+            | (flow.number ^ shared.begun)
+            | (flow.number ^ shared.answered)
+            | (1 ^ is_any(flow.number));
+        let whose = u32::from(shared.verdict ^ VERDICT_HTTP1) | u32::from(shared.waiting);
+        let missed = is_any(u32::from(shared.misses / repeat::MISSES));
+        let seldom = missed & is_any(flow.number % repeat::EVERY);
+        let length = flow.segment_end.wrapping_sub(flow.segment_start);
+        let long = (repeat::LONGEST as u32).wrapping_sub(length) >> 31;
+        between | place | numbers | whose | seldom | long | (1 ^ is_any(length))
     }
 
     /// The head of an answer is whole, and its request waits: counts the call, or has the
@@ -101,6 +119,13 @@ impl<P: Port> Walk<'_, P> {
         };
         self.port.answer(self.shared, answer)
     }
+}
+
+/// 1 unless all bits are 0.
+#[inline(always)]
+fn is_any(bits: u32) -> u32 {
+    let bits = opaque(bits as usize) as u32;
+    (bits | bits.wrapping_neg()) >> 31
 }
 
 /// Counts the call of a request that waits, where `answer` is the expected one (its status is

@@ -190,7 +190,7 @@ impl Connection {
             decide(flow, &mut self.shared, &mut self.port, Answer::default());
             self.port.asking = Some(NonNull::from(&mut *flow));
             let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
-            if walk.defer(false) {
+            if walk.may_defer(false) && walk.defer(false) {
                 return;
             }
         }
