@@ -15,9 +15,7 @@ use super::state::Http;
 use super::waiting::HELD_BYTES;
 
 /// How often a program tries to be alone.
-pub const CLAIMS: u32 = 128;
-/// How often it tries in the midst of others' work: each is one more way for the verifier.
-pub const FEW_CLAIMS: u32 = 24;
+const CLAIMS: u32 = 128;
 /// How often a packet, whose bytes would be lost, looks whether it can go on.
 const LOOKS: u32 = 1_024;
 /// How long at the most: many walks. A CPU that its host took away is not waited for.
@@ -30,9 +28,9 @@ const fn share<const DIRECTION: usize>() -> u32 {
 
 /// Takes the flow, so that no other CPU works on it; false: it took too long.
 #[inline(always)]
-pub fn claim<const DIRECTION: usize, const TIMES: u32>(http: *mut Http) -> bool {
+pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
     let mut attempts = 0;
-    while attempts < TIMES {
+    while attempts < CLAIMS {
         // SAFETY: a value of the map.
         if unsafe { try_claim::<DIRECTION>(http) } {
             return true;

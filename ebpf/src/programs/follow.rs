@@ -15,7 +15,7 @@ use meshtap_ebpf::walk::{
 };
 
 use super::aside;
-use super::claim::{CLAIMS, claim, claim_in_turn, release};
+use super::claim::{claim, claim_in_turn, release};
 use super::emit::{self, Wake};
 use super::frames;
 use super::globals;
@@ -235,7 +235,7 @@ pub unsafe fn end(sk: *mut bpf_sock, now_ns: u64, reset: bool) {
 
 #[inline(always)]
 fn end_flow<const DIRECTION: usize>(http: *mut Http, outlet: &mut Outlet, now_ns: u64, reason: u8) {
-    if !claim::<DIRECTION, CLAIMS>(http) {
+    if !claim::<DIRECTION>(http) {
         return;
     }
     // SAFETY: the flow is claimed; a socket, by the contract of `end`.

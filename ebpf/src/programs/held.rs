@@ -10,7 +10,7 @@ use meshtap_ebpf::event::{EGRESS, Endpoint, INGRESS, Loss};
 use meshtap_ebpf::flow::{Flow, mode};
 use meshtap_ebpf::http1::is_token;
 
-use super::claim::{CLAIMS, claim, release};
+use super::claim::{claim, release};
 use super::emit;
 use super::follow::{may_be_frames, steps, walk};
 use super::frames;
@@ -142,7 +142,7 @@ fn take_in<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
         let _ = HELD.remove(&key);
         return None;
     }
-    if !claim::<{ INGRESS as usize }, CLAIMS>(http) {
+    if !claim::<{ INGRESS as usize }>(http) {
         return None;
     }
     let mut waiting = Waiting { inner: outlet, held };

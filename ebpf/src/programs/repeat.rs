@@ -11,7 +11,7 @@ use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::repeat::{self, Answer, SLOTS};
 use meshtap_ebpf::walk::decide as decide_walk;
 
-use super::claim::{FEW_CLAIMS, claim, release};
+use super::claim::{claim, release};
 use super::follow::{finish, walk};
 use super::globals;
 use super::outlet::{Outlet, claimed};
@@ -138,9 +138,9 @@ pub unsafe fn make_way<const DIRECTION: usize>(http: *mut Http, sk: *mut bpf_soc
         }
         let answers = if DIRECTION == INGRESS as usize { EGRESS } else { INGRESS };
         let claimed = if answers == EGRESS {
-            claim::<{ EGRESS as usize }, FEW_CLAIMS>(http)
+            claim::<{ EGRESS as usize }>(http)
         } else {
-            claim::<{ INGRESS as usize }, FEW_CLAIMS>(http)
+            claim::<{ INGRESS as usize }>(http)
         };
         if !claimed {
             return false;
