@@ -79,8 +79,10 @@ fn prometheus() {
     }
     let page = free_port();
     let backend = Backend::prometheus(&[page]).expect("is built and starts");
+    // It takes no traces, of which one in a hundred would be sent.
     let otlp = format!(
-        "  endpoint: http://127.0.0.1:{}/api/v1/otlp\n  protocol: http/protobuf\n",
+        "  endpoint: http://127.0.0.1:{}/api/v1/otlp\n  protocol: http/protobuf\n  \
+         traces: {{ enabled: false }}\n",
         backend.web
     );
     let (nginx, agent, name) = shop(page, &otlp);
