@@ -40,8 +40,7 @@ impl Shop {
     /// what the client's, and all of it.
     fn count(&self, client: &str, total: u64) -> ([Ledger; 2], Scrape) {
         let scrape = self.books.settle(&self.agent, client, total).expect("is served");
-        let sides = [self.books.at_server(&scrape, client), self.books.at_client(&scrape, client)];
-        (sides, scrape)
+        (self.books.sides(&scrape, client), scrape)
     }
 }
 

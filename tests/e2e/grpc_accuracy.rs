@@ -46,7 +46,7 @@ fn a_hundred_thousand_over_four_connections() {
     let scrape = books.settle(&agent, CLIENT, made.total()).expect("is served");
     let declared = lost(&scrape);
     let mut missing = 0;
-    let sides = [books.at_server(&scrape, CLIENT), books.at_client(&scrape, CLIENT)];
+    let sides = books.sides(&scrape, CLIENT);
     for (side, seen) in ["server", "client"].iter().zip(&sides) {
         let (invented, lines) = seen.excess(&made);
         assert_eq!(invented, 0, "calls at the {side} that were never made: {lines:#?}");
@@ -93,7 +93,7 @@ fn a_long_stream_is_told_while_it_runs() {
     assert_eq!(both(&scrape), [MESSAGES; 2]);
     let mut made = Ledger::default();
     made.add_rpc("shop.Cart/Chat", None, Some("OK"), 1);
-    let sides = [books.at_server(&scrape, CLIENT), books.at_client(&scrape, CLIENT)];
+    let sides = books.sides(&scrape, CLIENT);
     assert_eq!(sides, [made.clone(), made]);
     agent.stop().expect("ends well");
 }

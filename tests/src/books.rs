@@ -60,6 +60,12 @@ impl Books {
         self.ledger(scrape, "client", &labels)
     }
 
+    /// Calls of `client` as they were counted at the server, and there.
+    #[must_use]
+    pub fn sides(&self, scrape: &Scrape, client: &str) -> [Ledger; 2] {
+        [self.at_server(scrape, client), self.at_client(scrape, client)]
+    }
+
     /// Ends of calls that were counted under other names, or as calls of HTTP where they are
     /// remote procedure calls: what would have said so went by unseen.
     #[must_use]
