@@ -8,7 +8,6 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use meshtap::aggregation::{AggregationSettings, Aggregator, CallSummary};
 use meshtap::attribution::{Call, ConnectionReport, Identity, IdentityKind, Party};
 use meshtap::export::prometheus::{Format, render};
-use meshtap::protocol::exchange::AgentClass;
 use meshtap::protocol::{Exchange, Protocol, Side, Text};
 
 fn party(name: &str) -> Party {
@@ -24,32 +23,14 @@ fn party(name: &str) -> Party {
 
 fn exchange(side: Side) -> Exchange {
     Exchange {
-        socket: 1,
-        side,
-        protocol: Protocol::Http11,
         method: Text::from("GET"),
         path: Text::from("/orders/7"),
-        authority: Text::default(),
-        request_id: None,
-        relayed: None,
-        trace: None,
-        trace_state: None,
-        agent: AgentClass::None,
-        cut: false,
         status: Some(200),
-        error: None,
-        start_ns: 0,
         request_end_ns: Some(0),
         first_byte_ns: Some(0),
         end_ns: 3_000_000,
-        request_bytes: 0,
         response_bytes: 612,
-        rtt_us: None,
-        retransmits: 0,
-        sequence: 0,
-        acknowledgement: 0,
-        tag: None,
-        rpc: None,
+        ..Exchange::begun(1, side, Protocol::Http11, 0)
     }
 }
 

@@ -115,6 +115,7 @@ impl Pipeline {
                 pipeline.event(&Record::new(record.as_bytes(), &[]));
             }
         }
+        while pipeline.stages.report_beginnings(2_000_000_000, &mut pipeline.found) {}
         pipeline.stages.sweep(2_000_000_000, &mut pipeline.found);
         pipeline.count();
         pipeline.now_ns = 2_000_000_000;

@@ -277,10 +277,8 @@ impl Attributor {
         Some((connection.role, ends.client, ends.server))
     }
 
-    /// Reports the beginnings that waited for their other end, and forgets what ended
-    /// longer ago than the graces. To be called every second or so.
-    pub fn sweep(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) {
-        self.report_beginnings(now_ns, out);
+    /// Forgets what ended longer ago than the graces. To be called every second or so.
+    pub fn sweep(&mut self, now_ns: u64) {
         let closed = now_ns.saturating_sub(self.settings.closed_grace_ns);
         self.connections.sweep(closed);
         self.hops.sweep(&self.connections);

@@ -14,7 +14,6 @@ use super::series::OVERFLOWS;
 use super::*;
 use crate::attribution::mesh::{Mesh, Passage, Through, Times};
 use crate::attribution::{ConnectionReport, Identity, IdentityKind};
-use crate::protocol::exchange::AgentClass;
 use crate::protocol::{Cause, Exchange, Protocol, Text};
 
 const SECOND: u64 = 1_000_000_000;
@@ -37,32 +36,14 @@ fn party(identity: &Arc<Identity>) -> Party {
 
 fn exchange(side: Side) -> Exchange {
     Exchange {
-        socket: 1,
-        side,
-        protocol: Protocol::Http11,
         method: Text::from("GET"),
         path: Text::from("/orders/7"),
-        authority: Text::default(),
-        request_id: None,
-        relayed: None,
-        trace: None,
-        trace_state: None,
-        agent: AgentClass::None,
-        cut: false,
         status: Some(200),
-        error: None,
-        start_ns: 1_000,
         request_end_ns: Some(1_500),
         first_byte_ns: Some(2_000),
         end_ns: 1_000 + 20_000_000,
-        request_bytes: 0,
         response_bytes: 600,
-        rtt_us: None,
-        retransmits: 0,
-        sequence: 0,
-        acknowledgement: 0,
-        tag: None,
-        rpc: None,
+        ..Exchange::begun(1, side, Protocol::Http11, 1_000)
     }
 }
 

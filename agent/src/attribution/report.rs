@@ -8,8 +8,8 @@ use crate::protocol::Side;
 
 /// How long a connection's beginning waits, so that the other end is known when it is reported.
 const SETTLE_NS: u64 = 300_000_000;
-/// Room that is kept for beginnings to come.
-const UNREPORTED_KEPT: usize = 1_024;
+/// Beginnings that are reported at once, and room that is kept for those to come.
+const BEGINNINGS: usize = 1_024;
 
 impl Attributor {
     pub(super) fn statistics(
@@ -40,13 +40,19 @@ impl Attributor {
         self.connections.close(cookie, record.header.time_ns);
     }
 
-    /// Reports beginnings that nothing else reported by now.
-    pub(super) fn report_beginnings(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) {
+    /// Reports the beginnings that waited for their other end, so many at once that a burst of
+    /// connections takes no memory twice. Whether there are more.
+    pub fn report_beginnings(&mut self, now_ns: u64, out: &mut Vec<ConnectionReport>) -> bool {
         let (_, bound) = self.connections.occupancy();
+        let mut room = BEGINNINGS;
         while let Some(&(opened_ns, cookie)) = self.unreported.front() {
             if now_ns.saturating_sub(opened_ns) < SETTLE_NS && self.unreported.len() <= bound {
                 break;
             }
+            if room == 0 {
+                return true;
+            }
+            room -= 1;
             self.unreported.pop_front();
             let waits = self
                 .connections
@@ -58,8 +64,9 @@ impl Attributor {
         }
         if self.unreported.is_empty() {
             // A burst of connections is no measure of what comes next.
-            self.unreported.shrink_to(UNREPORTED_KEPT);
+            self.unreported.shrink_to(BEGINNINGS);
         }
+        false
     }
 
     /// Ends the connection that the next one will push out, as far as reports go.

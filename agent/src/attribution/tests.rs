@@ -9,7 +9,6 @@ use zerocopy::IntoBytes as _;
 use super::container::ContainerName;
 use super::host::ProcessRecord;
 use super::*;
-use crate::protocol::exchange::AgentClass;
 use crate::protocol::{Exchange, Protocol, RouteSettings, Routes, Text};
 
 const MS: u64 = 1_000_000;
@@ -169,37 +168,19 @@ impl World {
 
     fn exchange(&self, socket: u64, side: Side) -> Box<Exchange> {
         Box::new(Exchange {
-            socket,
-            side,
-            protocol: Protocol::Http11,
             method: Text::from("GET"),
             path: Text::from("/"),
-            authority: Text::default(),
-            request_id: None,
-            relayed: None,
-            trace: None,
-            trace_state: None,
-            agent: AgentClass::None,
-            cut: false,
             status: Some(200),
-            error: None,
-            start_ns: self.now,
             request_end_ns: Some(self.now),
             first_byte_ns: Some(self.now),
             end_ns: self.now,
-            request_bytes: 0,
-            response_bytes: 0,
-            rtt_us: None,
-            retransmits: 0,
-            sequence: 0,
-            acknowledgement: 0,
-            tag: None,
-            rpc: None,
+            ..Exchange::begun(socket, side, Protocol::Http11, self.now)
         })
     }
 
     fn sweep(&mut self) {
-        self.attributor.sweep(self.now, &mut self.reports);
+        while self.attributor.report_beginnings(self.now, &mut self.reports) {}
+        self.attributor.sweep(self.now);
     }
 }
 
@@ -1138,6 +1119,22 @@ mod reports {
         // A message's direction is.
         world.request(5, false, 7, b"GET");
         assert_eq!(world.attributor.edge(5).unwrap().0, Some(Side::Server));
+    }
+
+    #[test]
+    fn a_burst_of_connections_is_reported_in_portions() {
+        let mut world = World::with(AttributionSettings::default());
+        for cookie in 1..=1_500 {
+            let local = format!("10.0.{}.{}:4000", cookie / 250, cookie % 250);
+            world.open(client(cookie, &local, "192.0.2.1:80", curl()));
+        }
+        world.now += 1_000 * MS;
+        let portion = |world: &mut World| {
+            let more = world.attributor.report_beginnings(world.now, &mut world.reports);
+            (world.reports.drain(..).filter(|report| report.opened).count(), more)
+        };
+        assert_eq!(portion(&mut world), (1_024, true));
+        assert_eq!(portion(&mut world), (1_500 - 1_024, false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::attribution::{Call, Identity, IdentityKind, Party};
-use crate::protocol::exchange::{AgentClass, TraceContext};
+use crate::protocol::exchange::TraceContext;
 use crate::protocol::{Exchange, Protocol, Side};
 
 /// The context of [`call`] where it carries one.
@@ -31,32 +31,19 @@ fn party(name: &str, endpoint: &str, pid: u32) -> Party {
 pub(super) fn call(side: Side) -> Call {
     Call {
         exchange: Box::new(Exchange {
-            socket: 42,
-            side,
-            protocol: Protocol::Http11,
             method: "GET".into(),
             path: "/orders/7".into(),
             authority: "cart.shop:8080".into(),
             request_id: Some("req-1".into()),
-            relayed: None,
-            trace: None,
-            trace_state: None,
-            agent: AgentClass::None,
-            cut: false,
             status: Some(200),
-            error: None,
-            start_ns: 1_000_000_000,
             request_end_ns: Some(1_000_100_000),
             first_byte_ns: Some(1_002_000_000),
             end_ns: 1_003_000_000,
-            request_bytes: 0,
             response_bytes: 512,
             rtt_us: Some(80),
-            retransmits: 0,
             sequence: 1,
             acknowledgement: 2,
-            tag: None,
-            rpc: None,
+            ..Exchange::begun(42, side, Protocol::Http11, 1_000_000_000)
         }),
         client: party("web", "10.0.0.1:5000", 11),
         server: party("cart", "10.0.0.2:8080", 22),

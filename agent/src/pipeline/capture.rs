@@ -209,6 +209,11 @@ impl<S: Sink> Reading<S> {
     }
 
     fn sweep(&mut self, now_ns: u64) {
+        while self.stages.report_beginnings(now_ns, &mut self.found) {
+            // Where it wants no more it says so again.
+            let _ = self.sink.take(&mut self.found, now_ns);
+            self.stages.reuse(&mut self.found);
+        }
         self.stages.sweep(now_ns, &mut self.found);
         if let Some(repeated) = &mut self.source.repeated {
             repeated.take_all(&mut self.stages, &mut self.found, now_ns);

@@ -90,13 +90,20 @@ impl Stages {
         self.name(found);
     }
 
-    /// Forgets what is over and reports what waited. To be called about every second.
+    /// Forgets what is over and reports calls that go on. To be called about every second.
     pub fn sweep(&mut self, now_ns: u64, found: &mut Vec<Found>) {
         self.protocols.expire(now_ns, &mut self.output);
         self.protocols.report(now_ns, &mut self.output);
         self.name(found);
-        self.attributor.sweep(now_ns, &mut self.reports);
+        self.attributor.sweep(now_ns);
+    }
+
+    /// Reports connections whose beginning waited, a bounded number of them; whether there are
+    /// more. To be called about every second.
+    pub fn report_beginnings(&mut self, now_ns: u64, found: &mut Vec<Found>) -> bool {
+        let more = self.attributor.report_beginnings(now_ns, &mut self.reports);
         self.report(now_ns, found);
+        more
     }
 
     /// Takes back what nobody wants any more, for its memory; `found` is empty then.

@@ -375,6 +375,42 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// One that began at `start_ns`, and of which nothing else is known.
+    #[inline(always)]
+    #[must_use]
+    pub fn begun(socket: u64, side: Side, protocol: Protocol, start_ns: u64) -> Self {
+        Self {
+            socket,
+            side,
+            protocol,
+            method: Text::default(),
+            path: Text::default(),
+            authority: Text::default(),
+            request_id: None,
+            relayed: None,
+            trace: None,
+            trace_state: None,
+            agent: AgentClass::None,
+            cut: false,
+            status: None,
+            error: None,
+            start_ns,
+            request_end_ns: None,
+            first_byte_ns: None,
+            end_ns: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            rtt_us: None,
+            retransmits: 0,
+            sequence: 0,
+            acknowledgement: 0,
+            tag: None,
+            rpc: None,
+        }
+    }
+}
+
+impl Exchange {
     /// From the first byte of the request to the last of the answer.
     #[must_use]
     pub fn duration_ns(&self) -> u64 {

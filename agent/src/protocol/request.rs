@@ -4,7 +4,7 @@ use meshtap_ebpf::event::{self, Head};
 
 use super::heads::Facts;
 use super::rpc::{self, Content};
-use super::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text, http1};
+use super::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, http1};
 
 /// A request without a whole answer so far.
 #[derive(Debug)]
@@ -230,32 +230,14 @@ impl OpenRequest {
 fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
     let http10 = record.header.flags & event::HEAD_HTTP10 != 0;
     Exchange {
-        socket,
-        side,
-        protocol: if http10 { Protocol::Http10 } else { Protocol::Http11 },
-        method: Text::default(),
-        path: Text::default(),
-        authority: Text::default(),
-        request_id: None,
-        relayed: None,
-        trace: None,
-        trace_state: None,
-        agent: super::exchange::AgentClass::None,
-        cut: false,
-        status: None,
-        error: None,
-        start_ns: record.first_ns,
-        request_end_ns: None,
-        first_byte_ns: None,
-        end_ns: 0,
-        request_bytes: 0,
-        response_bytes: 0,
-        rtt_us: None,
-        retransmits: 0,
         sequence: record.sequence,
         acknowledgement: record.acknowledgement,
-        tag: None,
-        rpc: None,
+        ..Exchange::begun(
+            socket,
+            side,
+            if http10 { Protocol::Http10 } else { Protocol::Http11 },
+            record.first_ns,
+        )
     }
 }
 

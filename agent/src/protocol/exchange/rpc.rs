@@ -234,32 +234,14 @@ impl Exchange {
     /// A gRPC call as its server saw it.
     pub(crate) fn sample(path: &str, status: Option<u32>) -> Self {
         Self {
-            socket: 1,
-            side: Side::Server,
-            protocol: super::Protocol::Http2,
             method: "POST".into(),
             path: path.to_owned().into(),
-            authority: super::Text::default(),
-            request_id: None,
-            relayed: None,
-            trace: None,
-            trace_state: None,
             agent: super::AgentClass::Library,
-            cut: false,
             status: Some(200),
-            error: None,
-            start_ns: 0,
             request_end_ns: Some(0),
             first_byte_ns: Some(0),
-            end_ns: 0,
-            request_bytes: 0,
-            response_bytes: 0,
-            rtt_us: None,
-            retransmits: 0,
-            sequence: 0,
-            acknowledgement: 0,
-            tag: None,
             rpc: Some(Rpc::sample(status)),
+            ..Self::begun(1, Side::Server, super::Protocol::Http2, 0)
         }
     }
 }

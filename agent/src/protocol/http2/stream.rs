@@ -4,8 +4,8 @@ use meshtap_ebpf::event::{self, Data};
 
 use super::assembly::First;
 use super::fields::Fields;
+use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::exchange::rpc::{Progress, Traffic};
-use crate::protocol::exchange::{AgentClass, UNKNOWN};
 use crate::protocol::rpc::{self, Content};
 use crate::protocol::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text};
 
@@ -282,31 +282,10 @@ impl Stream {
 /// What the first piece of a request's head tells.
 fn begin(first: &First, socket: u64, side: Side) -> Exchange {
     Exchange {
-        socket,
-        side,
-        protocol: Protocol::Http2,
         method: Text::from(UNKNOWN),
         path: Text::from(UNKNOWN),
-        authority: Text::default(),
-        request_id: None,
-        relayed: None,
-        trace: None,
-        trace_state: None,
-        agent: AgentClass::None,
-        cut: false,
-        status: None,
-        error: None,
-        start_ns: first.time_ns,
-        request_end_ns: None,
-        first_byte_ns: None,
-        end_ns: 0,
-        request_bytes: 0,
-        response_bytes: 0,
-        rtt_us: None,
-        retransmits: 0,
         sequence: first.sequence,
         acknowledgement: first.acknowledgement,
-        tag: None,
-        rpc: None,
+        ..Exchange::begun(socket, side, Protocol::Http2, first.time_ns)
     }
 }

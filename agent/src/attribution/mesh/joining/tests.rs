@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attribution::call::{Identity, IdentityKind};
-use crate::protocol::exchange::{AgentClass, TraceContext};
+use crate::protocol::exchange::TraceContext;
 use crate::protocol::{Exchange, Protocol, Text};
 
 #[derive(Clone, Debug)]
@@ -25,32 +25,17 @@ impl Offered {
 
     fn exchange(&self) -> Exchange {
         Exchange {
-            socket: 1,
-            side: if self.is_client { Side::Client } else { Side::Server },
-            protocol: Protocol::Http11,
             method: Text::from("GET"),
             path: Text::from("/"),
-            authority: Text::default(),
-            request_id: None,
-            relayed: None,
             trace: Some(TraceContext { trace_id: 1, span_id: self.id + 1, sampled: None }),
-            trace_state: None,
-            agent: AgentClass::None,
-            cut: false,
             status: Some(200),
-            error: None,
-            start_ns: self.start,
-            request_end_ns: None,
-            first_byte_ns: None,
             end_ns: self.end,
-            request_bytes: 0,
-            response_bytes: 0,
-            rtt_us: None,
-            retransmits: 0,
-            sequence: 0,
-            acknowledgement: 0,
-            tag: None,
-            rpc: None,
+            ..Exchange::begun(
+                1,
+                if self.is_client { Side::Client } else { Side::Server },
+                Protocol::Http11,
+                self.start,
+            )
         }
     }
 }

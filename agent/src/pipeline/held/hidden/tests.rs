@@ -11,7 +11,6 @@ use crate::attribution::cluster::{Change, Object, Pod, PodFacts};
 use crate::attribution::container::ContainerName;
 use crate::attribution::host::{Host, ProcessRecord};
 use crate::attribution::{AttributionSettings, Translation};
-use crate::protocol::exchange::AgentClass;
 use crate::protocol::{Protocol, RouteSettings, Routes, Side, Text};
 use crate::ring_buffer::Event;
 
@@ -114,32 +113,12 @@ fn endpoint(text: &str) -> Endpoint {
 
 fn exchange(socket: u64, side: Side, (start, end): (u64, u64), id: Option<usize>) -> Box<Exchange> {
     Box::new(Exchange {
-        socket,
-        side,
-        protocol: Protocol::Http11,
         method: Text::from("GET"),
         path: Text::from("/"),
-        authority: Text::default(),
         request_id: id.map(|id| Text::from(format!("{id:032}"))),
-        relayed: None,
-        trace: None,
-        trace_state: None,
-        agent: AgentClass::None,
-        cut: false,
         status: Some(200),
-        error: None,
-        start_ns: start * MS,
-        request_end_ns: None,
-        first_byte_ns: None,
         end_ns: end * MS,
-        request_bytes: 0,
-        response_bytes: 0,
-        rtt_us: None,
-        retransmits: 0,
-        sequence: 0,
-        acknowledgement: 0,
-        tag: None,
-        rpc: None,
+        ..Exchange::begun(socket, side, Protocol::Http11, start * MS)
     })
 }
 
