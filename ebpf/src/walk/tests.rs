@@ -185,12 +185,11 @@ impl Connection {
         flow.segment_end = sequence.wrapping_add(bytes.len() as u32);
         flow.segment_ack = ack;
         flow.payload = 0;
-        if self.shared.requests == direction + 1 {
-            // As the programs do before they look at a packet of the requests.
-            decide(flow, &mut self.shared, &mut self.port, Answer::default());
-            self.port.asking = Some(NonNull::from(&mut *flow));
-            let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
-            if walk.may_defer(false) && walk.defer(false) {
+        let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
+        if walk.may_defer(false) && walk.shared.requests == direction + 1 {
+            decide(walk.flow, walk.shared, walk.port, Answer::default());
+            walk.port.asking = Some(NonNull::from(&mut *walk.flow));
+            if walk.defer(false) {
                 return;
             }
         }
