@@ -53,8 +53,9 @@ impl Architecture {
     }
 }
 
-/// Builds it, and gives its path.
-pub fn build(architecture: Architecture, debug: bool) -> Result<PathBuf> {
+/// Sets up what building for an architecture takes, and gives the variables that cargo needs
+/// for it.
+pub fn toolchain(architecture: Architecture) -> Result<Vec<(String, &'static str)>> {
     let triple = architecture.triple();
     let (compiler, needed) = architecture.compiler();
     if !has(compiler) {
@@ -64,12 +65,19 @@ pub fn build(architecture: Architecture, debug: bool) -> Result<PathBuf> {
         run(std::process::Command::new("rustup").args(["target", "add", triple]))?;
     }
     let variable = triple.replace('-', "_");
+    let mut variables = vec![(format!("CC_{variable}"), compiler)];
+    if architecture != Architecture::NATIVE {
+        variables.push((format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), compiler));
+    }
+    Ok(variables)
+}
+
+/// Builds it, and gives its path.
+pub fn build(architecture: Architecture, debug: bool) -> Result<PathBuf> {
+    let triple = architecture.triple();
     let mut command = cargo();
     command.args(["build", "--locked", "--package", "meshtap", "--target", triple]);
-    command.env(format!("CC_{variable}"), compiler);
-    if architecture != Architecture::NATIVE {
-        command.env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), compiler);
-    }
+    command.envs(toolchain(architecture)?);
     if !debug {
         command.arg("--release");
     }

@@ -80,7 +80,7 @@ pub fn run(options: &Options, mut parts: Option<Parts>) -> Result<Tally> {
         setup::node();
     }
     let agent = agent::build()?;
-    let programs = programs(&["--workspace"])?;
+    let programs = programs(&["--workspace", "--lib", "--bins", "--tests"], &[])?;
     ensure!(!programs.is_empty(), "cargo built no test program");
     let mut unbuilt = None;
     for program in &programs {
@@ -94,11 +94,11 @@ pub fn run(options: &Options, mut parts: Option<Parts>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Compiles the test programs of some packages, as cargo's arguments name them.
-pub fn programs(packages: &[&str]) -> Result<Vec<Program>> {
+/// Compiles the test programs that cargo's arguments name, with these variables.
+pub fn programs(arguments: &[&str], variables: &[(String, &str)]) -> Result<Vec<Program>> {
     let mut command = cargo();
-    command.arg("test").args(packages);
-    command.args(["--lib", "--bins", "--tests", "--no-run", "--locked"]);
+    command.arg("test").args(arguments).envs(variables.iter().cloned());
+    command.args(["--no-run", "--locked"]);
     command.args(["--message-format", "json-render-diagnostics"]);
     eprintln!("$ {}", line(&command));
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;

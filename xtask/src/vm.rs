@@ -10,18 +10,23 @@ mod examine;
 mod guest;
 mod image;
 mod kernels;
+mod machine;
 mod plan;
 mod report;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
 use crate::agent;
 use crate::packages;
+use crate::standalone::{self, Architecture};
 use crate::tally::Tally;
-use crate::test;
+use crate::test::{self, Program};
 use crate::workspace::has;
 use examine::Examined;
 pub use kernels::Choice;
+use kernels::Guest;
 
 /// What to boot and what to run.
 #[derive(Clone, Debug)]
@@ -35,8 +40,7 @@ pub struct Options {
 }
 
 /// What the command itself needs, and Debian's package of it.
-const NEEDED: [(&str, &str); 6] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
+const NEEDED: [(&str, &str); 5] = [
     ("busybox", "busybox-static"),
     ("modprobe", "kmod"),
     ("cpio", "cpio"),
@@ -60,20 +64,23 @@ pub fn run(options: &Options) -> Result<()> {
         cfg!(target_arch = "x86_64"),
         "the guests are x86-64, and so must this machine be: they run its programs"
     );
-    install()?;
+    let chosen = kernels::chosen(options.kernel);
+    install(chosen)?;
     test::setup::programs();
-    let agent = agent::build()?;
     let filters = match options.filters.as_slice() {
         [] => SHORT.map(str::to_owned).to_vec(),
         given => given.to_vec(),
     };
-    let tests = examine::tests(&filters)?;
     let plan = plan::plan()?;
-    let script = examine::Script { agent: &agent, plan: &plan, tests: &tests, filters: &filters };
+    let own = Built::here(&filters)?;
+    let foreign = chosen.iter().map(Guest::architecture).find(|it| *it != Architecture::NATIVE);
+    let foreign = foreign.map(|architecture| own.elsewhere(architecture)).transpose()?;
     let mut tally = Tally::default();
     let mut examined = Vec::new();
-    let chosen = kernels::chosen(options.kernel);
     for guest in chosen {
+        let is_own = guest.architecture() == Architecture::NATIVE;
+        let Built { agent, tests } = foreign.as_ref().filter(|_| !is_own).unwrap_or(&own);
+        let script = examine::Script { agent, plan: &plan, tests, filters: &filters };
         match one(guest, &script, options.fetch) {
             Ok(found) => {
                 tally.add(found.tally(&plan));
@@ -91,23 +98,45 @@ pub fn run(options: &Options) -> Result<()> {
     tally.finish()
 }
 
-fn one(
-    guest: &'static kernels::Guest,
-    script: &examine::Script<'_>,
-    fetch: bool,
-) -> Result<Examined> {
+fn one(guest: &'static Guest, script: &examine::Script<'_>, fetch: bool) -> Result<Examined> {
     eprintln!("\n── {}", guest.name);
     let image = match guest.kernel {
         Some(kernel) => Some(image::Image::ready(kernel, fetch)?),
         None => None,
     };
     let output = guest::run(guest, image.as_ref(), &script.text())?;
-    Examined::read(guest.name, &output, script.tests)
+    Examined::read(guest, &output, script.tests)
 }
 
-fn install() -> Result<()> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect();
+/// What runs in guests of one architecture.
+struct Built {
+    agent: PathBuf,
+    tests: Vec<Program>,
+}
+
+impl Built {
+    /// The agent, and the test programs that hold a test of these names.
+    fn here(filters: &[String]) -> Result<Self> {
+        Ok(Self { agent: agent::build()?, tests: examine::tests(filters)? })
+    }
+
+    /// The same for another architecture.
+    fn elsewhere(&self, architecture: Architecture) -> Result<Self> {
+        let agent = standalone::build(architecture, false)?;
+        Ok(Self { agent, tests: examine::tests_for(architecture, &self.tests)? })
+    }
+}
+
+fn install(chosen: &[Guest]) -> Result<()> {
+    let guests = chosen.iter().filter(|guest| guest.kernel.is_some());
+    let emulators = guests.map(|guest| machine::emulator(guest.architecture()));
+    let mut missing: Vec<&str> = NEEDED
+        .into_iter()
+        .chain(emulators)
+        .filter(|(program, _)| !has(program))
+        .map(|(_, package)| package)
+        .collect();
+    missing.dedup();
     if !missing.is_empty() {
         packages::install(&missing)?;
     }

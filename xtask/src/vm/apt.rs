@@ -10,21 +10,21 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::standalone::Architecture;
 use crate::workspace::{has, read, run};
 
-/// The package that leads to a release's kernel, the small one for virtual machines.
-const LATEST: &str = "linux-image-cloud-amd64";
 /// How the packages begin that hold a kernel and its modules.
 const PARTS: [&str; 4] = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"];
 
 /// A package manager with lists of its own, below a folder.
 pub struct Apt {
     folder: PathBuf,
+    architecture: Architecture,
 }
 
 impl Apt {
     /// Reads the lists of some suites; the flag: of the security archive.
-    pub fn new(folder: &Path, suites: &[(&str, bool)]) -> Result<Self> {
+    pub fn new(folder: &Path, suites: &[(&str, bool)], architecture: Architecture) -> Result<Self> {
         if !has("apt-get") {
             bail!("the kernels are Debian's, and this system has no apt-get to fetch them with");
         }
@@ -38,7 +38,7 @@ impl Apt {
         fs::write(folder.join("sources.list"), sources)?;
         // Equal priorities: the highest version wins, whichever suite it is in.
         fs::write(folder.join("preferences"), "Package: *\nPin: release *\nPin-Priority: 500\n")?;
-        let apt = Self { folder: folder.to_owned() };
+        let apt = Self { folder: folder.to_owned(), architecture };
         run(apt.command("apt-get").args(["-q", "update"]))?;
         Ok(apt)
     }
@@ -55,8 +55,8 @@ impl Apt {
             ("Dir::State::Lists", own("lists")),
             ("Dir::State::Status", "/dev/null".to_owned()),
             ("Dir::Cache", own("cache")),
-            ("APT::Architecture", "amd64".to_owned()),
-            ("APT::Architectures", "amd64".to_owned()),
+            ("APT::Architecture", self.architecture.name().to_owned()),
+            ("APT::Architectures", self.architecture.name().to_owned()),
             ("APT::Sandbox::User", String::new()),
             ("Acquire::Languages", "none".to_owned()),
             ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
@@ -67,10 +67,10 @@ impl Apt {
         command
     }
 
-    /// The packages that make the newest kernel.
-    pub fn parts(&self) -> Result<BTreeSet<String>> {
+    /// The packages that make the newest kernel, the small one for virtual machines.
+    pub fn kernel(&self) -> Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
-        let mut open = vec![LATEST.to_owned()];
+        let mut open = vec![format!("linux-image-cloud-{}", self.architecture.name())];
         while let Some(name) = open.pop() {
             let text = read(self.command("apt-cache").args(["depends", "--important", &name]))?;
             for needed in text.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")) {
@@ -82,6 +82,15 @@ impl Apt {
             }
         }
         Ok(found)
+    }
+
+    /// Programs and all that they need to run.
+    pub fn programs(&self, names: &[&str]) -> Result<BTreeSet<String>> {
+        let mut command = self.command("apt-get");
+        command.args(["-q", "--simulate", "--no-install-recommends", "install"]).args(names);
+        let text = read(&mut command)?;
+        let steps = text.lines().filter_map(|line| line.strip_prefix("Inst "));
+        Ok(steps.filter_map(|step| step.split_whitespace().next()).map(str::to_owned).collect())
     }
 
     /// Downloads packages and unpacks them into a folder.

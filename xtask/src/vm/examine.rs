@@ -8,7 +8,9 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::kernels::Guest;
 use super::plan::{Combination, Plan};
+use crate::standalone::{self, Architecture};
 use crate::tally::Tally;
 use crate::test::libtest::Transcript;
 use crate::test::{self, Program};
@@ -65,9 +67,9 @@ impl Script<'_> {
     }
 }
 
-/// The end-to-end test programs that hold a test of these names.
+/// The end-to-end test programs of this machine that hold a test of these names.
 pub fn tests(filters: &[String]) -> Result<Vec<Program>> {
-    let mut programs = test::programs(&["--package", test::END_TO_END])?;
+    let mut programs = test::programs(&["--package", test::END_TO_END, "--tests"], &[])?;
     let holds = |program: &Program| -> Result<bool> {
         let list = read(Command::new(&program.executable).arg("--list").args(filters))?;
         Ok(list.lines().any(|line| line.ends_with(": test")))
@@ -82,6 +84,16 @@ pub fn tests(filters: &[String]) -> Result<Vec<Program>> {
     }
     ensure!(!kept.is_empty(), "no end-to-end test is called like {}", filters.join(", "));
     Ok(kept)
+}
+
+/// The same programs for another architecture, on which this machine cannot ask them.
+pub fn tests_for(architecture: Architecture, own: &[Program]) -> Result<Vec<Program>> {
+    let variables = standalone::toolchain(architecture)?;
+    let mut arguments = vec!["--package", test::END_TO_END, "--target", architecture.triple()];
+    for program in own {
+        arguments.extend(["--test", &program.name]);
+    }
+    test::programs(&arguments, &variables)
 }
 
 /// What the verifier made of one program.
@@ -102,6 +114,7 @@ pub struct Verified {
 pub struct Examined {
     /// As the report calls it.
     pub name: &'static str,
+    architecture: Architecture,
     /// What `meshtap doctor --json` printed.
     pub doctor: Value,
     /// By run of the plan, by program.
@@ -114,7 +127,8 @@ pub struct Examined {
 
 impl Examined {
     /// Reads what a script printed that runs these tests.
-    pub fn read(name: &'static str, output: &str, programs: &[Program]) -> Result<Self> {
+    pub fn read(guest: &Guest, output: &str, programs: &[Program]) -> Result<Self> {
+        let name = guest.name;
         let mut doctor = None;
         let mut verified = BTreeMap::new();
         let mut tests = Vec::new();
@@ -130,7 +144,8 @@ impl Examined {
         let doctor = doctor.with_context(|| format!("{name}: doctor did not end: {output}"))?;
         let mut unended: Vec<_> = programs.iter().map(|program| program.name.clone()).collect();
         unended.retain(|program| tests.iter().all(|(name, ..)| name != program));
-        Ok(Self { name, doctor, verified, tests, unended })
+        let architecture = guest.architecture();
+        Ok(Self { name, architecture, doctor, verified, tests, unended })
     }
 
     /// Whether a helper is there that a switch stands for.
@@ -143,7 +158,7 @@ impl Examined {
         Combination {
             packet_netns: self.has("packet_netns_cookie"),
             socket_netns: self.has("sock_ops_netns_cookie"),
-            strongly_ordered: true,
+            strongly_ordered: self.architecture == Architecture::Amd64,
             repeats: true,
             log_level: 0,
         }
@@ -265,6 +280,7 @@ fn verdicts(text: &str) -> Result<BTreeMap<String, Verified>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::kernels::{Choice, chosen};
 
     const OUTPUT: &str = "noise\n@@vm begin doctor\n{\"features\": {\"helpers\": {\n\
         \"sock_ops_netns_cookie\": {\"state\": \"present\"}}}}\n\n@@vm end doctor 0\n\
@@ -273,9 +289,13 @@ mod tests {
         @@vm begin test-http1\ntest curl ... ok\ntest get ... FAILED\ntest result: FAILED. 1 passed; \
         1 failed; 0 ignored\n@@vm end test-http1 101\n@@vm begin test-hangs\ntest x ... ";
 
+    fn guest() -> &'static Guest {
+        &chosen(Choice::Bookworm)[0]
+    }
+
     #[test]
     fn what_a_guest_prints_is_read() {
-        let found = Examined::read("6.1", OUTPUT, &[Program::named("hangs")]).unwrap();
+        let found = Examined::read(guest(), OUTPUT, &[Program::named("hangs")]).unwrap();
         let chosen = found.chosen();
         assert_eq!((chosen.packet_netns, chosen.socket_netns), (false, true));
         assert_eq!(found.verified[&0]["bind4"].instructions, Some(61));
@@ -289,6 +309,6 @@ mod tests {
 
     #[test]
     fn a_guest_that_ends_early_is_an_error() {
-        assert!(Examined::read("6.1", "@@vm begin doctor\n", &[]).is_err());
+        assert!(Examined::read(guest(), "@@vm begin doctor\n", &[]).is_err());
     }
 }

@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::image::Image;
 use super::kernels::Guest;
+use super::machine::Machine;
+use crate::standalone::Architecture;
 use crate::workspace::{line, privileged, target};
 
 /// Seconds after which a guest is ended: it hangs.
@@ -39,7 +41,8 @@ pub fn run(guest: &Guest, image: Option<&Image>, script: &str) -> Result<String>
     match image {
         None => here(&file, &output)?,
         Some(image) => {
-            let virtualize = virtualizes(image, &folder);
+            let is_native = image.architecture == Architecture::NATIVE;
+            let virtualize = is_native && virtualizes(image, &folder);
             boot(image, guest.append, &file, &folder, virtualize, LIMIT)?;
         }
     }
@@ -88,30 +91,27 @@ fn boot(
         fs::write(file, "")?;
     }
     let mut command = limited(limit)?;
-    command.args(["nice", "-n", "10", "qemu-system-x86_64"]);
-    command.args(if virtualize {
-        ["-accel", "kvm", "-cpu", "host"]
-    } else {
-        ["-accel", "tcg,thread=multi", "-cpu", "max"]
-    });
+    let machine = Machine::new(image.architecture, virtualize, &console, &output);
+    command.args(["nice", "-n", "10", machine.program]).args(&machine.arguments);
     // One processor: two raced in QEMU 7.2 and crashed new kernels now and then.
-    command.args(["-machine", "pc", "-smp", "1", "-m", MEMORY, "-nodefaults", "-no-reboot"]);
+    command.args(["-smp", "1", "-m", MEMORY, "-nodefaults", "-no-reboot"]);
     command.args(["-display", "none", "-numa", "node,memdev=memory"]);
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
     command.args(["-chardev", &format!("socket,id=files,path={}", socket.display())]);
     command.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host,queue-size=1024"]);
     command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initial);
+    let programs = image.programs.iter().map(|programs| programs.display().to_string());
     command.args([
         "-append",
         &format!(
-            "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on panic=-1 \
-             rdinit=/init meshtap.script={} meshtap.modules={} {append}",
+            "{} quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on panic=-1 \
+             rdinit=/init meshtap.script={} meshtap.modules={} meshtap.programs={} {append}",
+            machine.words,
             script.display(),
-            image.modules.canonicalize()?.display()
+            image.modules.canonicalize()?.display(),
+            programs.collect::<String>(),
         ),
     ]);
-    command.arg("-serial").arg(format!("file:{}", console.display()));
-    command.arg("-serial").arg(format!("file:{}", output.display()));
     let started = Instant::now();
     let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     // It ends when its guest does; its own limit ends it where it does not.

@@ -10,10 +10,23 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::apt::Apt;
 use super::kernels::Kernel;
+use crate::standalone::Architecture;
 use crate::workspace::read;
 
 /// What mounting the host's files takes, where the kernel has it not built in.
-const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtiofs", "overlay"];
+/// What a guest of another architecture has of its own: what its scripts and tests call.
+const PROGRAMS: [&str; 9] = [
+    "bpftool",
+    "busybox-static",
+    "coreutils",
+    "curl",
+    "dash",
+    "iproute2",
+    "iptables",
+    "kmod",
+    "nginx-light",
+];
 /// The first program in the guest.
 const INIT: &str = include_str!("init.sh");
 
@@ -26,6 +39,10 @@ pub struct Image {
     pub initial: PathBuf,
     /// Its modules, which the guest loads on demand.
     pub modules: PathBuf,
+    /// What it runs on.
+    pub architecture: Architecture,
+    /// Its programs, which lie over the host's files, where those are of another architecture.
+    pub programs: Option<PathBuf>,
 }
 
 impl Image {
@@ -33,8 +50,10 @@ impl Image {
     pub fn ready(kernel: &Kernel, fetch: bool) -> Result<Self> {
         let folder = cache()?.join(kernel.name);
         let unpacked = folder.join("unpacked");
+        let architecture = kernel.architecture;
+        let programs = (architecture != Architecture::NATIVE).then(|| folder.join("programs"));
         if fetch || !unpacked.exists() {
-            obtain(kernel, &folder, &unpacked)?;
+            obtain(kernel, &folder, &unpacked, programs.as_deref())?;
         }
         let modules = modules(&unpacked)?;
         let release = name(&modules);
@@ -43,9 +62,13 @@ impl Image {
             if beside.exists() { beside } else { unpacked.join(format!("boot/vmlinuz-{release}")) };
         ensure!(kernel.is_file(), "{} holds no kernel", unpacked.display());
         let initial = folder.join("initial.cpio");
-        build(&modules, &folder.join("initial"), &initial)?;
+        let busybox = match &programs {
+            Some(programs) => programs.join("bin/busybox"),
+            None => which("busybox")?,
+        };
+        build(&modules, &busybox, &folder.join("initial"), &initial)?;
         eprintln!("Linux {release}");
-        Ok(Self { kernel, initial, modules })
+        Ok(Self { kernel, initial, modules, architecture, programs })
     }
 }
 
@@ -58,10 +81,17 @@ pub fn cache() -> Result<PathBuf> {
     Ok(base.join("meshtap/vm"))
 }
 
-fn obtain(kernel: &Kernel, folder: &Path, unpacked: &Path) -> Result<()> {
-    let apt = Apt::new(&folder.join("apt"), kernel.suites)?;
-    let parts = apt.parts()?;
+fn obtain(kernel: &Kernel, folder: &Path, unpacked: &Path, programs: Option<&Path>) -> Result<()> {
+    let apt = Apt::new(&folder.join("apt"), kernel.suites, kernel.architecture)?;
+    let parts = apt.kernel()?;
     ensure!(!parts.is_empty(), "Debian's lists name no kernel {}", kernel.name);
+    if let Some(programs) = programs {
+        if programs.exists() {
+            fs::remove_dir_all(programs)?;
+        }
+        fs::create_dir_all(programs)?;
+        apt.unpack(&apt.programs(&PROGRAMS)?, programs)?;
+    }
     // Into place only when whole: an interrupted run leaves nothing that looks ready.
     let fresh = folder.join("fresh");
     for old in [&fresh, &unpacked.to_owned()] {
@@ -93,14 +123,14 @@ fn name(folder: &Path) -> String {
 }
 
 /// The first file system: busybox, the modules in their order, and [`INIT`].
-fn build(modules: &Path, folder: &Path, archive: &Path) -> Result<()> {
+fn build(modules: &Path, busybox: &Path, folder: &Path, archive: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
     for part in ["bin", "proc", "sys", "dev", "host", "over", "root", "modules"] {
         fs::create_dir_all(folder.join(part))?;
     }
-    fs::copy(which("busybox")?, folder.join("bin/busybox"))?;
+    fs::copy(busybox, folder.join("bin/busybox"))?;
     let mut order = Vec::new();
     for module in MODULES {
         for file in needed(modules, module)? {

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first program in a guest: mounts the host's files read-only, lays memory over them,
-# and runs the script that the kernel's command line names, its output on the second
-# serial port.
+# and runs the script that the kernel's command line names, its output on the port that
+# stands there, too.
 bb=/bin/busybox
 $bb mount -t proc proc /proc
 $bb mount -t sysfs sys /sys
@@ -13,12 +13,17 @@ for word in $($bb cat /proc/cmdline); do
     case $word in
         meshtap.script=*) script=${word#*=} ;;
         meshtap.modules=*) modules=${word#*=} ;;
+        meshtap.programs=*) programs=${word#*=} ;;
+        meshtap.output=*) output=/dev/${word#*=} ;;
     esac
 done
 $bb mount -t virtiofs -o ro host /host || echo "the host's files could not be mounted"
 $bb mount -t tmpfs -o size=75% over /over
 $bb mkdir /over/upper /over/work
-$bb mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work root /root ||
+lower=/host
+# Of another architecture: its own programs lie over the host's.
+[ -z "$programs" ] || lower=/host$programs:/host
+$bb mount -t overlay -o lowerdir=$lower,upperdir=/over/upper,workdir=/over/work root /root ||
     echo "nothing could be laid over the host's files"
 $bb mount --move /proc /root/proc
 $bb mount --move /sys /root/sys
@@ -39,10 +44,10 @@ $bb hostname guest
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 $bb mkdir -p /root/run/vm
 $bb cp $bb /root/run/vm/busybox
-$bb stty -F /root/dev/ttyS1 raw -echo
+$bb stty -F /root$output raw -echo
 $bb cat >/root/run/vm/last <<END
 cd /
-/bin/sh $script </dev/null >/dev/ttyS1 2>&1
+/bin/sh $script </dev/null >$output 2>&1
 /run/vm/busybox sync
 /run/vm/busybox poweroff -f
 END

@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::standalone::Architecture;
+
 /// A kernel of Debian's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -9,17 +11,22 @@ pub struct Kernel {
     pub name: &'static str,
     /// Suites that have it, and whether each is of the security archive; the highest version wins.
     pub suites: &'static [(&'static str, bool)],
+    /// What it runs on.
+    pub architecture: Architecture,
 }
 
-const OLDEST: Kernel = Kernel { name: "5.10", suites: &[("bullseye-security", true)] };
-const BOOKWORM: Kernel =
-    Kernel { name: "6.1", suites: &[("bookworm", false), ("bookworm-security", true)] };
-const TRIXIE: Kernel =
-    Kernel { name: "6.12", suites: &[("trixie", false), ("trixie-security", true)] };
-const NEWEST: Kernel = Kernel {
-    name: "newest",
-    suites: &[("trixie-backports", false), ("sid", false), ("experimental", false)],
-};
+const fn x86(name: &'static str, suites: &'static [(&'static str, bool)]) -> Kernel {
+    Kernel { name, suites, architecture: Architecture::Amd64 }
+}
+
+const DEBIAN_12: &[(&str, bool)] = &[("bookworm", false), ("bookworm-security", true)];
+const OLDEST: Kernel = x86("5.10", &[("bullseye-security", true)]);
+const BOOKWORM: Kernel = x86("6.1", DEBIAN_12);
+const TRIXIE: Kernel = x86("6.12", &[("trixie", false), ("trixie-security", true)]);
+const NEWEST: Kernel =
+    x86("newest", &[("trixie-backports", false), ("sid", false), ("experimental", false)]);
+const ARM: Kernel =
+    Kernel { name: "6.1-arm64", suites: DEBIAN_12, architecture: Architecture::Arm64 };
 
 /// A configuration that is examined.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +40,7 @@ pub struct Guest {
 }
 
 /// All of them.
-const GUESTS: [Guest; 6] = [
+const GUESTS: [Guest; 7] = [
     Guest { name: "5.10", kernel: Some(&OLDEST), append: "" },
     Guest { name: "6.1", kernel: Some(&BOOKWORM), append: "" },
     Guest { name: "6.12", kernel: Some(&TRIXIE), append: "" },
@@ -43,6 +50,7 @@ const GUESTS: [Guest; 6] = [
         kernel: Some(&TRIXIE),
         append: "lockdown=confidentiality",
     },
+    Guest { name: "6.1 on arm64", kernel: Some(&ARM), append: "" },
     Guest { name: "this machine", kernel: None, append: "" },
 ];
 
@@ -62,10 +70,19 @@ pub enum Choice {
     Newest,
     /// That of Debian 13 with lockdown=confidentiality
     Lockdown,
+    /// That of Debian 12 on 64-bit ARM, always emulated
+    Arm64,
     /// None: this machine's own, as it runs
     Host,
     /// All of these
     All,
+}
+
+impl Guest {
+    /// What it runs on.
+    pub fn architecture(&self) -> Architecture {
+        self.kernel.map_or(Architecture::NATIVE, |kernel| kernel.architecture)
+    }
 }
 
 /// What a choice comes to.
@@ -76,7 +93,8 @@ pub fn chosen(choice: Choice) -> &'static [Guest] {
         Choice::Trixie => &GUESTS[2..3],
         Choice::Newest => &GUESTS[3..4],
         Choice::Lockdown => &GUESTS[4..5],
-        Choice::Host => &GUESTS[5..6],
+        Choice::Arm64 => &GUESTS[5..6],
+        Choice::Host => &GUESTS[6..7],
         Choice::All => &GUESTS,
     }
 }
@@ -91,7 +109,8 @@ mod tests {
         assert_eq!(name(Choice::Oldest), "5.10");
         assert_eq!(name(Choice::Newest), "newest");
         assert!(chosen(Choice::Lockdown)[0].append.contains("confidentiality"));
+        assert_eq!(name(Choice::Arm64), "6.1 on arm64");
         assert_eq!(chosen(Choice::Host)[0].kernel, None);
-        assert_eq!(chosen(Choice::All).len(), 6);
+        assert_eq!(chosen(Choice::All).len(), 7);
     }
 }
