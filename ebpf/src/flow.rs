@@ -175,6 +175,9 @@ pub struct Flow {
     pub grpc_status: u8,
     /// Where the stream ends, once a FIN was seen.
     pub fin_at: u32,
+    /// Answers in a row of calls that are counted that were none like the one before; see
+    /// [`crate::walk::Walk::take`].
+    pub unlike: u8,
 }
 
 // Whole cache lines, so that the two directions share none.

@@ -72,6 +72,9 @@ pub struct Counts {
     pub bytes: u64,
     /// When the last one ended.
     pub last_ns: u64,
+    /// The answer that was. Of the kernel half alone; it stands here because this is what
+    /// whoever counts has at hand.
+    pub memo: Memo,
     /// Calls by duration, see [`bucket`]; the last one is not used.
     pub calls: [u32; BUCKETS + 1],
 }
@@ -99,6 +102,69 @@ pub struct Answer {
     pub body: u64,
     /// Status.
     pub status: u16,
+}
+
+/// An answer that was walked and counted: one whose head is the same, byte for byte, and that
+/// is as long, has the same status and body, and need not be walked.
+///
+/// First a walk shows how long its head is. Of the next answer of that length the head is
+/// hashed, and then it is walked: if it comes to the same, the hash is that of such heads.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Memo {
+    /// Of its head, as [`tag`] has it; 0: not known.
+    tag: u64,
+    /// Odd: where in the stream the answer begins of which this is, and which is being
+    /// walked; 0: it was.
+    place: u32,
+    /// Bytes of the answer; 0: none may be like it.
+    length: u16,
+    /// Of these its head.
+    head: u16,
+    /// Status.
+    pub status: u16,
+    /// Zero.
+    pad: [u16; 3],
+}
+
+impl Memo {
+    /// Bytes of the head of an answer of `length` bytes, if it may be one like this; else 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn head(&self, length: u32) -> u32 {
+        if length == u32::from(self.length) { u32::from(self.head) } else { 0 }
+    }
+
+    /// Whether the head is the one; else it may be when it was walked.
+    #[inline(always)]
+    pub fn is(&mut self, tag: u64, place: u32) -> bool {
+        if self.tag == tag && self.place == 0 {
+            return true;
+        }
+        self.tag = tag;
+        self.place = place | 1;
+        false
+    }
+
+    /// An answer was walked and counted that is all of its packet.
+    #[inline(always)]
+    pub fn learn(&mut self, place: u32, length: u32, head: u32, status: u16) {
+        let fits = length <= u16::MAX as u32 && head <= LONGEST as u32;
+        let length = if fits { length as u16 } else { 0 };
+        let head = head as u16;
+        let alike = self.length == length && self.head == head;
+        // What was hashed and walked stays right, whatever was walked since.
+        if alike && self.place == 0 {
+            return;
+        }
+        self.tag = if alike && self.place == place | 1 { self.tag } else { 0 };
+        self.place = 0;
+        self.length = length;
+        self.head = head;
+        self.status = status;
+    }
 }
 
 /// The bucket of a duration: the number of bounds that it exceeds. The bounds are those of

@@ -8,7 +8,7 @@ use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{Frames, Head};
 use meshtap_ebpf::flow::{BUFFER, Flow, WINDOW, WINDOW_START, opaque};
 use meshtap_ebpf::frames::{FramePort, ITEMS, ITEMS_AT, PIECE};
-use meshtap_ebpf::repeat::Answer;
+use meshtap_ebpf::repeat::{Answer, Memo};
 use meshtap_ebpf::walk::{Port, Shared};
 
 use super::aside;
@@ -120,7 +120,12 @@ impl Port for Outlet {
     }
 
     #[inline(always)]
-    fn answer(&mut self, _: &mut Shared, answer: Answer) -> bool {
+    fn memo(&mut self, slot: u16) -> Option<&mut Memo> {
+        repeat::memo(slot)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, _: &Flow, _: &mut Shared, answer: Answer) -> bool {
         if globals::repeats() != 1 {
             return false;
         }

@@ -8,7 +8,7 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{EGRESS, INGRESS, Loss};
 use meshtap_ebpf::flow::Flow;
-use meshtap_ebpf::repeat::{self, Answer, SLOTS};
+use meshtap_ebpf::repeat::{self, Answer, Memo, SLOTS};
 use meshtap_ebpf::walk::decide as decide_walk;
 
 use super::claim::{claim, release};
@@ -19,8 +19,8 @@ use super::part;
 use super::segment::{FIN, RESET};
 use super::state::{self, CONTROLS, COUNTS, Http};
 
-/// Looks at a packet of the requests that may be one of those that are counted, and at the end
-/// of either direction while a request waits.
+/// Looks at a packet of the requests that may be one of those that are counted, at an answer to
+/// one that waits, and at the end of either direction while one waits.
 #[cgroup_skb(ingress)]
 pub fn ingress_repeat(ctx: SkBuffContext) -> i32 {
     look::<{ INGRESS as usize }>(&ctx);
@@ -40,18 +40,20 @@ fn look<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let sk = outlet.sk;
     // SAFETY: the flow was claimed by the first program.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    if walk.shared.requests != DIRECTION as u8 + 1 {
-        let flags = walk.flow.flags;
-        return finish::<DIRECTION>(ctx, walk, http, flags);
-    }
-    // SAFETY: as above, and the socket is full.
-    if !unsafe { make_way::<DIRECTION>(http, sk) } {
-        // The next packet shows the hole.
-        state::count(Loss::Unreadable);
-        return release::<DIRECTION>(http);
-    }
     let flags = walk.flow.flags;
-    if walk.defer(flags & (FIN | RESET) != 0) {
+    let ends = flags & (FIN | RESET) != 0;
+    let done = if walk.shared.requests == DIRECTION as u8 + 1 {
+        // SAFETY: as above, and the socket is full.
+        if !unsafe { make_way::<DIRECTION>(http, sk) } {
+            // The next packet shows the hole.
+            state::count(Loss::Unreadable);
+            return release::<DIRECTION>(http);
+        }
+        walk.defer(ends)
+    } else {
+        !ends && walk.take()
+    };
+    if done {
         return release::<DIRECTION>(http);
     }
     if walk.flow.holds_payload() && walk.enter() {
@@ -92,16 +94,25 @@ pub fn count(slot: u16, tag: u64, answer: &Answer) -> bool {
     true
 }
 
-/// The direction of the requests.
+/// What answers were like that were counted in a slot, given plus one.
+#[inline(always)]
+pub fn memo<'a>(slot: u16) -> Option<&'a mut Memo> {
+    let counts = COUNTS.get_ptr_mut(u32::from(slot).wrapping_sub(1))?;
+    // SAFETY: an aligned value of the map, of one connection, whose answers are claimed.
+    Some(unsafe { &mut (*counts).memo })
+}
+
+/// The direction of the requests, and the other.
 ///
 /// # Safety
-/// `http` must be a value of the map; nobody else may change that flow's message.
+/// `http` must be a value of the map; nobody else may change these flows' messages.
 #[inline(always)]
-unsafe fn asking<'a>(http: *mut Http) -> &'a mut Flow {
+unsafe fn directions<'a>(http: *mut Http) -> (&'a mut Flow, &'a Flow) {
     // SAFETY: by the contract.
     unsafe {
         let [ingress, egress] = &mut (*http).flows;
-        if (*http).shared.requests == INGRESS + 1 { ingress } else { egress }
+        let arrive = (*http).shared.requests == INGRESS + 1;
+        if arrive { (ingress, egress) } else { (egress, ingress) }
     }
 }
 
@@ -121,7 +132,11 @@ pub unsafe fn decide(
     let mut outlet = Outlet { skb: core::ptr::null_mut(), sk, http };
     let answer = Answer { now_ns, nanoseconds: 0, body, status: status as u16 };
     // SAFETY: by the contract; a request that waits is its direction's last message.
-    unsafe { u32::from(decide_walk(asking(http), &mut (*http).shared, &mut outlet, answer)) }
+    unsafe {
+        let (asking, answering) = directions(http);
+        let shared = &mut (*http).shared;
+        u32::from(decide_walk(asking, answering, shared, &mut outlet, answer))
+    }
 }
 
 /// Has a request told that waits, if one does, before another packet in its direction is

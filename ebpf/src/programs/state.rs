@@ -177,7 +177,7 @@ pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
 #[btf_map]
 pub static CONTROLS: Array<[Control; 2], { SLOTS as usize / 2 }> = Array::new();
 
-/// Their counts: 8,192 entries of 88 bytes, 720 KB in all.
+/// Their counts: 8,192 entries of 112 bytes, 920 KB in all.
 #[btf_map]
 pub static COUNTS: Array<Counts, { SLOTS as usize }> = Array::new();
 

@@ -138,8 +138,8 @@ impl Port for Waiting {
     }
 
     #[inline(always)]
-    fn answer(&mut self, shared: &mut Shared, answer: Answer) -> bool {
-        self.inner.answer(shared, answer)
+    fn answer(&mut self, flow: &Flow, shared: &mut Shared, answer: Answer) -> bool {
+        self.inner.answer(flow, shared, answer)
     }
 }
 

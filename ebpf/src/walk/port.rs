@@ -3,7 +3,7 @@
 use crate::event::{Head, INGRESS};
 use crate::flow::Flow;
 use crate::limits::ASIDE;
-use crate::repeat::Answer;
+use crate::repeat::{Answer, Memo};
 use crate::sequence::distance;
 use crate::walk::Shared;
 
@@ -81,9 +81,15 @@ pub trait Port {
         false
     }
 
-    /// [`super::decide`] with the direction of the request.
+    /// What answers were like that were counted in a slot, given plus one.
     #[inline(always)]
-    fn answer(&mut self, _shared: &mut Shared, _answer: Answer) -> bool {
+    fn memo(&mut self, _slot: u16) -> Option<&mut Memo> {
+        None
+    }
+
+    /// [`super::decide`] with the direction of the request, from `_flow`, that of the answer.
+    #[inline(always)]
+    fn answer(&mut self, _flow: &Flow, _shared: &mut Shared, _answer: Answer) -> bool {
         false
     }
 }

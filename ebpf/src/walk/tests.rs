@@ -17,7 +17,7 @@ use zerocopy::FromBytes;
 use super::*;
 use crate::event::{Desynchronised, EGRESS, End, Head, Header, INGRESS, Kind};
 use crate::flow::WINDOW_START;
-use crate::repeat::{Answer, Control};
+use crate::repeat::{Answer, Control, Memo};
 
 /// What a walk sent, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,12 @@ struct Recorder {
     prefix: u32,
     /// What is counted: a slot each.
     controls: Vec<Control>,
+    /// What their answers were like.
+    memos: [Memo; 8],
+    /// How often something was loaded.
+    loads: usize,
+    /// How often one was taken as it was.
+    taken: usize,
     /// Bodies of the answers that were.
     counted: Vec<u64>,
     /// How often somebody asked for a slot.
@@ -65,6 +71,7 @@ struct Recorder {
 
 impl Port for Recorder {
     fn load(&mut self, flow: &mut Flow, offset: u32, length: u32) -> bool {
+        self.loads += 1;
         let (offset, length) = (offset as usize, length as usize);
         let Some(bytes) = self.packet.get(offset..offset + length) else { return false };
         flow.buffer[WINDOW_START..WINDOW_START + length].copy_from_slice(bytes);
@@ -137,10 +144,14 @@ impl Port for Recorder {
         takes
     }
 
-    fn answer(&mut self, shared: &mut Shared, answer: Answer) -> bool {
+    fn memo(&mut self, slot: u16) -> Option<&mut Memo> {
+        self.memos.get_mut(usize::from(slot).wrapping_sub(1))
+    }
+
+    fn answer(&mut self, flow: &Flow, shared: &mut Shared, answer: Answer) -> bool {
         // SAFETY: of the connection, the other direction than is walked.
         let asking = unsafe { self.asking.expect("a request waits").as_mut() };
-        decide(asking, shared, self, answer)
+        decide(asking, flow, shared, self, answer)
     }
 }
 
@@ -186,10 +197,18 @@ impl Connection {
         flow.segment_ack = ack;
         flow.payload = 0;
         let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
-        if walk.may_defer(false) && walk.shared.requests == direction + 1 {
-            decide(walk.flow, walk.shared, walk.port, Answer::default());
-            walk.port.asking = Some(NonNull::from(&mut *walk.flow));
-            if walk.defer(false) {
+        if walk.may_defer(false) {
+            let done = if walk.shared.requests == direction + 1 {
+                let nothing = new_flow();
+                decide(walk.flow, &nothing, walk.shared, walk.port, Answer::default());
+                walk.port.asking = Some(NonNull::from(&mut *walk.flow));
+                walk.defer(false)
+            } else {
+                let taken = walk.take();
+                walk.port.taken += usize::from(taken);
+                taken
+            };
+            if done {
                 return;
             }
         }

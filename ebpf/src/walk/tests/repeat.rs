@@ -171,6 +171,62 @@ fn a_last_request_behind_one_that_was_told_late_has_its_own_number() {
     assert_eq!(connection.flows[usize::from(EGRESS)].number, 2);
 }
 
+impl Connection {
+    fn calls(&mut self, answers: &[&[u8]]) {
+        for answer in answers {
+            self.send(EGRESS, GET);
+            self.send(INGRESS, answer);
+        }
+    }
+}
+
+#[test]
+fn an_answer_like_the_one_before_is_not_walked() {
+    let mut connection = counting();
+    connection.calls(&[OK; 5]);
+    assert_eq!((connection.port.counted.as_slice(), connection.port.taken), (&[5; 5][..], 3));
+    // Another body of that length.
+    let other = OK.strip_suffix(b"hello").map(|head| [head, b"HTTP/"].concat()).unwrap();
+    connection.calls(&[&other]);
+    assert_eq!((connection.port.counted.as_slice(), connection.port.taken), (&[5; 6][..], 4));
+    // Another head of that length: once, and from then on.
+    let other = String::from_utf8_lossy(OK).replace("thing", "thong");
+    connection.calls(&[other.as_bytes(); 3]);
+    assert_eq!((connection.port.counted.as_slice(), connection.port.taken), (&[5; 9][..], 6));
+    assert!(connection.told().is_empty());
+}
+
+#[test]
+fn another_status_of_that_length_is_told_as_often_as_it_comes() {
+    let missing = String::from_utf8_lossy(OK).replace("200 OK", "404 NO");
+    let mut connection = counting();
+    connection.calls(&[OK; 4]);
+    connection.calls(&[missing.as_bytes(); 3]);
+    connection.calls(&[OK; 3]);
+    let told: Vec<String> = (1..4)
+        .flat_map(|n| [format!("> {n} GET /a ended 0"), format!("< {n} 404 ended 5")])
+        .collect();
+    assert_eq!(connection.told(), told);
+    assert_eq!((connection.port.counted.len(), connection.port.taken), (7, 4));
+}
+
+#[test]
+fn of_answers_that_are_never_alike_few_are_hashed() {
+    let mut connection = counting();
+    let answers: Vec<String> = (10..90)
+        .map(|n| String::from_utf8_lossy(OK).replace("thing", &format!("no {n}")))
+        .collect();
+    for answer in &answers {
+        connection.calls(&[answer.as_bytes()]);
+    }
+    assert_eq!((connection.port.counted.len(), connection.port.taken), (80, 0));
+    let before = connection.port.loads;
+    connection.calls(&[OK; 2]);
+    assert_eq!(connection.port.loads - before, 4, "a window for each packet, and no more");
+    connection.calls(&[OK; 2 * 64]);
+    assert!(connection.port.taken > 0, "they are looked at again");
+}
+
 /// A request, its answer, and how each is cut.
 #[derive(Clone, Debug)]
 struct Exchange {
@@ -184,7 +240,8 @@ struct Exchange {
 fn exchange() -> impl Strategy<Value = Exchange> {
     let status = prop_oneof![4 => Just(200u16), 1 => Just(404), 1 => Just(503)];
     let cut = || prop_oneof![5 => Just(4_096usize), 1 => 1usize..80];
-    (0u8..3, status, 0usize..200, prop::bool::weighted(0.1), cut(), cut()).prop_map(
+    let body = prop_oneof![4 => Just(5usize), 1 => 0usize..200];
+    (0u8..3, status, body, prop::bool::weighted(0.1), cut(), cut()).prop_map(
         |(path, status, body, ahead, first, second)| Exchange {
             path,
             status,
@@ -234,6 +291,11 @@ proptest! {
         prop_assert_eq!(requests + connection.port.counted.len(), exchanges.len(), "{:?}", told);
         prop_assert!(!told.iter().any(|line| line.starts_with("lost")), "{:?}", told);
         prop_assert!(count('<') >= requests);
+        let good = |line: &&String| line.starts_with('<') && line.contains(" 200");
+        let other = told.iter().filter(|line| line.starts_with('<') && line.contains(" ended"));
+        let other = other.filter(|line| !good(line)).count();
+        let asked = exchanges.iter().filter(|exchange| exchange.status != 200).count();
+        prop_assert!(other <= asked && connection.port.counted.len() <= exchanges.len() - asked);
         let mut bodies: Vec<u64> = exchanges.iter().map(|exchange| exchange.body as u64).collect();
         let mut seen = connection.port.counted.clone();
         for line in &told {
