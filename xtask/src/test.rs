@@ -135,7 +135,7 @@ fn package(folder: &Path) -> &'static str {
 fn usual(program: &str) -> Duration {
     Duration::from_secs(match program {
         "kubernetes_mesh" | "kubernetes_kubelet" => 60,
-        "kubernetes_lab" => 120,
+        "kubernetes_lab" | "kubernetes_network" => 120,
         "kubernetes" => 400,
         _ => 0,
     })

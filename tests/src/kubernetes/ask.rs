@@ -20,6 +20,8 @@ pub struct Pod {
     pub name: String,
     /// Its address; `None`: it has none yet.
     pub address: Option<IpAddr>,
+    /// That address, and what it has beside it: of IPv6, where the laboratory has that.
+    pub addresses: Vec<IpAddr>,
     /// Its unique id.
     pub uid: String,
     /// Ids of its containers, without the runtime's name, in the order of the pod's own list.
@@ -130,7 +132,7 @@ impl Node {
     pub fn wait_for_answer(&self, url: &str) -> Result<String> {
         wait(&format!("{url} answers"), PATIENCE, || {
             let mut curl = Place::HERE.inside("curl")?;
-            curl.args(["--silent", "--fail", "--max-time", "5", url]);
+            curl.args(["--silent", "--fail", "--globoff", "--max-time", "5", url]);
             Ok(output(&mut curl).ok())
         })
     }
@@ -173,9 +175,14 @@ fn pod(item: &Value) -> Result<Pod> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let conditions = item["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
     let statuses = item["status"]["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    let addresses = item["status"]["podIPs"].as_array().map_or(&[][..], Vec::as_slice);
     Ok(Pod {
         name: text(&item["metadata"]["name"]),
         address: item["status"]["podIP"].as_str().map(str::parse).transpose()?,
+        addresses: addresses
+            .iter()
+            .map(|one| Ok(one["ip"].as_str().unwrap_or_default().parse()?))
+            .collect::<Result<_>>()?,
         uid: text(&item["metadata"]["uid"]),
         containers: statuses
             .iter()

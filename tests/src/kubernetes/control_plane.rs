@@ -7,7 +7,11 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::binaries::Binary;
-use super::{ADDRESS, ALL_PODS, API_PORT, Node, PATIENCE, ROOT, SERVICES, binary, wait};
+use super::families::both;
+use super::{
+    ADDRESS, ALL_PODS, ALL_PODS_6, API_PORT, Node, PATIENCE, ROOT, SERVICES, SERVICES_6, binary,
+    wait,
+};
 use crate::netns::Place;
 use crate::process::output;
 
@@ -97,7 +101,7 @@ fn api_server() -> Command {
         ("bind-address", ADDRESS),
         ("etcd-servers", ETCD[0]),
         ("secure-port", &API_PORT.to_string()),
-        ("service-cluster-ip-range", SERVICES),
+        ("service-cluster-ip-range", &both(SERVICES, SERVICES_6)),
     ] {
         command.arg(format!("--{flag}={value}"));
     }
@@ -114,7 +118,7 @@ fn controller_manager() -> Command {
     command.arg(format!("--root-ca-file={}", certificates.join("authority.crt").display()));
     let key = certificates.join("tokens.key");
     command.arg(format!("--service-account-private-key-file={}", key.display()));
-    command.arg(format!("--cluster-cidr={ALL_PODS}")).args(RATE);
+    command.arg(format!("--cluster-cidr={}", both(ALL_PODS, ALL_PODS_6))).args(RATE);
     command.args([
         "--allocate-node-cidrs=true",
         "--bind-address=127.0.0.1",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Installed, Node, Pod};
 use crate::helm::Helm;
@@ -49,14 +49,27 @@ impl Town {
         namespace: &'static str,
         settle: impl FnOnce(&Node) -> Result<()>,
     ) -> Result<Self> {
+        Self::found_with(helm, namespace, &json!({}), settle)
+    }
+
+    /// [`Town::found`] with more of the agent's configuration: sections that its own has not.
+    pub fn found_with(
+        helm: &Helm,
+        namespace: &'static str,
+        more: &Value,
+        settle: impl FnOnce(&Node) -> Result<()>,
+    ) -> Result<Self> {
         let node = Node::up()?;
         node.namespace(namespace)?;
         settle(&node)?;
         let receiver = Receiver::start(Transport::Grpc)?;
-        let config = json!({
+        let mut config = json!({
             "otlp": {"endpoint": receiver.endpoint(), "protocol": "grpc", "interval": "1s"},
             "kubernetes": {"cluster": "lab-cluster"},
         });
+        for (section, value) in more.as_object().into_iter().flatten() {
+            config[section] = value.clone();
+        }
         let agent = Installed::by(helm, &node, &config)?;
         Ok(Self { node, receiver, agent, namespace })
     }
