@@ -12,6 +12,7 @@ mod control_plane;
 mod dns;
 mod fake;
 mod families;
+pub mod far;
 mod image;
 mod installed;
 pub mod istio;
@@ -168,7 +169,7 @@ impl Node {
     /// A control plane without a node: for nodes that are not there ([`Node::fake_nodes`]).
     pub fn control_plane() -> Result<Self> {
         let turn = Turn::take()?;
-        let node = Self::ground(turn, &[Binary::Kwok])?;
+        let node = Self::ground(turn, &[])?;
         node.start_control_plane()?;
         Ok(node)
     }
@@ -237,7 +238,7 @@ impl Node {
         let node = Self { services: services(), is_kept: false, _turn: turn };
         Before::note(&root.join("before.json"))?;
         for binary in Binary::CONTROL_PLANE.iter().chain(more) {
-            std::os::unix::fs::symlink(binary.build()?, self::binary(*binary))?;
+            binary.link()?;
         }
         identities(root)?;
         run(&format!("ip link add {BRIDGE} type bridge"))?;

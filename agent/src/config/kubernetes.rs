@@ -41,8 +41,9 @@ section! {
         /// A kubeconfig whose current context is used; `null`: the pod's service account.
         kubeconfig: Option<PathBuf> = None, Bounds::any();
         /// `cluster`: all pods are watched, so that those at other nodes have names, too; `node`:
-        /// only those of this node, for clusters where all are too many. Services and their
-        /// endpoints are watched in either case.
+        /// only those of this node, for clusters where all are too many: what runs at others is
+        /// called by the Service or the name that was asked for then, else by its address.
+        /// Services and their endpoints are watched in either case.
         scope: Scope = Scope::Cluster, Bounds::any();
         /// Name of this node, for `scope: node`; `null`: the host's name.
         node: Option<String> = None, Bounds::any();
