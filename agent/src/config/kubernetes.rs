@@ -32,8 +32,8 @@ choice! {
 
 section! {
     /// Names from Kubernetes: of pods, their workloads, services and nodes. It needs the right to
-    /// get, list and watch `pods`, `services`, `nodes`, and `endpointslices` of
-    /// `discovery.k8s.io`.
+    /// list and watch `pods`, `services`, `nodes`, and `endpointslices` of `discovery.k8s.io`,
+    /// and `namespaces` for `mesh.istio_metrics`.
     Kubernetes = "kubernetes" {
         /// `auto`: where there is a pod's service account or a kubeconfig; `always`: without
         /// either it is an error; `never`.
@@ -69,8 +69,10 @@ section! {
         proxies: Vec<ServiceName> = Vec::new(), Bounds::any();
         /// Metrics in Istio's shape (`istio_requests_total`, …) for edges of which no proxy of
         /// Istio's reports either end: unmeshed workloads, and ambient ones without a waypoint.
-        /// Kiali and Istio's dashboards draw them then, and none twice. `kubernetes.cluster`
-        /// has to be the mesh's name of the cluster then, or nothing.
+        /// Kiali and Istio's dashboards draw them then, and none twice. Whether there is a
+        /// waypoint is said by the label `istio.io/use-waypoint` of a service, a pod or its
+        /// namespace: without the right to list and watch `namespaces` there may always be one.
+        /// `kubernetes.cluster` has to be the mesh's name of the cluster then, or nothing.
         istio_metrics: bool = false, Bounds::any();
     }
 }
