@@ -219,14 +219,7 @@ fn is_deployed(town: &Town) {
     assert!(pod["spec"].get("hostPID").is_none(), "{}", pod["spec"]);
     let log = town.agent.log(&town.node).expect("is there");
     assert!(!log.contains("does not tell of"), "{log}");
-    for what in ["pods", "services", "endpointslices.discovery.k8s.io", "nodes"] {
-        let account = "--as=system:serviceaccount:meshtap:meshtap";
-        let asked = ["auth", "can-i", "watch", what, "--all-namespaces", account];
-        town.node.kubectl(&asked).expect(what);
-    }
-    let secrets = ["auth", "can-i", "get", "secrets", "--all-namespaces"];
-    let account = ["--as=system:serviceaccount:meshtap:meshtap"];
-    town.node.kubectl(&[secrets.as_slice(), &account].concat()).expect_err("not its business");
+    town.has_its_rights(&["pods", "services", "nodes"]).expect("no more and no less");
 }
 
 /// By pod, by Service, by a port of the node, by name, from and to the node's own network.

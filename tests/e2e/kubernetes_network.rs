@@ -91,6 +91,7 @@ fn by_ipv6() {
         Err(reason) => skip!(reason),
     };
     by_ways(&town, &ways_of_ipv6(&town));
+    has_its_rights(&town);
 }
 
 #[test]
@@ -111,6 +112,12 @@ fn by_nftables() {
         ways.extend(ways_of_ipv6(&town));
     }
     by_ways(&town, &ways);
+    has_its_rights(&town);
+}
+
+/// Metrics in Istio's shape want to know of namespaces.
+fn has_its_rights(town: &Town) {
+    town.has_its_rights(&["pods", "services", "nodes", "namespaces"]).expect("no more and no less");
 }
 
 /// One kind of call: who asks whom by which URL, and what the Service is that was asked for.

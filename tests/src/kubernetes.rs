@@ -39,7 +39,7 @@ use binaries::Binary;
 use certificates::{Authority, signing_key};
 use service::Services;
 
-pub use ask::Pod;
+pub use ask::{Pod, Right};
 pub use families::lacks_ipv6;
 pub use image::Image;
 pub use installed::Installed;

@@ -13,7 +13,7 @@ use super::{
     wait,
 };
 use crate::netns::Place;
-use crate::process::output;
+use crate::process::{output, write};
 
 /// etcd, for clients and for the members that it has not.
 const ETCD: [&str; 2] = ["http://127.0.0.1:12379", "http://127.0.0.1:12380"];
@@ -40,6 +40,7 @@ impl Node {
 
     /// Starts the API server, after [`Node::stop_api`], and waits until it is ready.
     pub fn start_api(&self) -> Result<()> {
+        write(&Path::new(ROOT).join("audit.yaml"), &audit().to_string())?;
         self.services.start("apiserver", &mut api_server())?;
         wait("the API server is ready", PATIENCE, || {
             for name in ["etcd", "apiserver"] {
@@ -73,6 +74,18 @@ fn etcd(what: &str, question: &Value) -> Result<Value> {
     Ok(serde_json::from_str(&answer)?)
 }
 
+/// Where the API server notes what an agent in a pod asks it for, a request a line.
+pub(super) fn audit_log() -> PathBuf {
+    Path::new(ROOT).join("run/audit.log")
+}
+
+fn audit() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [super::installed::USER]}, {"level": "None"}],
+    })
+}
+
 fn api_server() -> Command {
     let mut command = Command::new(binary(Binary::ApiServer));
     let certificates = Path::new(ROOT).join("certificates");
@@ -98,6 +111,8 @@ fn api_server() -> Command {
     ]);
     for (flag, value) in [
         ("advertise-address", ADDRESS),
+        ("audit-log-path", &audit_log().display().to_string()),
+        ("audit-policy-file", &format!("{ROOT}/audit.yaml")),
         ("bind-address", ADDRESS),
         ("etcd-servers", ETCD[0]),
         ("secure-port", &API_PORT.to_string()),
