@@ -49,6 +49,7 @@ fn calls(side: Side, routes: usize) -> Vec<Call> {
             peer_observed: true,
             pair: 0,
             service: None,
+            passes_waypoint: false,
             passage: None,
             through: None,
         })

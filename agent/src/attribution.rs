@@ -152,7 +152,7 @@ impl Attributor {
                 settings.dns_floor_ns,
                 settings.dns_ceiling_ns,
             ),
-            cluster: Cluster::new(settings.objects),
+            cluster: Cluster::new(settings.objects, settings.watches_namespaces),
             sequences: Sequences::new(settings.unmatched_requests),
             hops: edge::Hops::default(),
             inbound: Inbound::default(),

@@ -1,12 +1,13 @@
-//! Watches Kubernetes' objects for attribution: pods, services, endpoint slices, nodes.
+//! Watches Kubernetes' objects for attribution: pods, services, endpoint slices, nodes, and
+//! namespaces where it matters what they say of waypoints.
 //!
 //! What is not needed is left out when an object is read; nothing is kept here. Lists come
 //! in pages, watches go on from where they were after an interruption, and a list is asked
 //! for again only where the interface says that it has forgotten that place. Attempts after
 //! a failure are spread at random and become rarer.
 //!
-//! Rights: get, list and watch of pods, services and nodes, and of endpointslices in
-//! `discovery.k8s.io`.
+//! Rights: list and watch of pods, services and nodes, of endpointslices in
+//! `discovery.k8s.io`, and of namespaces where they are watched.
 
 mod object;
 mod watch;
@@ -37,6 +38,8 @@ pub struct WatchSettings {
     pub only_node: Option<String>,
     /// Whether `app.kubernetes.io/*` labels name a service.
     pub well_known_labels: bool,
+    /// Whether namespaces are watched: those that say something of waypoints.
+    pub namespaces: bool,
 }
 
 /// Why Kubernetes cannot be watched.

@@ -114,24 +114,29 @@ fn nothing_is_granted_but_what_is_said() {
     let paths: Vec<_> =
         volumes.iter().filter_map(|volume| volume.get("hostPath")?["path"].as_str()).collect();
     assert_eq!(paths, ["/proc", "/sys/fs/cgroup", "/sys/kernel/tracing"]);
-    let rules = of_kind(&all, "ClusterRole")["rules"].as_sequence().expect("a list");
-    for rule in rules {
-        let verbs: Vec<_> =
-            rule["verbs"].as_sequence().into_iter().flatten().filter_map(Value::as_str).collect();
-        assert_eq!(verbs, ["get", "list", "watch"]);
+    assert_eq!(granted(&all), ["pods", "services", "nodes", "endpointslices"]);
+}
+
+fn words(list: &Value) -> Vec<&str> {
+    list.as_sequence().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// What the agent may list and watch, and do nothing else with.
+fn granted(all: &[Value]) -> Vec<&str> {
+    let mut granted = Vec::new();
+    for rule in of_kind(all, "ClusterRole")["rules"].as_sequence().expect("a list") {
+        assert_eq!(words(&rule["verbs"]), ["list", "watch"], "{rule:?}");
+        granted.extend(words(&rule["resources"]));
     }
-    let granted: Vec<_> = rules
-        .iter()
-        .flat_map(|rule| rule["resources"].as_sequence().into_iter().flatten())
-        .filter_map(Value::as_str)
-        .collect();
-    assert_eq!(granted, ["pods", "services", "nodes", "endpointslices"]);
+    granted
 }
 
 #[test]
 fn values_reach_the_objects_that_they_are_about() {
     let chart = chart!();
     let plain = chart.render(&[]);
+    let with_namespaces = chart.render(&["config.mesh.istio_metrics=true"]);
+    assert_eq!(granted(&with_namespaces), [granted(&plain), vec!["namespaces"]].concat());
     let variable = |all: &[Value], name: &str| {
         environment(all, name).and_then(|variable| variable["value"].as_str().map(str::to_owned))
     };

@@ -219,14 +219,7 @@ fn is_deployed(town: &Town) {
     assert!(pod["spec"].get("hostPID").is_none(), "{}", pod["spec"]);
     let log = town.agent.log(&town.node).expect("is there");
     assert!(!log.contains("does not tell of"), "{log}");
-    for what in ["pods", "services", "endpointslices.discovery.k8s.io", "nodes"] {
-        let account = "--as=system:serviceaccount:meshtap:meshtap";
-        let asked = ["auth", "can-i", "watch", what, "--all-namespaces", account];
-        town.node.kubectl(&asked).expect(what);
-    }
-    let secrets = ["auth", "can-i", "get", "secrets", "--all-namespaces"];
-    let account = ["--as=system:serviceaccount:meshtap:meshtap"];
-    town.node.kubectl(&[secrets.as_slice(), &account].concat()).expect_err("not its business");
+    town.has_its_rights(&["pods", "services", "nodes"]).expect("no more and no less");
 }
 
 /// By pod, by Service, by a port of the node, by name, from and to the node's own network.
@@ -367,7 +360,8 @@ fn is_exported(town: &Town) {
 fn a_container_starts_anew(town: &Town) {
     let before = one(town, "db");
     let end = ["kill", "-TERM", "1"];
-    town.node.exec(NAMESPACE, &before.name, None, &end).expect("is told to end");
+    // What tells it to end may be ended with it.
+    drop(town.node.exec(NAMESPACE, &before.name, None, &end));
     let after = eventually("another container", || {
         let pod = one(town, "db");
         (pod.containers != before.containers).then_some(pod)
@@ -434,7 +428,7 @@ fn the_api_server_goes_and_comes(town: &Town) {
         beside(&[url(web), "http://web/".to_owned(), url(&db)]);
     });
     // A container that begins while nobody can tell of it.
-    town.node.exec_beside(&db.containers[0], &["/bin/kill", "-TERM", "1"]).expect("is told to end");
+    drop(town.node.exec_beside(&db.containers[0], &["/bin/kill", "-TERM", "1"]));
     eventually("it ends", || {
         town.node.exec_beside(&db.containers[0], &["/bin/true"]).is_err().then_some(())
     });

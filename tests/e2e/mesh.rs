@@ -3,7 +3,8 @@
 
 use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::call::CallLine;
-use meshtap_tests::cluster::Driver;
+use meshtap_tests::cluster::{Driver, Resource};
+use meshtap_tests::mesh::ambient::USE_WAYPOINT;
 use meshtap_tests::mesh::lab::authority;
 use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE, Seen};
 use meshtap_tests::mesh::{Mesh, Shop, istio, sidecar};
@@ -616,6 +617,62 @@ fn through_a_waypoint_each_call_counts_once_per_side() {
     assert_eq!(Edges(&scrape).both("http"), [400, 200]);
     let asked = [("service_name", CART), ("service_peer_name", "waypoint")];
     assert_eq!(scrape.count(&series("http", "server"), &asked), 200);
+}
+
+/// What a waypoint reports is not in metrics of Istio's shape, whether the Service names it or
+/// the namespace; without a label, which the agent goes by, there is none.
+#[test]
+fn a_waypoint_of_the_namespace_holds_istios_metrics_back() {
+    let Some(shop) = open(Mesh::Waypoint, 1, 1) else { return };
+    let config = format!("{}mesh:\n  istio_metrics: true\n", shop.lab.configuration());
+    let agent = Agent::start(&config).expect("starts");
+    let label = |object: &mut serde_json::Value, waypoint: Option<&str>| {
+        let labels = object["metadata"]["labels"].as_object_mut().expect("labels");
+        match waypoint {
+            Some(name) => labels.insert(USE_WAYPOINT.to_owned(), name.into()),
+            None => labels.remove(USE_WAYPOINT),
+        };
+        shop.lab.api().apply(object.clone()).expect("is applied");
+    };
+    let mut service = shop.service.object();
+    let mut namespace = serde_json::json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {}},
+    });
+    let reported = |scrape: &Scrape| {
+        let ours = [("reporter", "source"), ("source_workload", BUYER)];
+        scrape.count("istio_requests_total", &ours)
+    };
+    let mut wanted = (0, 0);
+    for (of_service, of_namespace, is_there) in [
+        (Some("waypoint"), None, true),
+        (None, Some("waypoint"), true),
+        (Some("none"), Some("waypoint"), false),
+        (None, Some("none"), false),
+        (Some("waypoint"), Some("none"), true),
+        (None, None, false),
+    ] {
+        label(&mut namespace, of_namespace);
+        label(&mut service, of_service);
+        // The agent is told within a moment.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        visit(&shop, 100);
+        wanted.0 += 100;
+        wanted.1 += if is_there { 0 } else { 100 };
+        let enough = |scrape: &Scrape| Edges(scrape).of_anybody("http")[0] >= wanted.0;
+        let scrape = agent.scrape_until(enough).expect("is scraped");
+        let found = (Edges(&scrape).of_anybody("http")[0], reported(&scrape));
+        assert_eq!(
+            found, wanted,
+            "{of_service:?} at the Service, {of_namespace:?} at its namespace"
+        );
+    }
+    let asked = shop.lab.api().asked();
+    let of_namespaces = asked.iter().filter(|asked| asked.resource == Resource::Namespaces);
+    assert!(of_namespaces.clone().count() > 0);
+    for asked in of_namespaces {
+        assert_eq!(asked.parameter("labelSelector"), USE_WAYPOINT, "{asked:?}");
+    }
 }
 
 /// A mesh's own agent asks the application whether it lives: that is nobody's traffic.

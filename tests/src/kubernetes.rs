@@ -11,6 +11,8 @@ pub mod certificates;
 mod control_plane;
 mod dns;
 mod fake;
+mod families;
+pub mod far;
 mod image;
 mod installed;
 pub mod istio;
@@ -37,7 +39,8 @@ use binaries::Binary;
 use certificates::{Authority, signing_key};
 use service::Services;
 
-pub use ask::Pod;
+pub use ask::{Pod, Right};
+pub use families::lacks_ipv6;
 pub use image::Image;
 pub use installed::Installed;
 pub use sweep::{remains, sweep};
@@ -49,16 +52,21 @@ pub const ROOT: &str = "/var/lib/meshtap-lab";
 pub const NAME: &str = "lab";
 /// The node's address, on the bridge of its pods.
 pub const ADDRESS: &str = "10.244.0.1";
+/// Its other one, where the machine has IPv6: see [`lacks_ipv6`].
+pub const ADDRESS_6: &str = "fd00:10:244::1";
 /// The API server's port there.
 pub const API_PORT: u16 = 16443;
 /// The bridge.
 const BRIDGE: &str = "meshtap-lab0";
 /// Addresses of pods.
 const PODS: &str = "10.244.0.0/24";
+const PODS_6: &str = "fd00:10:244::/64";
 /// Addresses of pods of all nodes, of those, too, that are not there.
 const ALL_PODS: &str = "10.244.0.0/16";
+const ALL_PODS_6: &str = "fd00:10:244::/56";
 /// Addresses of Services.
 const SERVICES: &str = "10.96.0.0/16";
+const SERVICES_6: &str = "fd00:10:96::/112";
 /// The name server's among them.
 const DNS: &str = "10.96.0.10";
 /// How long anything in the laboratory may take.
@@ -161,7 +169,7 @@ impl Node {
     /// A control plane without a node: for nodes that are not there ([`Node::fake_nodes`]).
     pub fn control_plane() -> Result<Self> {
         let turn = Turn::take()?;
-        let node = Self::ground(turn, &[Binary::Kwok])?;
+        let node = Self::ground(turn, &[])?;
         node.start_control_plane()?;
         Ok(node)
     }
@@ -220,6 +228,8 @@ impl Node {
             !routes.contains(" 10.244.") && !routes.starts_with("10.244."),
             "10.244.0.0/16 is in use here"
         );
+        let taken = run("ip -6 -o route show").is_ok_and(|routes| routes.contains("fd00:10:244:"));
+        ensure!(!taken, "{ALL_PODS_6} is in use here");
         let root = Path::new(ROOT);
         for folder in ["bin", "certificates", "run", "static"] {
             fs::create_dir_all(root.join(folder))?;
@@ -228,11 +238,15 @@ impl Node {
         let node = Self { services: services(), is_kept: false, _turn: turn };
         Before::note(&root.join("before.json"))?;
         for binary in Binary::CONTROL_PLANE.iter().chain(more) {
-            std::os::unix::fs::symlink(binary.build()?, self::binary(*binary))?;
+            binary.link()?;
         }
         identities(root)?;
         run(&format!("ip link add {BRIDGE} type bridge"))?;
         run(&format!("ip addr add {ADDRESS}/24 dev {BRIDGE}"))?;
+        if lacks_ipv6().is_none() {
+            // Nobody is there who could have it already.
+            run(&format!("ip addr add {ADDRESS_6}/64 dev {BRIDGE} nodad"))?;
+        }
         run(&format!("ip link set {BRIDGE} up"))?;
         Ok(node)
     }

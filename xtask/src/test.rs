@@ -134,8 +134,8 @@ fn package(folder: &Path) -> &'static str {
 /// How long a test program takes where it takes minutes, as measured on two cores.
 fn usual(program: &str) -> Duration {
     Duration::from_secs(match program {
-        "kubernetes_mesh" | "kubernetes_kubelet" => 60,
-        "kubernetes_lab" => 120,
+        "kubernetes_mesh" | "kubernetes_kubelet" | "kubernetes_scope" => 60,
+        "kubernetes_lab" | "kubernetes_network" => 120,
         "kubernetes" => 400,
         _ => 0,
     })

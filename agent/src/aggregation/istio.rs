@@ -126,8 +126,7 @@ impl Words {
     fn istio(&mut self, facts: &CallFacts<'_>, istio: &Istio) -> Option<Labels> {
         let mesh = facts.passage.map(|passage| passage.mesh);
         let (client, server) = (&facts.client.identity, &facts.server.identity);
-        let waypoint = facts.service.is_some_and(|service| service.waypoint) || facts.has_waypoint;
-        let reported = is_reported(client) || is_reported(server) || waypoint;
+        let reported = is_reported(client) || is_reported(server) || facts.has_waypoint;
         if facts.local().workload.is_none() || reported || mesh == Some(Mesh::Istio) {
             return None;
         }

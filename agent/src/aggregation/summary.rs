@@ -156,7 +156,7 @@ pub struct CallSummary {
     pub service: Option<Arc<Service>>,
     /// See [`Call::passage`].
     pub passage: Option<Arc<Passage>>,
-    /// See [`Call::waypoint`].
+    /// See [`Call::passes_waypoint`] and [`Call::waypoint`].
     pub has_waypoint: bool,
     /// What they were beyond HTTP.
     pub rpc: Option<RpcSummary>,
@@ -184,7 +184,7 @@ impl CallSummary {
             response_bytes: Tally::default(),
             service: call.service.clone(),
             passage: call.passage.clone(),
-            has_waypoint: call.waypoint().is_some(),
+            has_waypoint: call.passes_waypoint || call.waypoint().is_some(),
             rpc: exchange.rpc.as_deref().map(RpcSummary::of),
         };
         summary.add(call);
@@ -230,7 +230,7 @@ pub(super) struct CallFacts<'a> {
     pub(super) rpc: Option<RpcFacts>,
     /// What lies between its ends, in a mesh, is known.
     pub(super) has_between: bool,
-    /// A waypoint, which reports the call, hid its client.
+    /// A waypoint, which reports the call, stands before the server, or hid its client.
     pub(super) has_waypoint: bool,
 }
 
@@ -257,7 +257,7 @@ impl<'a> From<&'a Call> for CallFacts<'a> {
                 counted: [rpc.request_messages.is_some(), rpc.response_messages.is_some()],
             }),
             has_between: call.between_ns().is_some(),
-            has_waypoint: call.waypoint().is_some(),
+            has_waypoint: call.passes_waypoint || call.waypoint().is_some(),
         }
     }
 }

@@ -75,6 +75,7 @@ impl World {
             peer_observed: true,
             pair: 1,
             service: None,
+            passes_waypoint: false,
             passage: None,
             through: None,
         }

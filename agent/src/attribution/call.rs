@@ -104,6 +104,10 @@ pub struct Call {
     pub pair: u64,
     /// The service of Kubernetes that was asked for, where it is known.
     pub service: Option<Arc<Service>>,
+    /// What was asked for is behind an Istio waypoint, as labels of Kubernetes' objects say: it
+    /// reports calls of those who are in the mesh. `true` also as long as that is not known;
+    /// `false` where nobody asks ([`super::AttributionSettings::watches_namespaces`]).
+    pub passes_waypoint: bool,
     /// How it went through a mesh; `None`: no proxy of one was seen beside this end.
     pub passage: Option<Arc<Passage>>,
     /// The other end behind the proxies, as far as it is known; `None`: no proxy was seen

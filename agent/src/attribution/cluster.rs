@@ -7,6 +7,7 @@
 mod object;
 mod pods;
 mod services;
+mod waypoints;
 mod workload;
 
 #[cfg(test)]
@@ -16,11 +17,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use object::{Change, Endpoints, Node, Object, ObjectKind, Pod, Service};
+pub use object::{Change, Endpoints, Namespace, Node, Object, ObjectKind, Pod, Service};
 pub use workload::{PodFacts, Sidecar, Workload, WorkloadKind};
 
 use pods::Pods;
 use services::Services;
+use waypoints::Waypoints;
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
@@ -56,6 +58,7 @@ pub struct Cluster {
     services: Services,
     nodes: Map<Arc<str>, Node>,
     node_addresses: Map<IpAddr, Arc<str>>,
+    waypoints: Waypoints,
     /// Of lists that are on their way: the uids that came so far.
     listed: Map<ObjectKind, HashSet<Arc<str>, ahash::RandomState>>,
     /// What a service stands for, and at which revision that was found.
@@ -67,14 +70,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// At most `bound` pods, services and slices of endpoints each.
+    /// At most `bound` pods, services, slices of endpoints and namespaces each. `waypoints`:
+    /// whether namespaces are told of, which say whether traffic passes waypoints.
     #[must_use]
-    pub fn new(bound: usize) -> Self {
+    pub fn new(bound: usize, waypoints: bool) -> Self {
         Self {
             pods: Pods::new(bound),
             services: Services::new(bound),
             nodes: Map::default(),
             node_addresses: Map::default(),
+            waypoints: Waypoints::new(bound, waypoints),
             listed: Map::default(),
             sole: Map::default(),
             is_reachable: false,
@@ -113,6 +118,7 @@ impl Cluster {
                 }
                 self.nodes.insert(Arc::clone(&node.uid), node);
             }
+            Object::Namespace(namespace) => self.waypoints.apply(namespace),
         }
     }
 
@@ -126,6 +132,7 @@ impl Cluster {
             }
             ObjectKind::Endpoints => self.services.delete_endpoints(uid),
             ObjectKind::Node => self.forget_node(uid),
+            ObjectKind::Namespace => self.waypoints.delete(uid),
         }
     }
 
@@ -143,6 +150,10 @@ impl Cluster {
             ObjectKind::Service => self.services.uids().map(Arc::clone).collect(),
             ObjectKind::Endpoints => self.services.slices().map(Arc::clone).collect(),
             ObjectKind::Node => self.nodes.keys().map(Arc::clone).collect(),
+            ObjectKind::Namespace => {
+                self.waypoints.listed();
+                self.waypoints.uids().map(Arc::clone).collect()
+            }
         };
         for uid in known.iter().filter(|uid| !listed.contains(*uid)) {
             self.deleted(kind, uid, at_ns);
@@ -200,6 +211,31 @@ impl Cluster {
             self.services.named(namespace, name)
         };
         self.services.at(endpoint).or_else(by_node).or_else(by_backend)
+    }
+
+    /// Whether what is sent to an address passes an Istio waypoint, which reports it, as labels
+    /// say; `None`: the address is nobody's. `listens`: it is the end that was connected to, and
+    /// not this one.
+    ///
+    /// What is sent to a Service passes the Service's waypoint, and what is sent to a pod the
+    /// pod's; which of the two a client meant is known at its own end alone. Whether a
+    /// namespace's waypoint is for its pods, too, is not asked: it may be.
+    #[must_use]
+    pub fn waypoint(&self, endpoint: SocketAddr, listens: bool, at_ns: u64) -> Option<bool> {
+        let lead = |service: &Service| self.waypoints.lead(service.waypoint, &service.namespace);
+        let service = self.service(endpoint);
+        let is_its_own = service.is_some_and(|service| {
+            service.addresses.contains(&endpoint.ip())
+                || self.node_addresses.contains_key(&endpoint.ip())
+        });
+        let pod = self.pods.at(endpoint.ip(), at_ns).filter(|_| !is_its_own);
+        let Some(pod) = pod else { return service.map(|service| lead(service)) };
+        let by_pod = self.waypoints.lead(pod.waypoint, &pod.workload.namespace);
+        Some(match service.map(|service| lead(service)) {
+            Some(by_service) if !listens => by_service,
+            Some(by_service) if pod.waypoint.is_none() => by_service || by_pod,
+            _ => by_pod,
+        })
     }
 
     /// What a name of the cluster's DNS means: `web.shop.svc`, `web.shop.svc.cluster.local`.
@@ -263,6 +299,12 @@ impl Cluster {
     #[must_use]
     pub fn is_reachable(&self) -> bool {
         self.is_reachable
+    }
+
+    /// Grows with every change of what namespaces say of waypoints.
+    #[must_use]
+    pub fn waypoints(&self) -> u64 {
+        self.waypoints.revision()
     }
 
     /// Grows with every change of an object.

@@ -67,6 +67,8 @@ pub struct Connection {
     pub remote: Arc<Identity>,
     /// The service of Kubernetes that was asked for.
     pub service: Option<Arc<Service>>,
+    /// What is sent there passes a waypoint: see [`super::Call::passes_waypoint`].
+    pub passes_waypoint: bool,
     /// Who the hop's target is, where this socket is a hop's accepted one.
     pub beyond: Option<Arc<Identity>>,
     /// This end is in a pod that Kubernetes has not told of.
@@ -110,6 +112,8 @@ pub struct Revisions {
     pub names: u64,
     /// Kubernetes' objects, for the other end.
     pub addresses: u64,
+    /// What namespaces say of waypoints.
+    pub waypoints: u64,
 }
 
 /// TCP figures since a connection began.
@@ -152,6 +156,7 @@ impl Connection {
             identity: Arc::clone(unknown),
             remote: Arc::clone(unknown),
             service: None,
+            passes_waypoint: false,
             beyond: None,
             awaits_pod: false,
             hop: None,

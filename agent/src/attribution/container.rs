@@ -56,8 +56,12 @@ pub fn from_cgroup(path: &str) -> Option<Container> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     (0..components.len()).rev().find_map(|index| {
         let above = components.get(..index)?;
-        let container = component(components.get(index)?, above.last().copied())?;
-        Some(Container { pod: above.iter().rev().find_map(|text| pod_uid(text)), ..container })
+        let own = components.get(index)?;
+        let container = component(own, above.last().copied())?;
+        // `slice:prefix:id` has the pod's slice in it.
+        let slice = own.split_once(':').map(|(slice, _)| slice);
+        let pod = slice.iter().chain(above.iter().rev()).find_map(|text| pod_uid(text));
+        Some(Container { pod, ..container })
     })
 }
 
@@ -124,11 +128,12 @@ fn is_pod(text: &str) -> bool {
     pod_uid(text).is_some()
 }
 
-/// `pod<uid>` of the cgroupfs driver, `kubepods-…-pod<uid>.slice` of systemd's.
+/// `pod<uid>` of the cgroupfs driver, `kubepods-…-pod<uid>.slice` of systemd's, where the names of
+/// all slices above come first: `kubelet-kubepods-…` of a kubelet with a root of its own.
 fn pod_uid(text: &str) -> Option<Arc<str>> {
     let name = text.strip_suffix(".slice").unwrap_or(text);
     let uid = match name.rsplit_once("-pod") {
-        Some((prefix, uid)) if prefix.starts_with("kubepods") => uid,
+        Some((above, uid)) if above.split('-').any(|slice| slice == "kubepods") => uid,
         _ => name.strip_prefix("pod")?,
     };
     let is_uid = uid.len() >= UID
@@ -244,6 +249,57 @@ mod tests {
             let found = from_cgroup(path).unwrap_or_else(|| panic!("{path} yields no container"));
             assert_eq!((&*found.id, found.named), (name, named), "{path}");
             assert_eq!(found.short_id(), name, "{path}");
+        }
+    }
+
+    /// As kubelets lay them out: by either driver, of every class, static ones, and those of a
+    /// kubelet that is itself in a container.
+    #[test]
+    fn pods_are_told_by_their_uids() {
+        const UID: &str = "0c3a5a26-9a5c-4f7a-8ac1-0d9f0a6b1c2d";
+        // Kubelet's hash of the file that a static pod is from.
+        const HASH: &str = "f3c9b7a1d2e84c5f9a0b1c2d3e4f5a6b";
+        let slice = "pod0c3a5a26_9a5c_4f7a_8ac1_0d9f0a6b1c2d.slice";
+        let scope = format!("cri-containerd-{ID}.scope");
+        let (slices, kind) = ("/kubepods.slice/kubepods", "/kubelet.slice/kubelet-kubepods");
+        for (path, uid) in [
+            (format!("/kubepods/{POD}/{ID}"), UID),
+            (format!("/kubepods/burstable/{POD}/{ID}"), UID),
+            (format!("/kubepods/besteffort/{POD}/{ID}/init.scope"), UID),
+            (format!("/kubepods/burstable/pod{HASH}/{ID}"), HASH),
+            (format!("{slices}-{slice}/{scope}"), UID),
+            (format!("{slices}-besteffort.slice/kubepods-besteffort-{slice}/{scope}"), UID),
+            (
+                format!("{slices}-burstable.slice/kubepods-burstable-pod{HASH}.slice/crio-{ID}"),
+                HASH,
+            ),
+            // A runtime that takes systemd's notation for a path.
+            (format!("/system.slice/containerd.service/kubepods-{slice}:cri-containerd:{ID}"), UID),
+            // k3d and minikube, and kind by either driver.
+            (format!("/docker/{OUTER}/kubepods/besteffort/{POD}/{ID}"), UID),
+            (format!("/docker/{OUTER}/kubelet/kubepods/burstable/{POD}/{ID}"), UID),
+            (format!("/system.slice/docker-{OUTER}.scope{slices}-{slice}/docker-{ID}.scope"), UID),
+            (
+                format!(
+                    "/docker/{OUTER}{kind}.slice/kubelet-kubepods-burstable.slice/\
+                     kubelet-kubepods-burstable-{slice}/{scope}"
+                ),
+                UID,
+            ),
+            (format!("/docker/{OUTER}{kind}.slice/kubelet-kubepods-{slice}/{scope}"), UID),
+        ] {
+            let found = from_cgroup(&path).unwrap_or_else(|| panic!("{path} yields no container"));
+            assert_eq!((&*found.id, found.pod.as_deref()), (ID, Some(uid)), "{path}");
+        }
+        for path in [
+            format!("/docker/{ID}"),
+            // A node of kind is a container in no pod, and so is what is no kubelet's.
+            format!("/docker/{ID}/kubelet.slice/kubelet.service"),
+            format!("/app.slice/app-{slice}/{scope}"),
+            format!("/kubepods/besteffort/pod-web/{ID}"),
+        ] {
+            let found = from_cgroup(&path).unwrap_or_else(|| panic!("{path} yields no container"));
+            assert_eq!((&*found.id, found.pod.as_deref()), (ID, None), "{path}");
         }
     }
 

@@ -83,6 +83,7 @@ impl Attributor {
             server_port,
             peer_observed: ends.observed,
             service: connection.service.clone(),
+            passes_waypoint: connection.passes_waypoint,
             passage,
             through: None,
             exchange,
@@ -106,6 +107,7 @@ impl Attributor {
             peer_observed,
             pair,
             service: None,
+            passes_waypoint: false,
             passage,
             through: None,
         }

@@ -179,10 +179,7 @@ impl Attributor {
         {
             remote = self.identities.of_cluster(known);
         }
-        let asked = match self.connections.get(cookie).map(|connection| self.side(connection)) {
-            Some(Side::Client) => endpoints,
-            _ => self.connections.get(cookie).and_then(Connection::local).into_iter().collect(),
-        };
+        let asked = self.asked(cookie);
         let service = asked.into_iter().find_map(|endpoint| self.cluster.service(endpoint));
         let service = service.map(Arc::clone);
         self.has_waypoints |= mesh::is_gateway(&remote);
@@ -192,17 +189,47 @@ impl Attributor {
             connection.service = service;
             (connection.revisions.names, connection.revisions.addresses) = revisions;
         }
+        self.note_waypoint(cookie, now_ns);
+    }
+
+    /// What was asked for on a connection, in the order in which it is looked at.
+    fn asked(&self, cookie: u64) -> Vec<SocketAddr> {
+        let Some(connection) = self.connections.get(cookie) else { return Vec::new() };
+        match self.side(connection) {
+            Side::Client => connection.remotes().collect(),
+            Side::Server => connection.local().into_iter().collect(),
+        }
+    }
+
+    /// Notes whether what is asked for is behind a waypoint.
+    fn note_waypoint(&mut self, cookie: u64, now_ns: u64) {
+        let Some(connection) = self.connections.get(cookie) else { return };
+        if !self.settings.watches_namespaces {
+            return;
+        }
+        let listens = self.side(connection) == Side::Client;
+        let at_ns = connection.opened_ns.max(if connection.late { now_ns } else { 0 });
+        let mut asked = self.asked(cookie).into_iter();
+        let found = asked.find_map(|endpoint| self.cluster.waypoint(endpoint, listens, at_ns));
+        let revision = self.cluster.waypoints();
+        if let Some(connection) = self.connections.peek_mut(cookie) {
+            connection.passes_waypoint = found.unwrap_or(false);
+            connection.revisions.waypoints = revision;
+        }
     }
 
     /// Names anew what rests on knowledge that has changed since.
     pub(super) fn refresh(&mut self, cookie: u64, now_ns: u64) {
         let Some(connection) = self.connections.get(cookie) else { return };
         let (owner, remote) = self.outdated(connection);
+        let waypoint = connection.revisions.waypoints != self.cluster.waypoints();
         if owner {
             self.name_owner(cookie, now_ns);
         }
         if remote {
             self.name_remote(cookie, now_ns);
+        } else if waypoint {
+            self.note_waypoint(cookie, now_ns);
         }
     }
 
@@ -237,6 +264,7 @@ impl Attributor {
     /// Whether a connection says what a call needs of it, so that [`Self::settle`] is spared.
     pub(super) fn is_settled(&self, connection: &Connection, exchange: &Exchange) -> bool {
         self.outdated(connection) == (false, false)
+            && connection.revisions.waypoints == self.cluster.waypoints()
             && connection.inquiry == Inquiry::Done
             && connection.role == Some(exchange.side)
             && matches!(&connection.authority, Some((text, ..)) if *text == exchange.authority)

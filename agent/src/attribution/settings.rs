@@ -32,6 +32,8 @@ pub struct AttributionSettings {
     pub watches_kubernetes: bool,
     /// Whether they are those of the whole cluster, not of this node alone.
     pub whole_cluster: bool,
+    /// Whether namespaces are among them, and it is to be known what passes a waypoint.
+    pub watches_namespaces: bool,
     /// `k8s.cluster.name` of every pod; empty: left out.
     pub cluster_name: Arc<str>,
     /// Pods of Kubernetes remembered, and as many services and slices of endpoints.
@@ -68,6 +70,7 @@ impl Default for AttributionSettings {
             proxies: Vec::new(),
             watches_kubernetes: false,
             whole_cluster: true,
+            watches_namespaces: false,
             cluster_name: Arc::from(""),
             objects: 40_000,
             name_wait_ns: 2 * SECOND,

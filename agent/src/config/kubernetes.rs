@@ -32,8 +32,8 @@ choice! {
 
 section! {
     /// Names from Kubernetes: of pods, their workloads, services and nodes. It needs the right to
-    /// get, list and watch `pods`, `services`, `nodes`, and `endpointslices` of
-    /// `discovery.k8s.io`.
+    /// list and watch `pods`, `services`, `nodes`, and `endpointslices` of `discovery.k8s.io`,
+    /// and `namespaces` for `mesh.istio_metrics`.
     Kubernetes = "kubernetes" {
         /// `auto`: where there is a pod's service account or a kubeconfig; `always`: without
         /// either it is an error; `never`.
@@ -41,8 +41,9 @@ section! {
         /// A kubeconfig whose current context is used; `null`: the pod's service account.
         kubeconfig: Option<PathBuf> = None, Bounds::any();
         /// `cluster`: all pods are watched, so that those at other nodes have names, too; `node`:
-        /// only those of this node, for clusters where all are too many. Services and their
-        /// endpoints are watched in either case.
+        /// only those of this node, for clusters where all are too many: what runs at others is
+        /// called by the Service or the name that was asked for then, else by its address.
+        /// Services and their endpoints are watched in either case.
         scope: Scope = Scope::Cluster, Bounds::any();
         /// Name of this node, for `scope: node`; `null`: the host's name.
         node: Option<String> = None, Bounds::any();
@@ -68,8 +69,10 @@ section! {
         proxies: Vec<ServiceName> = Vec::new(), Bounds::any();
         /// Metrics in Istio's shape (`istio_requests_total`, …) for edges of which no proxy of
         /// Istio's reports either end: unmeshed workloads, and ambient ones without a waypoint.
-        /// Kiali and Istio's dashboards draw them then, and none twice. `kubernetes.cluster`
-        /// has to be the mesh's name of the cluster then, or nothing.
+        /// Kiali and Istio's dashboards draw them then, and none twice. Whether there is a
+        /// waypoint is said by the label `istio.io/use-waypoint` of a service, a pod or its
+        /// namespace: without the right to list and watch `namespaces` there may always be one.
+        /// `kubernetes.cluster` has to be the mesh's name of the cluster then, or nothing.
         istio_metrics: bool = false, Bounds::any();
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn call(side: Side) -> Call {
         peer_observed: false,
         pair: 0,
         service: None,
+        passes_waypoint: false,
         passage: None,
         through: None,
     }

@@ -15,10 +15,11 @@ use serde::Deserialize;
 
 pub(super) use pod::PodObject;
 
-use crate::attribution::cluster::{Endpoints, Node, Object, ObjectKind, Service};
+use crate::attribution::cluster::{Endpoints, Namespace, Node, Object, ObjectKind, Service};
 
-/// Label or annotation by which a service's traffic passes a waypoint.
-const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// Label by which traffic to a service, a pod, or all of a namespace passes a waypoint; in which
+/// namespace that one is (`istio.io/use-waypoint-namespace`) makes no difference here.
+pub(super) const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// Label of an endpoint slice with its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -67,6 +68,7 @@ macro_rules! resource {
 resource!(PodObject, NamespaceResourceScope, "Pod", "", "pods");
 resource!(ServiceObject, NamespaceResourceScope, "Service", "", "services");
 resource!(NodeObject, ClusterResourceScope, "Node", "", "nodes");
+resource!(NamespaceObject, ClusterResourceScope, "Namespace", "", "namespaces");
 resource!(
     EndpointSliceObject,
     NamespaceResourceScope,
@@ -138,17 +140,14 @@ impl Watched for ServiceObject {
         let Self { metadata, spec, status } = self;
         let balanced = status.load_balancer.ingress.iter().map(|address| &address.ip);
         let own = spec.cluster_ips.iter().chain(&spec.external_ips).chain(balanced);
-        let says = |pairs: &Option<BTreeMap<String, String>>| {
-            let waypoint = pairs.as_ref().and_then(|pairs| pairs.get(USE_WAYPOINT));
-            waypoint.is_some_and(|name| !name.is_empty() && name != "none")
-        };
         let tcp = || spec.ports.iter().filter(|port| port.is_tcp());
         Some(Object::Service(Service {
             is_alias: spec.kind == "ExternalName",
             addresses: addresses(own.chain(std::iter::once(&spec.cluster_ip))),
             ports: tcp().filter_map(|port| port.port).collect(),
             node_ports: tcp().filter_map(|port| port.node_port).filter(|port| *port != 0).collect(),
-            waypoint: says(&metadata.labels) || says(&metadata.annotations),
+            waypoint: waypoint(metadata.labels.as_ref())
+                .or_else(|| waypoint(metadata.annotations.as_ref())),
             uid: metadata.uid?.into(),
             name: metadata.name?.into(),
             namespace: metadata.namespace?.into(),
@@ -245,6 +244,30 @@ impl Watched for NodeObject {
             addresses: addresses(all),
         }))
     }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NamespaceObject {
+    metadata: ObjectMeta,
+}
+
+impl Watched for NamespaceObject {
+    const KIND: ObjectKind = ObjectKind::Namespace;
+
+    fn read(self, _: Reading) -> Option<Object> {
+        let metadata = self.metadata;
+        Some(Object::Namespace(Namespace {
+            waypoint: waypoint(metadata.labels.as_ref())?,
+            uid: metadata.uid?.into(),
+            name: metadata.name?.into(),
+        }))
+    }
+}
+
+/// What labels say of a waypoint: `none` is none, whatever the namespace says.
+fn waypoint(labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
+    let name = labels?.get(USE_WAYPOINT)?;
+    Some(!name.is_empty() && name != "none")
 }
 
 /// What is an address, each once: `None` of a headless service and host names are none.

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 
 use super::object::{
-    EndpointSliceObject, NodeObject, PodObject, Reading, ServiceObject, Watched, now_ns,
+    EndpointSliceObject, NamespaceObject, NodeObject, PodObject, Reading, ServiceObject,
+    USE_WAYPOINT, Watched, now_ns,
 };
 use super::{WatchSettings, spread};
 use crate::attribution::cluster::{Change, ObjectKind};
@@ -29,6 +30,11 @@ pub(super) fn spawn(client: &Client, settings: &WatchSettings, changes: &Sender<
     one::<PodObject>(client, pods, reading, changes);
     one::<ServiceObject>(client, all.clone(), reading, changes);
     one::<EndpointSliceObject>(client, all.clone(), reading, changes);
+    if settings.namespaces {
+        // Of most clusters none: whichever loses the label is told of as if it were gone.
+        let labelled = all.clone().labels(USE_WAYPOINT);
+        one::<NamespaceObject>(client, labelled, reading, changes);
+    }
     one::<NodeObject>(client, all, reading, changes);
 }
 
@@ -83,7 +89,12 @@ fn change<K: Watched + Resource>(event: watcher::Event<K>, reading: Reading) -> 
 /// Says once, until it works again, that something cannot be watched.
 fn complain(kind: ObjectKind, error: &watcher::Error, is_new: bool) {
     let what = plural(kind);
-    if is_new {
+    if is_new && kind == ObjectKind::Namespace {
+        tracing::warn!(
+            "Kubernetes does not tell of {what} ({}); metrics in Istio's shape are held back for what may pass a waypoint; it is asked again",
+            reason(error)
+        );
+    } else if is_new {
         tracing::warn!(
             "Kubernetes does not tell of {what} ({}); names are as they were last known, then by container and address; it is asked again",
             reason(error)
@@ -108,5 +119,6 @@ fn plural(kind: ObjectKind) -> &'static str {
         ObjectKind::Service => "services",
         ObjectKind::Endpoints => "endpoint slices",
         ObjectKind::Node => "nodes",
+        ObjectKind::Namespace => "namespaces",
     }
 }

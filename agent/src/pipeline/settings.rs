@@ -110,6 +110,7 @@ pub fn attribution(config: &Config) -> Result<AttributionSettings, RuleError> {
         proxies: proxies(config).map_err(RuleError::Proxy)?,
         watches_kubernetes: watches_kubernetes(config),
         whole_cluster: config.kubernetes.scope == Scope::Cluster,
+        watches_namespaces: watches_kubernetes(config) && config.mesh.istio_metrics,
         objects: config.kubernetes.objects,
         name_wait_ns: nanos(config.kubernetes.wait),
         cluster_name: config.kubernetes.cluster.as_deref().unwrap_or_default().into(),
@@ -140,6 +141,7 @@ pub fn kubernetes(config: &Config) -> Option<WatchSettings> {
         kubeconfig: keys.kubeconfig.clone(),
         only_node: (keys.scope == Scope::Node).then(node),
         well_known_labels: keys.well_known_labels,
+        namespaces: config.mesh.istio_metrics,
     })
 }
 

@@ -20,11 +20,14 @@ pub enum Resource {
     Nodes,
     /// `/apis/discovery.k8s.io/v1/endpointslices`
     EndpointSlices,
+    /// `/api/v1/namespaces`
+    Namespaces,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pods, Self::Services, Self::Nodes, Self::EndpointSlices];
+    pub const ALL: [Self; 5] =
+        [Self::Pods, Self::Services, Self::Nodes, Self::EndpointSlices, Self::Namespaces];
 
     /// As in a path and in rules of RBAC.
     #[must_use]
@@ -34,6 +37,7 @@ impl Resource {
             Self::Services => "services",
             Self::Nodes => "nodes",
             Self::EndpointSlices => "endpointslices",
+            Self::Namespaces => "namespaces",
         }
     }
 
@@ -45,6 +49,7 @@ impl Resource {
             Self::Services => "Service",
             Self::Nodes => "Node",
             Self::EndpointSlices => "EndpointSlice",
+            Self::Namespaces => "Namespace",
         }
     }
 
@@ -72,7 +77,7 @@ impl Resource {
 pub struct Key {
     /// Its kind.
     pub resource: Resource,
-    /// Empty of a node.
+    /// Empty of a node, and of a namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,

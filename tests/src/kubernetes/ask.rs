@@ -1,17 +1,21 @@
 //! Asking the laboratory: kubectl, what is waited for, and programs inside pods.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::binaries::Binary;
 use super::control_plane::admin;
 use super::{Node, PATIENCE, binary, wait};
 use crate::netns::Place;
 use crate::process::output;
+
+/// Verb, API group and resource, as rules of RBAC name them.
+pub type Right = [String; 3];
 
 /// A pod, as the API tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Pod {
     pub name: String,
     /// Its address; `None`: it has none yet.
     pub address: Option<IpAddr>,
+    /// That address, and what it has beside it: of IPv6, where the laboratory has that.
+    pub addresses: Vec<IpAddr>,
     /// Its unique id.
     pub uid: String,
     /// Ids of its containers, without the runtime's name, in the order of the pod's own list.
@@ -43,6 +49,33 @@ impl Node {
         // Nothing of the user's own is looked at or written.
         command.env_remove("KUBECONFIG").arg(format!("--cache-dir={}/kubectl", super::ROOT));
         command
+    }
+
+    /// What a user may do in a namespace, as the API server says.
+    pub fn rights(&self, user: &str, namespace: &str) -> Result<BTreeSet<Right>> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": namespace},
+        });
+        let user = format!("--as={user}");
+        let words = ["create", "--validate=false", "-f", "-", "-o", "json", user.as_str()];
+        let answer: Value = serde_json::from_str(&self.feed(&words, &review.to_string())?)?;
+        let status = &answer["status"];
+        ensure!(status["incomplete"] == false, "{status}");
+        let words = |list: &Value| -> Vec<String> {
+            let all = list.as_array().into_iter().flatten();
+            all.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let mut rights = BTreeSet::new();
+        for rule in status["resourceRules"].as_array().context("no rules")? {
+            for group in words(&rule["apiGroups"]) {
+                for resource in words(&rule["resources"]) {
+                    let verbs = words(&rule["verbs"]).into_iter();
+                    rights.extend(verbs.map(|verb| [verb, group.clone(), resource.clone()]));
+                }
+            }
+        }
+        Ok(rights)
     }
 
     /// kubectl's answer to `get WORDS… -o json`.
@@ -130,7 +163,7 @@ impl Node {
     pub fn wait_for_answer(&self, url: &str) -> Result<String> {
         wait(&format!("{url} answers"), PATIENCE, || {
             let mut curl = Place::HERE.inside("curl")?;
-            curl.args(["--silent", "--fail", "--max-time", "5", url]);
+            curl.args(["--silent", "--fail", "--globoff", "--max-time", "5", url]);
             Ok(output(&mut curl).ok())
         })
     }
@@ -173,9 +206,14 @@ fn pod(item: &Value) -> Result<Pod> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let conditions = item["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
     let statuses = item["status"]["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    let addresses = item["status"]["podIPs"].as_array().map_or(&[][..], Vec::as_slice);
     Ok(Pod {
         name: text(&item["metadata"]["name"]),
         address: item["status"]["podIP"].as_str().map(str::parse).transpose()?,
+        addresses: addresses
+            .iter()
+            .map(|one| Ok(one["ip"].as_str().unwrap_or_default().parse()?))
+            .collect::<Result<_>>()?,
         uid: text(&item["metadata"]["uid"]),
         containers: statuses
             .iter()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::tell;
+use super::{binary, tell};
 use crate::cache::{has, prepared};
 use crate::go::{fetch, go, lacking};
 use crate::process::{fixture, output};
@@ -95,6 +95,15 @@ impl Binary {
         let folder =
             prepared(self.set(), &self.source(), self.name(), |folder| self.compile(folder))?;
         Ok(folder.join(self.name()))
+    }
+
+    /// Builds it, unless that was done before, and puts it among the laboratory's programs.
+    pub(super) fn link(self) -> Result<()> {
+        let (built, at) = (self.build()?, binary(self));
+        if at.symlink_metadata().is_err() {
+            std::os::unix::fs::symlink(built, at)?;
+        }
+        Ok(())
     }
 
     /// Why it cannot be built here: no Go, one that is too old, or modules that are not to be

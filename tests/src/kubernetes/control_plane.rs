@@ -7,9 +7,13 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::binaries::Binary;
-use super::{ADDRESS, ALL_PODS, API_PORT, Node, PATIENCE, ROOT, SERVICES, binary, wait};
+use super::families::both;
+use super::{
+    ADDRESS, ALL_PODS, ALL_PODS_6, API_PORT, Node, PATIENCE, ROOT, SERVICES, SERVICES_6, binary,
+    wait,
+};
 use crate::netns::Place;
-use crate::process::output;
+use crate::process::{output, write};
 
 /// etcd, for clients and for the members that it has not.
 const ETCD: [&str; 2] = ["http://127.0.0.1:12379", "http://127.0.0.1:12380"];
@@ -36,6 +40,7 @@ impl Node {
 
     /// Starts the API server, after [`Node::stop_api`], and waits until it is ready.
     pub fn start_api(&self) -> Result<()> {
+        write(&Path::new(ROOT).join("audit.yaml"), &audit().to_string())?;
         self.services.start("apiserver", &mut api_server())?;
         wait("the API server is ready", PATIENCE, || {
             for name in ["etcd", "apiserver"] {
@@ -69,6 +74,18 @@ fn etcd(what: &str, question: &Value) -> Result<Value> {
     Ok(serde_json::from_str(&answer)?)
 }
 
+/// Where the API server notes what an agent in a pod asks it for, a request a line.
+pub(super) fn audit_log() -> PathBuf {
+    Path::new(ROOT).join("run/audit.log")
+}
+
+fn audit() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [super::installed::USER]}, {"level": "None"}],
+    })
+}
+
 fn api_server() -> Command {
     let mut command = Command::new(binary(Binary::ApiServer));
     let certificates = Path::new(ROOT).join("certificates");
@@ -94,10 +111,12 @@ fn api_server() -> Command {
     ]);
     for (flag, value) in [
         ("advertise-address", ADDRESS),
+        ("audit-log-path", &audit_log().display().to_string()),
+        ("audit-policy-file", &format!("{ROOT}/audit.yaml")),
         ("bind-address", ADDRESS),
         ("etcd-servers", ETCD[0]),
         ("secure-port", &API_PORT.to_string()),
-        ("service-cluster-ip-range", SERVICES),
+        ("service-cluster-ip-range", &both(SERVICES, SERVICES_6)),
     ] {
         command.arg(format!("--{flag}={value}"));
     }
@@ -114,7 +133,7 @@ fn controller_manager() -> Command {
     command.arg(format!("--root-ca-file={}", certificates.join("authority.crt").display()));
     let key = certificates.join("tokens.key");
     command.arg(format!("--service-account-private-key-file={}", key.display()));
-    command.arg(format!("--cluster-cidr={ALL_PODS}")).args(RATE);
+    command.arg(format!("--cluster-cidr={}", both(ALL_PODS, ALL_PODS_6))).args(RATE);
     command.args([
         "--allocate-node-cidrs=true",
         "--bind-address=127.0.0.1",

@@ -28,6 +28,7 @@ impl Node {
     /// Adds nodes `fake-0`, `fake-1`, … which run every pod that they are given, in no time.
     pub fn fake_nodes(&self, count: usize) -> Result<()> {
         if !self.services.runs("kwok") {
+            Binary::Kwok.link()?;
             let mut command = Command::new(binary(Binary::Kwok));
             command.arg(format!("--kubeconfig={}", admin().display()));
             let stages = Binary::Kwok.build()?.with_file_name(STAGES);

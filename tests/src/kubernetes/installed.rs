@@ -1,17 +1,23 @@
 //! [`Installed`]: the agent as an operator has it, by its own chart, as a DaemonSet of the node.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
+use super::ask::Right;
+use super::control_plane::audit_log;
 use super::{ADDRESS, Image, Node, PATIENCE, wait};
 use crate::agent::{Turn, binary};
 use crate::helm::Helm;
 use crate::http;
 use crate::scrape::Scrape;
 
+/// Whom the API server takes it for.
+pub(super) const USER: &str = "system:serviceaccount:meshtap:meshtap";
 /// Namespace of its objects.
 const NAMESPACE: &str = "meshtap";
 /// Where it serves `/metrics`, unless the chart is told otherwise.
@@ -56,6 +62,29 @@ impl Installed {
     /// What it printed.
     pub fn log(&self, node: &Node) -> Result<String> {
         node.kubectl(&["logs", "--namespace", NAMESPACE, "daemonset/meshtap"])
+    }
+
+    /// What it may do, beyond what every account may.
+    pub fn granted(&self, node: &Node) -> Result<BTreeSet<Right>> {
+        let own = node.rights(USER, NAMESPACE)?;
+        let everybodys = node.rights(&format!("system:serviceaccount:{NAMESPACE}:x"), NAMESPACE)?;
+        Ok(own.difference(&everybodys).cloned().collect())
+    }
+
+    /// What it has done. Fails where it was refused something.
+    pub fn used(&self) -> Result<BTreeSet<Right>> {
+        let mut used = BTreeSet::new();
+        for line in fs::read_to_string(audit_log())?.lines() {
+            let event: Value = serde_json::from_str(line)?;
+            let code = event["responseStatus"]["code"].as_u64().unwrap_or_default();
+            ensure!(code != 401 && code != 403, "{line}");
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (verb, object) = (text(&event["verb"]), &event["objectRef"]);
+            if !object.is_null() {
+                used.insert([verb, text(&object["apiGroup"]), text(&object["resource"])]);
+            }
+        }
+        Ok(used)
     }
 
     /// The status of `/readyz`.

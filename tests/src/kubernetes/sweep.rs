@@ -220,7 +220,7 @@ fn mounts_below(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// kube-proxy's own tables of nftables, as `nft` lists them.
-fn tables() -> Vec<String> {
+pub(super) fn tables() -> Vec<String> {
     // Where there is no nft, kube-proxy has made none.
     let all = run("nft list tables").unwrap_or_default();
     all.lines().filter(|line| line.ends_with(" kube-proxy")).map(str::to_owned).collect()

@@ -1,12 +1,12 @@
 //! [`Town`]: a node with pods of one namespace, the agent installed on it, and what the agent
 //! says of calls between the pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Installed, Node, Pod};
+use super::{Installed, Node, Pod, Right};
 use crate::helm::Helm;
 use crate::receiver::{Receiver, Transport};
 use crate::requirement::missing;
@@ -49,16 +49,46 @@ impl Town {
         namespace: &'static str,
         settle: impl FnOnce(&Node) -> Result<()>,
     ) -> Result<Self> {
+        Self::found_with(helm, namespace, &json!({}), settle)
+    }
+
+    /// [`Town::found`] with more of the agent's configuration: sections that its own has not.
+    pub fn found_with(
+        helm: &Helm,
+        namespace: &'static str,
+        more: &Value,
+        settle: impl FnOnce(&Node) -> Result<()>,
+    ) -> Result<Self> {
         let node = Node::up()?;
         node.namespace(namespace)?;
         settle(&node)?;
         let receiver = Receiver::start(Transport::Grpc)?;
-        let config = json!({
+        let mut config = json!({
             "otlp": {"endpoint": receiver.endpoint(), "protocol": "grpc", "interval": "1s"},
             "kubernetes": {"cluster": "lab-cluster"},
         });
+        for (section, value) in more.as_object().into_iter().flatten() {
+            config[section] = value.clone();
+        }
         let agent = Installed::by(helm, &node, &config)?;
         Ok(Self { node, receiver, agent, namespace })
+    }
+
+    /// The agent may list and watch endpoint slices and these resources, may do nothing else
+    /// that not everybody may, and has done all of it.
+    pub fn has_its_rights(&self, resources: &[&str]) -> Result<()> {
+        let slices = [("discovery.k8s.io", "endpointslices")];
+        let of_core = resources.iter().map(|resource| ("", *resource));
+        let wanted: BTreeSet<Right> = of_core
+            .chain(slices)
+            .flat_map(|(group, resource)| {
+                ["list", "watch"].map(|verb| [verb, group, resource].map(str::to_owned))
+            })
+            .collect();
+        let (granted, used) = (self.agent.granted(&self.node)?, self.agent.used()?);
+        ensure!(granted == wanted, "it may {granted:#?} instead of {wanted:#?}");
+        ensure!(used == wanted, "it used {used:#?} of {wanted:#?}");
+        Ok(())
     }
 
     /// The pods with the label `app`, once they are so many and all ready.

@@ -10,8 +10,10 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::binaries::Binary;
+use super::families::{both, each};
 use super::{
-    ADDRESS, ALL_PODS, BRIDGE, DNS, Image, NAME, Node, PATIENCE, PODS, Proxy, ROOT, binary, wait,
+    ADDRESS, ADDRESS_6, ALL_PODS, ALL_PODS_6, BRIDGE, DNS, Image, NAME, Node, PATIENCE, PODS,
+    PODS_6, Proxy, ROOT, binary, wait,
 };
 use crate::netns::Place;
 use crate::process::{output, run, write};
@@ -81,7 +83,9 @@ impl Node {
         drop(run("modprobe br_netfilter"));
         for chain in ["-i", "-o"] {
             // Others may have forbidden forwarding, as Docker does.
-            run(&format!("iptables -I FORWARD {chain} {BRIDGE} -j ACCEPT"))?;
+            for tool in each("iptables", "ip6tables") {
+                run(&format!("{tool} -I FORWARD {chain} {BRIDGE} -j ACCEPT"))?;
+            }
         }
         write(&root.join("kubelet.yaml"), &kubelet().to_string())?;
         let mut command = Command::new(binary(Binary::Kubelet));
@@ -91,18 +95,37 @@ impl Node {
             .arg(format!("--root-dir={ROOT}/kubelet"))
             .arg(format!("--cert-dir={ROOT}/certificates"))
             .arg(format!("--hostname-override={NAME}"))
-            .arg(format!("--node-ip={ADDRESS}"));
+            .arg(format!("--node-ip={}", both(ADDRESS, ADDRESS_6)));
         self.services.start("kubelet", &mut command)?;
-        write(&root.join("kube-proxy.yaml"), &kube_proxy(proxy).to_string())?;
-        let mut command = Command::new(binary(Binary::Proxy));
-        self.services
-            .start("kube-proxy", command.arg(format!("--config={ROOT}/kube-proxy.yaml")))?;
+        self.start_proxy(proxy)?;
         wait("the node is ready", PATIENCE, || {
             self.demand()?;
             let what = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
             let ready = self.kubectl(&["get", "node", NAME, "-o", what]);
             Ok(ready.is_ok_and(|status| status == "True").then_some(()))
         })
+    }
+
+    /// Has another kind of kube-proxy lead to Services from now on, and waits until the rules
+    /// of the other one are gone.
+    pub fn lead_by(&self, proxy: Proxy) -> Result<()> {
+        self.services.stop("kube-proxy")?;
+        self.start_proxy(proxy)?;
+        wait("kube-proxy has put its own rules in the other's place", PATIENCE, || {
+            self.services.demand("kube-proxy")?;
+            let (rules, tables) = (has_rules()?, super::sweep::tables().len());
+            let are_its = match proxy {
+                Proxy::Iptables => rules && tables == 0,
+                Proxy::Nftables => !rules && tables == each((), ()).len(),
+            };
+            Ok(are_its.then_some(()))
+        })
+    }
+
+    fn start_proxy(&self, proxy: Proxy) -> Result<()> {
+        write(&Path::new(ROOT).join("kube-proxy.yaml"), &kube_proxy(proxy).to_string())?;
+        let mut command = Command::new(binary(Binary::Proxy));
+        self.services.start("kube-proxy", command.arg(format!("--config={ROOT}/kube-proxy.yaml")))
     }
 
     /// Has kubelet run a pod by itself, from a file; without `yaml` no more. Kubelet takes what
@@ -114,6 +137,16 @@ impl Node {
             None => fs::remove_file(&file).with_context(|| file.display().to_string()),
         }
     }
+}
+
+/// Whether a kube-proxy has rules of iptables here, of any family.
+fn has_rules() -> Result<bool> {
+    for tool in each("iptables-save", "ip6tables-save") {
+        if run(&format!("{tool} -t nat"))?.contains(":KUBE-SERVICES ") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// containerd's command line, where kubelet's containers are.
@@ -135,8 +168,8 @@ fn network() -> serde_json::Value {
         "hairpinMode": true,
         "ipam": {
             "type": "host-local",
-            "subnet": PODS,
-            "routes": [{"dst": "0.0.0.0/0"}],
+            "ranges": each(json!([{"subnet": PODS}]), json!([{"subnet": PODS_6}])),
+            "routes": each(json!({"dst": "0.0.0.0/0"}), json!({"dst": "::/0"})),
             "dataDir": format!("{ROOT}/addresses"),
         },
     }]})
@@ -209,7 +242,7 @@ fn kube_proxy(proxy: Proxy) -> serde_json::Value {
             Proxy::Nftables => "nftables",
         },
         "clientConnection": {"kubeconfig": format!("{ROOT}/admin.kubeconfig")},
-        "clusterCIDR": ALL_PODS,
+        "clusterCIDR": both(ALL_PODS, ALL_PODS_6),
         "hostnameOverride": NAME,
         "bindAddress": ADDRESS,
         "healthzBindAddress": "127.0.0.1:10256",

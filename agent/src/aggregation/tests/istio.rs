@@ -26,7 +26,7 @@ fn workload(name: &str, sidecar: Sidecar) -> Arc<Identity> {
     })
 }
 
-fn service(waypoint: bool) -> Arc<Service> {
+fn service() -> Arc<Service> {
     Arc::new(Service {
         uid: "s".into(),
         name: "stock".into(),
@@ -35,7 +35,7 @@ fn service(waypoint: bool) -> Arc<Service> {
         ports: vec![80],
         node_ports: vec![],
         is_alias: false,
-        waypoint,
+        waypoint: None,
     })
 }
 
@@ -68,7 +68,7 @@ fn both_ends_of_an_unmeshed_edge_are_reported_with_istios_labels() {
         [(Side::Client, "source", "unknown"), (Side::Server, "destination", "none")]
     {
         let mut stage = stage();
-        stage.record(&Call { service: Some(service(false)), ..world.call(side) }, 1);
+        stage.record(&Call { service: Some(service()), ..world.call(side) }, 1);
         let labels = format!(
             "connection_security_policy={policy},{ENDS},reporter={reporter},request_protocol=http,response_code=200,response_flags=-,{SOURCE}"
         );
@@ -101,7 +101,8 @@ fn an_edge_that_istio_reports_is_left_to_it() {
             })
         });
         let call = world(client, server).call(Side::Server);
-        stage.record(&Call { service: Some(service(waypoint)), passage, ..call }, 1);
+        let (service, passes_waypoint) = (Some(service()), waypoint);
+        stage.record(&Call { service, passage, passes_waypoint, ..call }, 1);
         of_istio(&stage).len()
     };
     assert_eq!(count(None, None, false, Option::None), 4);
@@ -150,7 +151,7 @@ fn connections_count_where_nobody_reads_calls_off_them() {
         opened: true,
         bytes_received: 70,
         bytes_sent: 7,
-        service: Some(service(false)),
+        service: Some(service()),
         ..world.report(1)
     };
     let mut stage = stage();

@@ -16,6 +16,8 @@ pub enum ObjectKind {
     Endpoints,
     /// `Node`
     Node,
+    /// `Namespace`, of those that say something of waypoints.
+    Namespace,
 }
 
 /// One object.
@@ -29,6 +31,8 @@ pub enum Object {
     Endpoints(Endpoints),
     /// See [`Node`].
     Node(Node),
+    /// See [`Namespace`].
+    Namespace(Namespace),
 }
 
 /// A change of what is known. Times are `CLOCK_MONOTONIC`, nanoseconds, like those of records.
@@ -70,6 +74,9 @@ pub struct Pod {
     pub until_ns: Option<u64>,
     /// Ids of its containers without the runtime's prefix, and their names.
     pub containers: Vec<(Arc<str>, Arc<str>)>,
+    /// Whether what is sent to its address passes an Istio waypoint, as its own label says;
+    /// `None`: it says nothing, and the namespace's holds.
+    pub waypoint: Option<bool>,
 }
 
 /// A service.
@@ -89,8 +96,9 @@ pub struct Service {
     pub node_ports: Vec<u16>,
     /// It stands for a name outside of the cluster.
     pub is_alias: bool,
-    /// Traffic to it passes an Istio waypoint, which reports it.
-    pub waypoint: bool,
+    /// Whether traffic to it passes an Istio waypoint, which reports it, as its own label says;
+    /// `None`: it says nothing, and the namespace's holds.
+    pub waypoint: Option<bool>,
 }
 
 /// What is behind a service.
@@ -119,6 +127,17 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A namespace whose label says something of waypoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// `metadata.uid`
+    pub uid: Arc<str>,
+    /// `metadata.name`
+    pub name: Arc<str>,
+    /// Whether traffic to what is in it passes an Istio waypoint, unless that says otherwise.
+    pub waypoint: bool,
+}
+
 impl Object {
     /// Its kind and uid.
     #[must_use]
@@ -128,6 +147,7 @@ impl Object {
             Self::Service(service) => (ObjectKind::Service, &service.uid),
             Self::Endpoints(endpoints) => (ObjectKind::Endpoints, &endpoints.uid),
             Self::Node(node) => (ObjectKind::Node, &node.uid),
+            Self::Namespace(namespace) => (ObjectKind::Namespace, &namespace.uid),
         }
     }
 }

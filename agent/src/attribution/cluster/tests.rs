@@ -34,6 +34,7 @@ fn pod(uid: &str, name: &str, address: &str, since_s: u64) -> Pod {
         instance: None,
         addresses: if address.is_empty() { vec![] } else { vec![address.parse().unwrap()] },
         since_ns: since_s * SECOND,
+        waypoint: None,
         until_ns: None,
         containers: vec![(format!("id-{uid}").into(), "app".into())],
     }
@@ -48,7 +49,7 @@ fn service(uid: &str, name: &str, address: &str) -> Service {
         ports: vec![80],
         node_ports: vec![30_080],
         is_alias: false,
-        waypoint: false,
+        waypoint: None,
     }
 }
 
@@ -66,7 +67,7 @@ fn endpoints(uid: &str, service: &str, addresses: &[(&str, Option<&str>)]) -> En
 }
 
 fn cluster(objects: Vec<Object>) -> Cluster {
-    let mut cluster = Cluster::new(100);
+    let mut cluster = Cluster::new(100, false);
     for object in objects {
         cluster.apply(Change::Applied(Box::new(object)));
     }
@@ -190,6 +191,75 @@ fn services_are_their_only_workload_or_themselves() {
 }
 
 #[test]
+fn a_waypoint_is_named_by_the_service_the_pod_or_the_namespace() {
+    let served: SocketAddr = "10.96.0.1:80".parse().unwrap();
+    let at_pod: SocketAddr = "10.0.0.5:8080".parse().unwrap();
+    // What the namespace, the Service and the pod say; what holds for the Service's own address,
+    // for the pod's, and at the pod itself.
+    let (yes, no) = (Some(true), Some(false));
+    for (of_namespace, of_service, of_pod, wanted) in [
+        (None, None, None, [false, false, false]),
+        (yes, None, None, [true, true, true]),
+        (no, None, None, [false, false, false]),
+        (None, yes, None, [true, true, true]),
+        (no, yes, None, [true, true, true]),
+        // It is not known whether the namespace's is for pods, too.
+        (yes, no, None, [false, true, false]),
+        (yes, no, no, [false, false, false]),
+        (None, None, yes, [false, true, false]),
+        (None, yes, no, [true, false, true]),
+    ] {
+        let mut all = Cluster::new(100, true);
+        let mut apply = |object| all.apply(Change::Applied(Box::new(object)));
+        apply(Object::Pod(Pod { waypoint: of_pod, ..pod("1", "web", "10.0.0.5", 0) }));
+        let front = service("s", "front", "10.96.0.1");
+        apply(Object::Service(Service { waypoint: of_service, ..front }));
+        apply(Object::Endpoints(endpoints("e", "front", &[("10.0.0.5", Some("1"))])));
+        let before = all.waypoints();
+        all.apply(Change::ListBegun(ObjectKind::Namespace));
+        if let Some(waypoint) = of_namespace {
+            let (uid, name) = ("n".into(), "shop".into());
+            let namespace = Object::Namespace(Namespace { uid, name, waypoint });
+            all.apply(Change::Applied(Box::new(namespace)));
+        }
+        all.apply(Change::ListComplete(ObjectKind::Namespace, 0));
+        assert!(all.waypoints() > before);
+        let found = [(served, true), (at_pod, true), (at_pod, false)]
+            .map(|(endpoint, listens)| all.waypoint(endpoint, listens, SECOND));
+        let said = (of_namespace, of_service, of_pod);
+        assert_eq!(found, wanted.map(Some), "{said:?}");
+        assert_eq!(all.waypoint("192.0.2.1:80".parse().unwrap(), true, SECOND), None);
+    }
+}
+
+#[test]
+fn as_long_as_it_is_not_known_there_may_be_a_waypoint() {
+    let served: SocketAddr = "10.96.0.1:80".parse().unwrap();
+    let waypoint = |all: &Cluster| all.waypoint(served, true, SECOND);
+    let front = || Change::Applied(Box::new(Object::Service(service("s", "front", "10.96.0.1"))));
+    let namespace = |uid: &str, name: &str, waypoint| {
+        let namespace = Namespace { uid: uid.into(), name: name.into(), waypoint };
+        Change::Applied(Box::new(Object::Namespace(namespace)))
+    };
+    let mut all = Cluster::new(1, true);
+    all.apply(front());
+    assert_eq!(waypoint(&all), Some(true), "not told yet");
+    all.apply(Change::ListBegun(ObjectKind::Namespace));
+    all.apply(Change::ListComplete(ObjectKind::Namespace, 0));
+    assert_eq!(waypoint(&all), Some(false));
+    all.apply(namespace("1", "shop", true));
+    assert_eq!(waypoint(&all), Some(true));
+    all.apply(Change::Deleted(ObjectKind::Namespace, "1".into(), 0));
+    assert_eq!(waypoint(&all), Some(false), "without its label");
+    all.apply(namespace("2", "bank", true));
+    all.apply(namespace("3", "shop", false));
+    assert_eq!(waypoint(&all), Some(true), "it found no place");
+    let mut all = Cluster::new(1, false);
+    all.apply(front());
+    assert_eq!(waypoint(&all), Some(false), "nobody asks");
+}
+
+#[test]
 fn a_pod_on_its_nodes_network_is_known_by_its_port() {
     let mut host = pod("1", "agent", "", 0);
     host.addresses.clear();
@@ -257,7 +327,7 @@ fn an_account_names_its_only_workload() {
 
 #[test]
 fn the_bound_holds_and_what_it_refuses_is_counted() {
-    let mut all = Cluster::new(2);
+    let mut all = Cluster::new(2, false);
     for number in 0..5 {
         let uid = number.to_string();
         let one = pod(&uid, "web", &format!("10.0.0.{number}"), 0);

@@ -51,6 +51,7 @@ impl World {
             instance: None,
             addresses: vec![address.parse().unwrap()],
             since_ns: 0,
+            waypoint: None,
             until_ns: None,
             containers: vec![(container.into(), "web".into())],
         }));
@@ -65,7 +66,7 @@ impl World {
             ports: vec![80],
             node_ports: vec![],
             is_alias: false,
-            waypoint: false,
+            waypoint: None,
         }));
         let addresses =
             pods.iter().map(|(address, uid)| (address.parse().unwrap(), Some((*uid).into())));

@@ -62,6 +62,7 @@ impl World {
             instance: None,
             addresses: vec![address.parse().unwrap()],
             since_ns: 0,
+            waypoint: None,
             until_ns: None,
             containers: ids.collect(),
         }))));

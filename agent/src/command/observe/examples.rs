@@ -52,6 +52,7 @@ pub fn call(side: Side) -> Call {
         peer_observed: true,
         pair: 9,
         service: None,
+        passes_waypoint: false,
         passage: None,
         through: None,
     }

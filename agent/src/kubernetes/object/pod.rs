@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::Deserialize;
 
-use super::{PodAddress, Reading, Watched, addresses, now_ns, ns};
+use super::{PodAddress, Reading, Watched, addresses, now_ns, ns, waypoint};
 use crate::attribution::cluster::{Object, ObjectKind, Pod, PodFacts};
 
 /// Annotations with the uid under which the kubelet runs a static pod.
@@ -125,6 +125,7 @@ impl Watched for PodObject {
                 .unwrap_or(0),
             until_ns: status.until(),
             containers: status.containers(),
+            waypoint: waypoint(Some(&labels)),
         }))
     }
 }

@@ -106,7 +106,7 @@ fn services_have_addresses_and_ports() {
         .map(|(item, object)| {
             let Object::Service(service) = object else { panic!("{object:?}") };
             assert_eq!(&*service.uid, text(&item["metadata"]["uid"]));
-            assert!(!service.waypoint);
+            assert_eq!(service.waypoint, None);
             let Service { namespace, name, addresses, ports, node_ports, .. } = service;
             format!("{namespace}/{name} {addresses:?} {ports:?} {node_ports:?}")
         })
@@ -123,6 +123,35 @@ fn services_have_addresses_and_ports() {
     assert_eq!(found.len(), wanted.len());
     for (line, (start, end)) in found.iter().zip(wanted) {
         assert!(line.starts_with(start) && line.ends_with(end), "{line}");
+    }
+}
+
+#[test]
+fn labels_say_whether_there_is_a_waypoint() {
+    const USE: &str = "istio.io/use-waypoint";
+    const USE_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+    for (labels, wanted) in [
+        (serde_json::json!({USE: "w"}), Some(true)),
+        (serde_json::json!({USE: "w", USE_NAMESPACE: "x"}), Some(true)),
+        (serde_json::json!({USE: "none"}), Some(false)),
+        (serde_json::json!({USE: ""}), Some(false)),
+        (serde_json::json!({USE_NAMESPACE: "x"}), None),
+        (serde_json::json!({"app": "w"}), None),
+    ] {
+        let metadata =
+            serde_json::json!({"name": "a", "namespace": "b", "uid": "c", "labels": labels});
+        let object = serde_json::json!({"metadata": metadata});
+        let service: ServiceObject = serde_json::from_value(object.clone()).unwrap();
+        let Some(Object::Service(service)) = service.read(READING) else { panic!("{labels}") };
+        let pod: PodObject = serde_json::from_value(object.clone()).unwrap();
+        let Some(Object::Pod(pod)) = pod.read(READING) else { panic!("{labels}") };
+        assert_eq!((service.waypoint, pod.waypoint), (wanted, wanted), "{labels}");
+        let namespace: NamespaceObject = serde_json::from_value(object).unwrap();
+        let said = namespace.read(READING).map(|object| match object {
+            Object::Namespace(namespace) => namespace.waypoint,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(said, wanted, "{labels}");
     }
 }
 

@@ -52,6 +52,7 @@ impl World {
             instance: None,
             addresses: vec![address.into()],
             since_ns: 0,
+            waypoint: None,
             until_ns: None,
             containers: vec![],
         }))));

@@ -100,6 +100,7 @@ fn waypoint(attributor: &mut Attributor) {
         instance: None,
         addresses: vec![[10, 244, 1, 7].into()],
         since_ns: 0,
+        waypoint: None,
         until_ns: None,
         containers: vec![],
     }))));
