@@ -7,9 +7,14 @@
 //! name the agent calls unknown are counted as seen, and beside it. Calls of HTTP/1 are
 //! watched by two agents side by side, one of each lane; where neither declares a loss, both
 //! must have counted the same.
+//!
+//! Durations of calls are compared with a capture of the wire (`latency`). Of them the error
+//! is printed, and nothing fails by it: it depends on what else the machine does.
 
+mod capture;
 mod condition;
 mod lane;
+mod latency;
 mod load;
 mod restart;
 mod reuse;
@@ -19,9 +24,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use meshtap_tests::books::Books;
+use meshtap_tests::requirement::program;
 
 use condition::{Condition, Ground};
 use lane::Watch;
+use latency::Pace;
 use load::{Load, Speaker};
 use row::{Row, compare_lanes};
 
@@ -49,6 +56,31 @@ fn main() -> ExitCode {
                         faults += u32::from(row.fault().is_some());
                     }
                 }
+                Err(error) => {
+                    println!("{head} failed: {error:#}");
+                    faults += 1;
+                }
+            }
+        }
+    }
+    for load in [Load::Http1, Load::Http2] {
+        for pace in Pace::ALL {
+            let name = format!("latency {load:?} {pace:?}").to_lowercase();
+            if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
+                continue;
+            }
+            let head = format!("{:14} {:8} {:9}", "latency", load.name(), pace.name());
+            let absent = ["tcpdump", "ip", "ss"].iter().find(|name| program(name).is_none());
+            if let Some(reason) =
+                absent.map(|name| format!("{name} is not installed")).or_else(|| load.missing())
+            {
+                println!("{head} skipped: {reason}");
+                skips += 1;
+                continue;
+            }
+            count += 1;
+            match latency::measure(load, pace) {
+                Ok(lines) => lines.iter().for_each(|line| println!("{head} {line}")),
                 Err(error) => {
                     println!("{head} failed: {error:#}");
                     faults += 1;
