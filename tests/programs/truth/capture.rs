@@ -34,7 +34,10 @@ struct Stream {
     bytes: Vec<u8>,
     /// Where in the bytes a packet begins, and when it passed.
     packets: Vec<(usize, u64)>,
-    next: Option<u32>,
+    /// The sequence number of the first byte.
+    begin: Option<u32>,
+    /// What passed, by its place, until it is put together.
+    pieces: BTreeMap<u32, (u64, Vec<u8>)>,
 }
 
 /// A connection: what its client and its server sent.
@@ -65,9 +68,13 @@ impl Capture {
         let told = self.running.succeed(PATIENCE)?;
         let dropped = told.lines().find(|line| line.contains("dropped by kernel"));
         ensure!(dropped.is_some_and(|line| line.starts_with("0 ")), "packets are missing: {told}");
-        let connections = read(&self.file, self.port)?;
-        let exchanges = connections.iter().map(|(port, it)| Ok((*port, it.exchanges()?)));
-        exchanges.collect()
+        let mut exchanges = BTreeMap::new();
+        for (port, mut connection) in read(&self.file, self.port)? {
+            connection.client.assemble()?;
+            connection.server.assemble()?;
+            exchanges.insert(port, connection.exchanges()?);
+        }
+        Ok(exchanges)
     }
 }
 
@@ -114,23 +121,29 @@ fn note(
     let connection = connections.entry(client).or_default();
     let stream = if from_client { &mut connection.client } else { &mut connection.server };
     if tcp.syn() {
-        stream.next = Some(tcp.sequence_number().wrapping_add(1));
+        stream.begin = Some(tcp.sequence_number().wrapping_add(1));
     } else if !tcp.payload().is_empty() {
-        let next = stream.next.context("a connection without its beginning")?;
-        let ahead = tcp.sequence_number().wrapping_sub(next);
-        if ahead > u32::MAX / 2 {
-            // Sent again: it passed before.
-            return Ok(());
-        }
-        ensure!(ahead == 0, "a hole of {ahead} bytes on a wire that loses nothing");
-        stream.next = Some(next.wrapping_add(u32::try_from(tcp.payload().len())?));
-        stream.packets.push((stream.bytes.len(), time));
-        stream.bytes.extend_from_slice(tcp.payload());
+        let begin = stream.begin.context("a connection without its beginning")?;
+        let place = tcp.sequence_number().wrapping_sub(begin);
+        // What is sent again passed before.
+        stream.pieces.entry(place).or_insert_with(|| (time, tcp.payload().to_vec()));
     }
     Ok(())
 }
 
 impl Stream {
+    /// Puts the pieces together: two processors may have captured them out of their order.
+    fn assemble(&mut self) -> Result<()> {
+        for (place, (time, piece)) in std::mem::take(&mut self.pieces) {
+            let known = self.bytes.len() - usize::try_from(place)?.min(self.bytes.len());
+            ensure!(self.bytes.len() >= usize::try_from(place)?, "a hole in a connection");
+            let Some(more) = piece.get(known..).filter(|more| !more.is_empty()) else { continue };
+            self.packets.push((self.bytes.len(), time));
+            self.bytes.extend_from_slice(more);
+        }
+        Ok(())
+    }
+
     /// When the byte at that place passed.
     fn time(&self, place: usize) -> Option<u64> {
         let after = self.packets.partition_point(|(begin, _)| *begin <= place);
