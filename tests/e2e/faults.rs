@@ -22,7 +22,7 @@ use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Nginx, ab, h2load, h2load_with};
 use meshtap_tests::{require, skip};
 use rand::{Rng as _, SeedableRng as _};
-use rustix::process::{Pid, Resource as Own, Rlimit, Signal, kill_process, setrlimit};
+use rustix::process::{Pid, Resource as Own, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// Behind which nginx keeps the connection.
 const PATHS: [&str; 4] = ["/ok", "/nothing", "/moved", "/empty"];
@@ -156,9 +156,14 @@ fn an_agent_that_is_killed() {
     let made = scene.ledger().total() - before.total();
     let mut record = Ledger::default();
     record.add("GET", "/teapot", Some(418), made);
-    assert_eq!(scene.demand_truth(&second, "ab", &record), 0);
+    let sides = |scrape: &Scrape| {
+        [scene.books.at_server(scrape, "ab"), scene.books.at_client(scrape, "ab")]
+    };
+    let enough = |scrape: &Scrape| sides(scrape).iter().all(|side| side.total() >= made);
+    let scrape = second.scrape_until(enough).expect("is served");
+    assert_eq!(sides(&scrape), [record.clone(), record]);
+    scene.demand_bound(&second);
     // And of those before it says nothing that was not.
-    let scrape = second.scrape().expect("is served");
     for side in [scene.books.at_server(&scrape, "h2load"), scene.books.at_client(&scrape, "h2load")]
     {
         assert_eq!(side.excess(&before).1, Vec::<String>::new());
@@ -175,8 +180,10 @@ fn a_twentieth_of_a_processor() {
         skip!(reason);
     }
     let scene = Scene::open();
-    let config = scene.config("capture:\n  count_in_kernel: false\n  ring_bytes: 64MiB\n");
-    let agent = Agent::start(&config).expect("is ready");
+    // Each call is told, and written: more work than it has time for.
+    let config = "capture:\n  count_in_kernel: false\n  ring_bytes: 64MiB\naccess_log:\n  \
+                  stdout: json\n";
+    let agent = Agent::start(&scene.config(config)).expect("is ready");
     let limit = Limit::new(quota).expect("is made");
     limit.take(agent.pid()).expect("is inside");
     scene.calls(30_000);
@@ -396,19 +403,23 @@ fn a_hundred_thousand_paths() {
 #[test]
 fn many_connections() {
     require!("ss");
-    const CONNECTIONS: usize = 20_000;
-    let files = Rlimit { current: Some(100_000), maximum: Some(100_000) };
-    if setrlimit(Own::Nofile, files).is_err() {
-        skip!("needs 100,000 open files");
+    // As many as this machine lets one process have, both ends in its hand.
+    let most = getrlimit(Own::Nofile).maximum;
+    let limit = Rlimit { current: most, maximum: most };
+    setrlimit(Own::Nofile, limit).expect("up to that it is allowed");
+    let most = most.unwrap_or(u64::MAX).saturating_sub(1_000) / 2;
+    let connections = usize::try_from(most).unwrap_or_default().min(30_000);
+    if connections < 6_000 {
+        skip!(format!("only {connections} connections are allowed"));
     }
     let port = free_port();
     let books = Books::new(Kind::Http, port);
-    let config = format!("{}protocol:\n  connections: 16384\n", books.configuration());
+    let config = format!("{}protocol:\n  connections: 4096\n", books.configuration());
     let agent = Agent::start(&config).expect("is ready");
     let listener = TcpListener::bind(("0.0.0.0", port)).expect("is free");
     let mut pairs = Vec::new();
     let mut calls = 0;
-    for number in 0..CONNECTIONS {
+    for number in 0..connections {
         let address = format!("127.0.0.{}:{port}", 1 + number % 250);
         let client = TcpStream::connect(address).expect("is accepted");
         let (server, _) = listener.accept().expect("is accepted");
@@ -424,27 +435,39 @@ fn many_connections() {
     };
     // Half of them stay idle; those that were first among the others speak again.
     pairs.iter_mut().step_by(2).for_each(&mut call);
-    pairs.iter_mut().take(2_000).step_by(2).for_each(&mut call);
+    pairs.iter_mut().take(1_000).step_by(2).for_each(&mut call);
     drop(pairs);
+    // Of a connection that was forgotten before it spoke the names are unknown.
+    let own = [("http_route", "/many"), ("http_response_status_code", "200")];
     let ends = |scrape: &Scrape| {
-        let server = [("service_name", books.name()), ("http_route", "/many")];
-        let client = [("server_port", &*port.to_string()), ("http_route", "/many")]
-            .map(|(name, value)| (name, value.to_owned()));
-        let client = [(client[0].0, client[0].1.as_str()), (client[1].0, client[1].1.as_str())];
-        let seen = scrape.count("http_server_request_duration_seconds_count", &server)
-            + scrape.count("http_client_request_duration_seconds_count", &client);
+        let count = |name| scrape.count(name, &own);
+        let seen = count("http_server_request_duration_seconds_count")
+            + count("http_client_request_duration_seconds_count");
         (seen, lost_of(scrape, &[books.name()]))
     };
     let enough = |scrape: &Scrape| ends(scrape).0 + ends(scrape).1 >= 2 * calls;
     let scrape = agent.scrape_until(enough).expect("is served");
     let (seen, declared) = ends(&scrape);
+    eprintln!(
+        "DBG {:?}",
+        scrape
+            .by(
+                "http_client_request_duration_seconds_count",
+                &["server_port", "server_address", "service_name", "http_route"],
+                &[]
+            )
+            .iter()
+            .take(12)
+            .collect::<Vec<_>>()
+    );
     assert_eq!(seen + declared, 2 * calls, "{declared} declared lost");
     let dropped = demand_tables(&scrape, "connections");
     let tables = scrape.by("meshtap_table_dropped_total", &["table"], &[]);
     assert!(dropped > 0, "nothing was forgotten, or it was not counted: {tables:?}");
     let memory = agent.memory().expect("lives");
     assert!(memory < BOUND, "{memory} bytes of resident memory");
-    println!("{} MB of resident memory, {declared} declared lost", memory >> 20);
+    let memory = memory >> 20;
+    println!("{connections} connections, {memory} MB of resident memory, {declared} declared lost");
     agent.stop().expect("ends well");
 }
 

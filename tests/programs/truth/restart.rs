@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use meshtap_tests::agent::Agent;
 use meshtap_tests::books::{Books, lost_of};
 use meshtap_tests::http;
+use meshtap_tests::ledger::Ledger;
 use meshtap_tests::netns::Place;
 use meshtap_tests::scrape::Scrape;
 
@@ -41,6 +42,14 @@ struct Before {
     answered: f64,
 }
 
+/// What the one that came after it had seen.
+struct After {
+    scrape: Scrape,
+    ready: f64,
+    /// From when its counts hold.
+    created: f64,
+}
+
 pub fn examine(load: Load) -> Result<Vec<Row>> {
     let server = Speaker::start(load, Place::HERE)?;
     let books = Books::new(load.kind(), server.port());
@@ -63,48 +72,64 @@ pub fn examine(load: Load) -> Result<Vec<Row>> {
     let record = server.nginx()?.ledger()?;
     let mut rows = Vec::new();
     for ((lane, agent), before) in watch.each().zip(&before) {
-        let sure = calls.iter().filter(|call| call.begin > ready + BLUR).count() as u64;
+        let sure = count(&calls, |call| call.begin > ready + BLUR);
         let enough =
             |scrape: &Scrape| seen(&books, scrape, load) + lost_of(scrape, &[books.name()]);
-        let after = agent.scrape_until(|scrape| enough(scrape) >= 2 * sure)?;
+        let scrape = agent.scrape_until(|scrape| enough(scrape) >= 2 * sure)?;
         // What is with the kernel still; there may be more than is sure.
         sleep(Duration::from_secs_f64(LATE));
-        let (after, created) = (agent.scrape()?, beginning(agent, &after)?);
-        let one = Row::compare(&record, &books, &before.scrape, load.client());
-        let two = Row::compare(&record, &books, &after, load.client());
-        let mut row = Row { lane: Some(lane), made: one.made, ..Row::default() };
-        row.seen = one.seen + two.seen;
-        row.declared = one.declared + two.declared;
-        row.unknown = one.unknown + two.unknown;
-        for (first, second) in one.sides.iter().zip(&two.sides) {
-            let mut both = first.clone();
-            both.add_all(second);
-            let unknown = row.unknown;
-            row.wrong += both.excess(&record).0.saturating_sub(unknown);
-        }
-        let count =
-            |is: &dyn Fn(&Span) -> bool| calls.iter().filter(|call| is(call)).count() as u64;
-        let within = |row: &Row, least: u64, most: u64, who: &str| {
-            let ends = row.seen + row.declared;
-            let comes_out = ends >= 2 * least && row.seen <= 2 * most;
-            let text = format!("the {who} agent: {ends} ends, not {} to {}", 2 * least, 2 * most);
-            (!comes_out).then_some(text)
-        };
-        let first = within(
-            &one,
-            count(&|call| call.end < before.asked - LATE),
-            count(&|call| call.begin < before.answered + BLUR),
-            "first",
-        );
-        let second = within(&two, sure, count(&|call| call.end > created - BLUR), "second");
-        row.fault = first.or(second);
-        let missing = row.made.saturating_sub(row.seen + row.declared);
-        let gap = count(&|call| call.end >= before.asked - LATE && call.begin <= ready + BLUR);
-        row.blind = missing.min(2 * gap);
-        rows.push(row);
+        let created = beginning(agent, &scrape)?;
+        let after = After { scrape: agent.scrape()?, ready, created };
+        let row = compare(&calls, (&record, &books, load.client()), before, &after);
+        rows.push(Row { lane: Some(lane), ..row });
     }
     watch.stop()?;
     Ok(rows)
+}
+
+fn compare(
+    calls: &[Span],
+    (record, books, client): (&Ledger, &Books, &str),
+    before: &Before,
+    after: &After,
+) -> Row {
+    let one = Row::compare(record, books, &before.scrape, client);
+    let two = Row::compare(record, books, &after.scrape, client);
+    let mut row = Row { made: one.made, ..Row::default() };
+    row.seen = one.seen + two.seen;
+    row.declared = one.declared + two.declared;
+    row.unknown = one.unknown + two.unknown;
+    for (first, second) in one.sides.iter().zip(&two.sides) {
+        let mut both = first.clone();
+        both.add_all(second);
+        row.wrong += both.excess(record).0.saturating_sub(row.unknown);
+    }
+    let asked = before.asked - LATE;
+    let first = [
+        count(calls, |call| call.end < asked),
+        count(calls, |call| call.begin < before.answered + BLUR),
+    ];
+    let second = [
+        count(calls, |call| call.begin > after.ready + BLUR),
+        count(calls, |call| call.end > after.created - BLUR),
+    ];
+    row.fault = doubt("first", &one, first).or(doubt("second", &two, second));
+    let gap = count(calls, |call| call.end >= asked && call.begin <= after.ready + BLUR);
+    row.blind = row.made.saturating_sub(row.seen + row.declared).min(2 * gap);
+    row
+}
+
+/// Why an agent cannot have seen what it says: it has not all calls that took place within
+/// its life, or more than there were in its life and at its edges.
+fn doubt(who: &str, row: &Row, [least, most]: [u64; 2]) -> Option<String> {
+    let ends = row.seen + row.declared;
+    let is_true = ends >= 2 * least && row.seen <= 2 * most;
+    let text = format!("the {who} agent: {ends} ends, not {} to {}", 2 * least, 2 * most);
+    (!is_true).then_some(text)
+}
+
+fn count(calls: &[Span], is_meant: impl Fn(&Span) -> bool) -> u64 {
+    calls.iter().filter(|call| is_meant(call)).count() as u64
 }
 
 /// Lets the agents live, kills them, starts others, and lets those live. Gives when they
