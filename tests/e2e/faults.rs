@@ -448,18 +448,6 @@ fn many_connections() {
     let enough = |scrape: &Scrape| ends(scrape).0 + ends(scrape).1 >= 2 * calls;
     let scrape = agent.scrape_until(enough).expect("is served");
     let (seen, declared) = ends(&scrape);
-    eprintln!(
-        "DBG {:?}",
-        scrape
-            .by(
-                "http_client_request_duration_seconds_count",
-                &["server_port", "server_address", "service_name", "http_route"],
-                &[]
-            )
-            .iter()
-            .take(12)
-            .collect::<Vec<_>>()
-    );
     assert_eq!(seen + declared, 2 * calls, "{declared} declared lost");
     let dropped = demand_tables(&scrape, "connections");
     let tables = scrape.by("meshtap_table_dropped_total", &["table"], &[]);
