@@ -162,6 +162,22 @@ impl Agent {
         Ok(self.running.output())
     }
 
+    /// Ends it without a warning (SIGKILL). Its [`Turn`] is given back, for the one that
+    /// comes after it.
+    pub fn kill(mut self) -> Result<Option<Turn>> {
+        self.running.signal(Signal::KILL)?;
+        self.running.wait(PATIENCE)?;
+        Ok(self._turn.take())
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        kilobytes.map(|size: u64| size * 1024).context("VmRSS is not told")
+    }
+
     /// Asks it to stop and gives its status.
     pub fn terminate(mut self) -> Result<ExitStatus> {
         self.end()

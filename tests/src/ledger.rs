@@ -79,6 +79,13 @@ impl Ledger {
         ledger
     }
 
+    /// Adds all that another one has.
+    pub fn add_all(&mut self, other: &Self) {
+        for (key, count) in &other.counts {
+            *self.counts.entry(key.clone()).or_default() += count;
+        }
+    }
+
     /// The same calls of which the messages are not told.
     #[must_use]
     pub fn without_messages(&self) -> Self {

@@ -20,6 +20,7 @@ pub mod helm;
 pub mod http;
 pub mod kubernetes;
 pub mod ledger;
+pub mod limit;
 pub mod link;
 pub mod mesh;
 pub mod netns;

@@ -16,7 +16,7 @@ pub use connect::{Connect, connect_buyer};
 pub use envoy::Envoy;
 pub use grpc::{Cart, Grpc};
 pub use haproxy::Haproxy;
-pub use load::{Load, ab, curl, h2load, h2load_streams, wrk};
+pub use load::{Load, ab, curl, h2load, h2load_streams, h2load_with, wrk};
 pub use nghttpd::Nghttpd;
 pub use nginx::Nginx;
 pub use program::{Keeper, Language, Server};

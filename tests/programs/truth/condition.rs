@@ -5,14 +5,17 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Result;
-use meshtap_tests::agent::Agent;
+use meshtap_tests::limit::Resource;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
 use meshtap_tests::requirement::program;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::lane::Watch;
 use crate::load::Load;
 
+/// What the agent may have of one processor, in hundredths, where it has a quota.
+const QUOTA: u32 = 5;
 /// How long the agent is kept from its work where it is starved.
 const STARVED: Duration = Duration::from_millis(500);
 
@@ -34,10 +37,16 @@ pub enum Condition {
     Churn,
     /// The agent is stopped for a while, and its buffer is small.
     Starvation,
+    /// The agent has a twentieth of one processor.
+    Quota,
+    /// Servers that answer otherwise take turns at one address and port.
+    Reuse,
+    /// The agent is killed while calls are made, and started anew.
+    Restart,
 }
 
 impl Condition {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Quiet,
         Self::Delay,
         Self::Loss,
@@ -46,6 +55,9 @@ impl Condition {
         Self::PacketSize,
         Self::Churn,
         Self::Starvation,
+        Self::Quota,
+        Self::Reuse,
+        Self::Restart,
     ];
 
     pub fn name(self) -> &'static str {
@@ -58,30 +70,41 @@ impl Condition {
             Self::PacketSize => "packet size",
             Self::Churn => "churn",
             Self::Starvation => "starvation",
+            Self::Quota => "cpu quota",
+            Self::Reuse => "address reuse",
+            Self::Restart => "agent restart",
         }
     }
 
     /// Why it cannot be made here; `None`: it can.
-    pub fn missing(self) -> Option<String> {
+    pub fn missing(self, load: Load) -> Option<String> {
+        if load == Load::Grpc && matches!(self, Self::Reuse | Self::Restart) {
+            return Some("only nginx answers otherwise, or logs the time".to_owned());
+        }
+        if self == Self::Quota
+            && let Some(reason) = Resource::Cpu(QUOTA).missing()
+        {
+            return Some(reason);
+        }
         let needed: &[&str] = match self {
-            Self::Quiet | Self::Churn | Self::Starvation => &["ss"],
+            Self::Quiet | Self::Churn | Self::Starvation | Self::Quota | Self::Restart => &["ss"],
             Self::Loss => &["ss", "ip", "iptables"],
-            Self::PacketSize => &["ss", "ip"],
+            Self::PacketSize | Self::Reuse => &["ss", "ip"],
             Self::Delay | Self::Reordering | Self::Duplication => &["ss", "ip", "python3"],
         };
         let absent = needed.iter().find(|name| program(name).is_none())?;
         Some(format!("{absent} is not installed"))
     }
 
-    /// Further configuration of the agent.
-    pub fn configuration(self) -> &'static str {
-        if self == Self::Starvation { "capture:\n  ring_bytes: 256 KiB\n" } else { "" }
+    /// Size of the agent's buffer.
+    pub fn ring(self) -> &'static str {
+        if self == Self::Starvation { "256 KiB" } else { "4 MiB" }
     }
 
     /// Calls, and connections with streams on each.
     pub fn size(self, load: Load) -> (u64, (u32, u32)) {
         match (self, load) {
-            (Self::Quiet, _) => (50_000, (8, 16)),
+            (Self::Quiet | Self::Quota, _) => (50_000, (8, 16)),
             // Connections go on when the agent does: only then it can count what it missed.
             (Self::Starvation, _) => (200_000, (8, 16)),
             (Self::Churn, Load::Grpc) => (2_000, (200, 2)),
@@ -150,12 +173,16 @@ impl Ground {
     }
 
     /// Does what is done while calls are made.
-    pub fn disturb<T>(&self, agent: &Agent, calls: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn disturb<T>(&self, watch: &mut Watch, calls: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.condition == Condition::Quota {
+            watch.hold_back(QUOTA)?;
+        }
+        let watch = &*watch;
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let disturber = scope.spawn(|| match self.condition {
                 Condition::PacketSize => self.change_packet_size(&over),
-                Condition::Starvation => starve(agent),
+                Condition::Starvation => starve(watch),
                 _ => Ok(()),
             });
             let result = calls();
@@ -181,13 +208,17 @@ impl Ground {
     }
 }
 
-/// Keeps the agent from its work.
-fn starve(agent: &Agent) -> Result<()> {
-    let pid = i32::try_from(agent.pid()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| anyhow::anyhow!("no process id"))?;
+/// Keeps the agents from their work.
+fn starve(watch: &Watch) -> Result<()> {
+    let tell = |signal| {
+        watch.each().try_for_each(|(_, agent)| {
+            let pid = i32::try_from(agent.pid()).ok().and_then(Pid::from_raw);
+            let pid = pid.ok_or_else(|| anyhow::anyhow!("no process id"))?;
+            Ok::<_, anyhow::Error>(kill_process(pid, signal)?)
+        })
+    };
     sleep(Duration::from_millis(500));
-    kill_process(pid, Signal::STOP)?;
+    tell(Signal::STOP)?;
     sleep(STARVED);
-    kill_process(pid, Signal::CONT)?;
-    Ok(())
+    tell(Signal::CONT)
 }

@@ -1,12 +1,12 @@
 //! Who calls whom, and the caller's or the server's own record of it.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use meshtap_tests::books::Kind;
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::netns::Place;
 use meshtap_tests::requirement::program;
 use meshtap_tests::workload::grpc::ledger;
-use meshtap_tests::workload::{Cart, Grpc, Nginx, h2load, h2load_streams, shop};
+use meshtap_tests::workload::{Cart, Grpc, Nginx, h2load, h2load_streams, h2load_with, shop};
 
 /// What nginx is asked for: each path has a status of its own.
 const PATHS: [&str; 5] = ["/ok", "/nothing", "/broken", "/moved", "/empty"];
@@ -67,6 +67,37 @@ impl Speaker {
             Load::Http2 => Self::Http2(Nginx::http2_in(place, "")?),
             Load::Grpc => Self::Grpc(Cart::start_in(Grpc::Go, place, &[])?),
         })
+    }
+
+    /// nginx on a port that is known to be free there, with further lines of its `server` block.
+    pub fn start_at(load: Load, place: Place<'_>, port: u16, lines: &str) -> Result<Self> {
+        Ok(match load {
+            Load::Http1 => Self::Http1(Nginx::start_at(place, port, lines)?),
+            Load::Http2 => Self::Http2(Nginx::http2_at(place, port, lines)?),
+            Load::Grpc => bail!("gRPC is not spoken by nginx"),
+        })
+    }
+
+    /// nginx, where it is that.
+    pub fn nginx(&self) -> Result<&Nginx> {
+        match self {
+            Self::Http1(nginx) | Self::Http2(nginx) => Ok(nginx),
+            Self::Grpc(_) => bail!("not nginx"),
+        }
+    }
+
+    /// Calls like those of [`Speaker::call`] at a pace: so many a second on each connection.
+    pub fn call_at_pace(&self, place: Place<'_>, calls: u64, pace: u32) -> Result<()> {
+        let address = format!("127.0.0.1:{}", self.port());
+        let mut arguments = vec![format!("--rps={pace}"), "-c8".to_owned()];
+        match self {
+            Self::Http1(_) => arguments.push("--h1".to_owned()),
+            Self::Http2(_) => arguments.push("-m16".to_owned()),
+            Self::Grpc(_) => bail!("not nginx"),
+        }
+        // At a pace h2load does not go on where the server closes, as behind a 500.
+        let paths: Vec<&str> = PATHS.into_iter().filter(|path| *path != "/broken").collect();
+        h2load_with(place, &address, &paths, &arguments, calls).map(drop)
     }
 
     pub fn port(&self) -> u16 {

@@ -91,13 +91,8 @@ pub fn h2load(
     connections: u32,
     requests: u64,
 ) -> Result<()> {
-    let mut command = place.inside("h2load")?;
-    command.arg("--h1").arg("-t1").arg(format!("-n{requests}")).arg(format!("-c{connections}"));
-    command.args(paths.iter().map(|path| format!("http://{address}{path}")));
-    let text = Running::start(&mut command)?.succeed(Duration::from_secs(180)).context("h2load")?;
-    let done = format!("{requests} total, {requests} started, {requests} done");
-    ensure!(text.contains(&done), "h2load did not get every answer: {text}");
-    Ok(())
+    let hands = ["--h1".to_owned(), format!("-c{connections}")];
+    h2load_with(place, address, paths, &hands, requests).map(drop)
 }
 
 /// Makes exactly `requests` GET requests by h2load over HTTP/2, with `streams` of them at a
@@ -109,15 +104,28 @@ pub fn h2load_streams(
     (connections, streams): (u32, u32),
     requests: u64,
 ) -> Result<()> {
+    let hands = [format!("-c{connections}"), format!("-m{streams}")];
+    let text = h2load_with(place, address, paths, &hands, requests)?;
+    ensure!(text.contains("Application protocol: h2c"), "not by HTTP/2: {text}");
+    Ok(())
+}
+
+/// Makes exactly `requests` GET requests by h2load with further arguments of its own, over
+/// `paths` in turn, waits for every answer, and gives what it printed.
+pub fn h2load_with(
+    place: Place<'_>,
+    address: &str,
+    paths: &[&str],
+    arguments: &[String],
+    requests: u64,
+) -> Result<String> {
     let mut command = place.inside("h2load")?;
-    command.arg("-t1").arg(format!("-n{requests}")).arg(format!("-c{connections}"));
-    command.arg(format!("-m{streams}"));
+    command.arg("-t1").arg(format!("-n{requests}")).args(arguments);
     command.args(paths.iter().map(|path| format!("http://{address}{path}")));
     let text = Running::start(&mut command)?.succeed(Duration::from_secs(180)).context("h2load")?;
     let done = format!("{requests} total, {requests} started, {requests} done");
     ensure!(text.contains(&done), "h2load did not get every answer: {text}");
-    ensure!(text.contains("Application protocol: h2c"), "not by HTTP/2: {text}");
-    Ok(())
+    Ok(text)
 }
 
 /// Makes exactly `requests` GET requests by ab, each on a connection of its own.

@@ -43,9 +43,14 @@ impl Nginx {
 
     /// [`Nginx::http2`] somewhere.
     pub fn http2_in(place: Place<'_>, lines: &str) -> Result<Self> {
+        Self::http2_at(place, free_port(), lines)
+    }
+
+    /// [`Nginx::http2_in`] on a port that is known to be free there.
+    pub fn http2_at(place: Place<'_>, port: u16, lines: &str) -> Result<Self> {
         // Header blocks as long as the tests send.
         let large = "large_client_header_buffers 8 64k;";
-        Self::launch(place, 1, free_port(), (" http2", &format!("{large}\n{lines}")))
+        Self::launch(place, 1, port, (" http2", &format!("{large}\n{lines}")))
     }
 
     fn launch(
@@ -92,7 +97,8 @@ impl Nginx {
         Ledger::from_log(&self.folder.path().join("access.log"))
     }
 
-    /// The access log's lines: method, target, status, body bytes, seconds, client's address and port.
+    /// The access log's lines: method, target, status, body bytes, seconds, client's address and
+    /// port, and the seconds since 1970 at its end.
     pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.folder.path().join("access.log"))?)
     }
@@ -107,7 +113,7 @@ worker_processes {workers};
 pid {folder}/nginx.pid;
 events {{ worker_connections 4096; }}
 http {{
-    log_format ledger '$request_method $request_uri $status $body_bytes_sent $request_time $remote_addr $remote_port';
+    log_format ledger '$request_method $request_uri $status $body_bytes_sent $request_time $remote_addr $remote_port $msec';
     access_log {folder}/access.log ledger;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;

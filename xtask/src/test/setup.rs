@@ -6,7 +6,7 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 24] = [
+const NEEDED: [(&str, &str); 25] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
     ("haproxy", "haproxy"),
@@ -20,6 +20,7 @@ const NEEDED: [(&str, &str); 24] = [
     ("ipvsadm", "ipvsadm"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),
+    ("tcpdump", "tcpdump"),
     ("python3", "python3"),
     ("pip3", "python3-pip"),
     ("node", "nodejs"),

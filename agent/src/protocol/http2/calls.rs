@@ -333,7 +333,8 @@ impl Http2 {
                 return None;
             }
             let calls = calls.min(room.max(1));
-            let reason = self.gap.take().unwrap_or(lost::RECORDS_LOST);
+            // The gap stays: requests behind this one may have begun in it, too.
+            let reason = self.gap.unwrap_or(lost::RECORDS_LOST);
             self.next = Some(id.saturating_add(2));
             let sent = calls.wrapping_mul(REQUEST_MIN);
             self.sequence = self.sequence.map(|begin| begin.wrapping_add(sent));

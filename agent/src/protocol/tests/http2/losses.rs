@@ -80,6 +80,35 @@ fn an_answer_without_its_request_is_a_lost_call_once() {
     assert_eq!(stage.used().1, 1);
 }
 
+/// An answer shows one request of a gap; those behind it are shown by the next that begins, or
+/// by the connection's end.
+#[test]
+fn an_answer_does_not_hide_other_requests_of_its_gap() {
+    for by_request in [false, true] {
+        let (mut stage, mut wire) = begun(Side::Server);
+        stage.feed(wire.request(1, "/1")).feed(wire.answer(1, "200"));
+        for stream in [3, 5, 7] {
+            wire.request(stream, "/unseen");
+        }
+        wire.socket.lost = 3;
+        stage.feed(wire.answer(3, "200"));
+        assert_eq!(stage.lost(), [(1, lost::RECORDS_LOST)]);
+        if by_request {
+            stage.feed(wire.request(9, "/9"));
+        }
+        for stream in [5, 7] {
+            stage.feed(wire.answer(stream, "200"));
+        }
+        if by_request {
+            stage.feed(wire.answer(9, "200"));
+        }
+        stage.feed(wire.socket.closed(event::CLOSE_FIN));
+        let lost: u32 = stage.lost().iter().map(|(calls, _)| calls).sum();
+        assert_eq!(lost, 3);
+        assert_eq!(stage.told().len(), if by_request { 2 } else { 1 });
+    }
+}
+
 #[test]
 fn what_is_open_at_a_gap_is_told_only_by_its_end() {
     for asks in [true, false] {
