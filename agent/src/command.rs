@@ -120,6 +120,15 @@ pub type Output = Box<dyn Write + Send>;
 
 /// What the commands ask of the stages.
 pub trait Session {
+    /// Called before the first thread of a command that captures is started: what those need
+    /// not hold is given up here.
+    ///
+    /// # Errors
+    /// Nothing can be started then.
+    fn prepare(&self, _config: &Config) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Captures and exports until `stop` is requested, then sends what is left. It has
     /// `config.stop_within` for that; what takes longer is cut off by the caller.
     fn run(&self, config: Config, stop: Stop) -> impl Future<Output = Result<(), Failure>>;

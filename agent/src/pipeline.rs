@@ -15,6 +15,7 @@ pub mod repeated;
 pub mod session;
 pub mod settings;
 pub mod stages;
+mod starter;
 pub mod watching;
 
 pub use session::Agent;

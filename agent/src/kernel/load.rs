@@ -16,7 +16,7 @@ use super::cgroup::{self, CgroupError};
 use super::events::Events;
 use super::features::{Features, Switches};
 use super::host::{HostFigures, Legend};
-use super::privilege::{Need, Privileges};
+use super::privilege::{self, Need, Privileges};
 use super::repeats::{Keys, Repeats};
 use super::tables::{Filled, Tables};
 
@@ -184,6 +184,12 @@ impl Kernel {
     #[must_use]
     pub fn detached(&self) -> Option<&'static str> {
         self.watch.detached()
+    }
+
+    /// Whether maps can be read, as they are every second, by a thread without privileges.
+    #[must_use]
+    pub fn is_readable_without_privileges(&self) -> bool {
+        privilege::works_without(Need::ReadMaps, || self.host.get(&0, 0).is_ok()).unwrap_or(false)
     }
 
     /// Hands the lines that the programs wrote since the last time to the log.

@@ -143,6 +143,14 @@ pub fn kubernetes(config: &Config) -> Option<WatchSettings> {
     })
 }
 
+/// The user that a running agent becomes where it is root; `None`: it stays. What a kubeconfig
+/// names to be run (`exec`) belongs to the user that wrote it.
+#[must_use]
+pub fn user(config: &Config) -> Option<u32> {
+    let runs_others = config.kubernetes.kubeconfig.is_some() && watches_kubernetes(config);
+    u32::try_from(config.privileges.user).ok().filter(|user| *user != 0 && !runs_others)
+}
+
 /// Where the host's facts are read.
 #[must_use]
 pub fn paths(config: &Config) -> HostPaths {
