@@ -49,6 +49,7 @@ fn exchange(side: Side) -> Exchange {
         sequence: 0,
         acknowledgement: 0,
         tag: None,
+        weight: 1,
         rpc: None,
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub use destination::{Endpoint, Headers};
 pub use environment::Environment;
-pub use guard::Privileges;
+pub use guard::{Limits, Privileges};
 pub use kubernetes::{Kubernetes, Mesh, Scope, Watch};
 pub use otlp::{Compression, Destination, Otlp, OtlpProtocol, Signal, SignalKind};
 pub use problem::{Error, Origin, Problem};
@@ -69,6 +69,8 @@ pub struct Config {
     pub mesh: Mesh,
     /// What the agent may do once it runs.
     pub privileges: Privileges,
+    /// What the agent may use.
+    pub limits: Limits,
     /// Bounds of the metrics.
     pub series: Series,
     /// Which calls become spans.
@@ -128,6 +130,7 @@ impl Config {
             kubernetes: Kubernetes::read(reader),
             mesh: Mesh::read(reader),
             privileges: Privileges::read(reader),
+            limits: Limits::read(reader),
             series: Series::read(reader),
             traces: Traces::read(reader),
             access_log: AccessLog::read(reader),

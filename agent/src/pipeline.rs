@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod counting;
+pub mod guard;
 mod held;
 pub mod pulse;
 pub mod repeated;

@@ -1,9 +1,10 @@
 //! Connections that are left out so that the agent keeps within its limits.
 //!
-//! While a **share** of 1 in 2^n is set, each connection is judged once, by its first bytes:
-//! it is followed, and stands for 2^n of its kind, or it is never looked at again. Both ends
-//! of a connection are judged alike, by what both know: the numbers of its first byte in
-//! either direction, hashed with secret words.
+//! While a **share** of 1 in 2^n is set, each connection is judged: it is followed, and stands
+//! for 2^n of its kind, or it is never looked at again. Where the share becomes smaller, those
+//! that are followed are judged again: since what a smaller share takes, a larger takes too,
+//! what one stands for stays right. Both ends of a connection are judged alike, by what both
+//! know: the numbers of its first byte in either direction, hashed with secret words.
 
 /// The smallest share that can be set: 1 in 2^6.
 pub const SMALLEST: u32 = 6;

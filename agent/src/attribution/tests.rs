@@ -194,6 +194,7 @@ impl World {
             sequence: 0,
             acknowledgement: 0,
             tag: None,
+            weight: 1,
             rpc: None,
         })
     }

@@ -56,6 +56,7 @@ pub(super) fn call(side: Side) -> Call {
             sequence: 1,
             acknowledgement: 2,
             tag: None,
+            weight: 1,
             rpc: None,
         }),
         client: party("web", "10.0.0.1:5000", 11),

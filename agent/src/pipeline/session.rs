@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::capture::{Capture, Source, monotonic_ns};
+use super::capture::{Blind, Capture, Source, monotonic_ns};
 use super::counting::{Counted, Counting};
+use super::guard::{Guard, Limits};
 use super::repeated::Repeated;
 use super::starter::Starter;
 use super::watching::Watching;
@@ -105,6 +106,7 @@ struct Plan {
     kubernetes: Option<WatchSettings>,
     changes: Option<mpsc::Receiver<Change>>,
     user: Option<u32>,
+    limits: Limits,
 }
 
 impl Plan {
@@ -120,6 +122,7 @@ impl Plan {
             kubernetes: settings::kubernetes(config),
             changes: None,
             user: settings::user(config),
+            limits: settings::limits(config),
         })
     }
 
@@ -154,6 +157,7 @@ impl Plan {
             tracing::warn!("{what} cannot be used: {why}; `meshtap doctor` says what is lost");
         }
         let repeated = kernel.take_repeats().map(Repeated::new);
+        let share = kernel.take_share();
         let ring = kernel.take_ring().ok_or_else(|| failed("the kernel half gave no ring"))?;
         let mut attributor = Attributor::new(self.attribution);
         // After attaching: what is opened in between is in the ring, and nothing is missed.
@@ -171,6 +175,8 @@ impl Plan {
             interval: self.interval,
             changes: self.changes,
             repeated,
+            guard: Guard::new(self.limits),
+            share,
         };
         let is_open = source.kernel.is_readable_without_privileges();
         give_up(&Kept::by_reader(self.user, !is_open));
@@ -253,7 +259,10 @@ async fn until_ended<S: Sink + 'static>(
             capture.ended().await
         }
     };
-    ended.map_err(|dead| Failure::new(Exit::Failed, dead))
+    ended.map_err(|blind| {
+        let exit = if let Blind::Beyond(_) = blind { Exit::Limits } else { Exit::Failed };
+        Failure::new(exit, blind)
+    })
 }
 
 async fn observe(

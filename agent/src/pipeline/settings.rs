@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::Limits;
 use crate::aggregation::{AggregationSettings, RpcNames};
 use crate::attribution::names::{self, Glob, NameError, Network};
 use crate::attribution::{AttributionSettings, HostPaths};
@@ -141,6 +142,13 @@ pub fn kubernetes(config: &Config) -> Option<WatchSettings> {
         only_node: (keys.scope == Scope::Node).then(node),
         well_known_labels: keys.well_known_labels,
     })
+}
+
+/// What the agent may use.
+#[must_use]
+pub fn limits(config: &Config) -> Limits {
+    let Config { limits, .. } = config;
+    Limits { cpu: limits.cpu, memory: limits.memory.map(|size| size.0) }
 }
 
 /// The user that a running agent becomes where it is root; `None`: it stays. What a kubeconfig

@@ -255,6 +255,7 @@ fn begin(record: &Head, socket: u64, side: Side) -> Exchange {
         sequence: record.sequence,
         acknowledgement: record.acknowledgement,
         tag: None,
+        weight: 1,
         rpc: None,
     }
 }

@@ -130,9 +130,9 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     if connection.marks & state::COMPARED == 0 {
         compare(skb, sk, connection, segment.header, DIRECTION as u8);
     }
-    if segment.length > 0 && connection.marks & state::JUDGED == 0 {
+    if segment.length > 0 && sample::is_due(connection, state::share()) {
         // SAFETY: a full socket.
-        unsafe { sample::judge(sk, connection, segment) };
+        unsafe { sample::judge(skb, sk, connection, segment) };
     }
     if segment.length > 0 && begins(connection) {
         // It comes back to this program.

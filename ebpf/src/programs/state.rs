@@ -42,7 +42,7 @@ pub const COMPARED: u16 = 128;
 /// It is a server's and has carried bytes: nothing waits for it at the listener any more.
 pub const BEGUN: u16 = 256;
 
-/// It was judged whether it is left out, so that the agent keeps within its limits.
+/// What both of its ends know it by is noted: see [`super::sample`].
 pub const JUDGED: u16 = 512;
 
 /// What is kept for every TCP socket: 40 bytes.
@@ -63,7 +63,9 @@ pub struct Connection {
     /// How many connections it stands for: an exponent of two, in the upper four bits.
     pub weight: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// What both of its ends know it by, once it was judged.
+    pub key: u32,
 }
 
 /// What is kept for a socket that may speak HTTP. The kernel puts it eight bytes behind
@@ -265,6 +267,12 @@ pub fn count(loss: Loss) {
         // SAFETY: an aligned eight-byte value of the map.
         unsafe { increment(value) };
     }
+}
+
+/// The share of connections that are followed.
+#[inline(always)]
+pub fn share() -> u32 {
+    SHARE.get(0).map_or(0, |share| *share)
 }
 
 /// Counts a connection that is left out.

@@ -53,6 +53,7 @@ pub fn call(side: Side) -> Call {
             sequence: 1,
             acknowledgement: 2,
             tag: None,
+            weight: 1,
             rpc: None,
         }),
         client: party("curl", "", "127.0.0.1:40000", if at_client { 11 } else { 0 }),

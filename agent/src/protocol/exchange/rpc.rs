@@ -259,6 +259,7 @@ impl Exchange {
             sequence: 0,
             acknowledgement: 0,
             tag: None,
+            weight: 1,
             rpc: Some(Rpc::sample(status)),
         }
     }

@@ -307,6 +307,7 @@ fn begin(first: &First, socket: u64, side: Side) -> Exchange {
         sequence: first.sequence,
         acknowledgement: first.acknowledgement,
         tag: None,
+        weight: 1,
         rpc: None,
     }
 }

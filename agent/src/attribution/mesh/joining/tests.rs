@@ -50,6 +50,7 @@ impl Offered {
             sequence: 0,
             acknowledgement: 0,
             tag: None,
+            weight: 1,
             rpc: None,
         }
     }

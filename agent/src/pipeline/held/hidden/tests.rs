@@ -139,6 +139,7 @@ fn exchange(socket: u64, side: Side, (start, end): (u64, u64), id: Option<usize>
         sequence: 0,
         acknowledgement: 0,
         tag: None,
+        weight: 1,
         rpc: None,
     })
 }
