@@ -19,8 +19,9 @@ section! {
 section! {
     /// What the agent may use. Beyond a limit it follows a share of the connections, by steps of
     /// a half down to 1 in 64, and counts each call of those as often as it stands for: counts
-    /// stay right in the mean, and become less exact. The connections are chosen at random, all
-    /// calls of one or none. Metrics of TCP connections stay whole, and
+    /// stay right in the mean, and become less exact. The connections are chosen at random; when
+    /// the share falls, some of those that are followed are left out, too, with what is under way
+    /// on them, which is counted as lost. Metrics of TCP connections stay whole, and
     /// `meshtap_capture_share` says what the share is. A connection that was left out stays so.
     /// With room to spare the agent goes back, a step every ten seconds. Where 1 in 64 is still
     /// too much for 30 s, or memory reaches its limit, the agent takes its programs out of the

@@ -31,8 +31,7 @@ mod tests {
     fn a_process_uses_something() {
         let first = measure(1, 0);
         assert!(first.memory > 1 << 20, "{first:?}");
-        let sum: u64 = (0..2_000_000_u64).fold(0, |sum, next| std::hint::black_box(sum ^ next));
         let second = measure(2, 5_000_000_000);
-        assert!(second.cpu_ns >= first.cpu_ns + 5_000_000_000 + (sum & 0), "{second:?}");
+        assert!(second.cpu_ns >= first.cpu_ns + 5_000_000_000, "{second:?}");
     }
 }
