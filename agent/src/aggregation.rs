@@ -131,6 +131,13 @@ impl Aggregator {
     /// Counts a call. Costs no allocation where its label set is known.
     pub fn record(&mut self, call: &Call, time_unix_ns: u64) {
         let of = self.call_series(&CallFacts::from(call), time_unix_ns);
+        self.series.weigh(call.exchange.weight);
+        self.add(call, &of, time_unix_ns);
+        self.series.weigh(1);
+    }
+
+    #[inline]
+    fn add(&mut self, call: &Call, of: &CallSeries, time_unix_ns: u64) {
         let duration_ns = call.exchange.duration_ns();
         let series = &mut self.series;
         series.observe(of.duration, duration_ns, time_unix_ns);

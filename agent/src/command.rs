@@ -38,12 +38,14 @@ pub enum Exit {
     NotAllowed = 3,
     /// Stopped, but not everything that was counted could be sent.
     Incomplete = 4,
+    /// A limit of what the agent may use does not hold.
+    Limits = 5,
 }
 
 impl Exit {
     /// Every code.
-    pub const ALL: [Self; 5] =
-        [Self::Done, Self::Failed, Self::Usage, Self::NotAllowed, Self::Incomplete];
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Failed, Self::Usage, Self::NotAllowed, Self::Incomplete, Self::Limits];
 
     /// The number that the shell sees.
     #[must_use]
@@ -60,6 +62,9 @@ impl Exit {
             Self::Usage => "wrong usage or configuration; nothing was started",
             Self::NotAllowed => {
                 "the host does not allow it: privileges or kernel; `meshtap doctor` says more"
+            }
+            Self::Limits => {
+                "left the kernel: a limit of `limits` did not hold, whatever was left out"
             }
             Self::Incomplete => {
                 "stopped, but the deadline passed or a second signal came before all was sent"
@@ -120,6 +125,15 @@ pub type Output = Box<dyn Write + Send>;
 
 /// What the commands ask of the stages.
 pub trait Session {
+    /// Called before the first thread of a command that captures is started: what those need
+    /// not hold is given up here.
+    ///
+    /// # Errors
+    /// Nothing can be started then.
+    fn prepare(&self, _config: &Config) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Captures and exports until `stop` is requested, then sends what is left. It has
     /// `config.stop_within` for that; what takes longer is cut off by the caller.
     fn run(&self, config: Config, stop: Stop) -> impl Future<Output = Result<(), Failure>>;

@@ -7,7 +7,8 @@
 pub mod destination;
 pub mod document;
 pub mod environment;
-pub mod kubernetes;
+pub mod guard;
+mod kubernetes;
 pub mod otlp;
 pub mod problem;
 pub mod reader;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use destination::{Endpoint, Headers};
 pub use environment::Environment;
+pub use guard::{Limits, Privileges};
 pub use kubernetes::{Kubernetes, Mesh, Scope, Watch};
 pub use otlp::{Compression, Destination, Otlp, OtlpProtocol, Signal, SignalKind};
 pub use problem::{Error, Origin, Problem};
@@ -65,6 +67,10 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// `mesh`
     pub mesh: Mesh,
+    /// What the agent may do once it runs.
+    pub privileges: Privileges,
+    /// What the agent may use.
+    pub limits: Limits,
     /// Bounds of the metrics.
     pub series: Series,
     /// Which calls become spans.
@@ -123,6 +129,8 @@ impl Config {
             dns: Dns::read(reader),
             kubernetes: Kubernetes::read(reader),
             mesh: Mesh::read(reader),
+            privileges: Privileges::read(reader),
+            limits: Limits::read(reader),
             series: Series::read(reader),
             traces: Traces::read(reader),
             access_log: AccessLog::read(reader),

@@ -12,5 +12,6 @@ pub mod load;
 pub mod mount;
 pub mod privilege;
 pub mod repeats;
+pub mod share;
 pub mod tables;
 pub mod verify;

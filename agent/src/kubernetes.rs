@@ -9,6 +9,7 @@
 //! Rights: list and watch of pods, services and nodes, of endpointslices in
 //! `discovery.k8s.io`, and of namespaces where they are watched.
 
+mod ask;
 mod object;
 mod watch;
 
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::mpsc;
+
+pub use ask::{Refusal, ask};
 
 use crate::attribution::cluster::Change;
 
@@ -72,6 +75,13 @@ pub fn has_service_account() -> bool {
 /// [`WatchError`] where nothing can be asked at all. An interface that does not answer is
 /// none: it is asked again.
 pub async fn start(settings: WatchSettings) -> Result<mpsc::Receiver<Change>, WatchError> {
+    let client = client(&settings).await?;
+    let (sender, receiver) = mpsc::channel(CHANGES);
+    watch::spawn(&client, &settings, &sender);
+    Ok(receiver)
+}
+
+async fn client(settings: &WatchSettings) -> Result<kube::Client, WatchError> {
     let mut config = match &settings.kubeconfig {
         Some(path) => {
             let wrong = |error| WatchError::Kubeconfig(path.clone(), Box::new(error));
@@ -83,11 +93,7 @@ pub async fn start(settings: WatchSettings) -> Result<mpsc::Receiver<Change>, Wa
             .map_err(|error| WatchError::ServiceAccount(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT);
-    let client =
-        kube::Client::try_from(config).map_err(|error| WatchError::Client(Box::new(error)))?;
-    let (sender, receiver) = mpsc::channel(CHANGES);
-    watch::spawn(&client, &settings, &sender);
-    Ok(receiver)
+    kube::Client::try_from(config).map_err(|error| WatchError::Client(Box::new(error)))
 }
 
 /// A time within [`SPREAD`].

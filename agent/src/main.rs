@@ -6,5 +6,5 @@ use meshtap::command::execute;
 use meshtap::pipeline::Agent;
 
 fn main() -> ExitCode {
-    ExitCode::from(execute(std::env::args_os(), &Agent).code())
+    ExitCode::from(execute(std::env::args_os(), &Agent::default()).code())
 }

@@ -9,12 +9,14 @@
 
 pub mod capture;
 pub mod counting;
+pub mod guard;
 mod held;
 pub mod pulse;
 pub mod repeated;
 pub mod session;
 pub mod settings;
 pub mod stages;
+mod starter;
 pub mod watching;
 
 pub use session::Agent;

@@ -95,6 +95,26 @@ pub struct Output {
 }
 
 impl Output {
+    /// How much there is.
+    fn mark(&self) -> [usize; 3] {
+        [self.exchanges.len(), self.lost.len(), self.progress.len()]
+    }
+
+    /// Has what came since a mark, all of one connection, stand for 2^`exponent` of its kind.
+    fn weigh(&mut self, mark: [usize; 3], exponent: u8) {
+        let weight = 1_u32 << exponent.min(31);
+        let [exchanges, lost, progress] = mark;
+        for exchange in self.exchanges.iter_mut().skip(exchanges) {
+            exchange.weight = weight;
+        }
+        for lost in self.lost.iter_mut().skip(lost) {
+            lost.calls = lost.calls.saturating_mul(weight);
+        }
+        for progress in self.progress.iter_mut().skip(progress) {
+            progress.exchange.weight = weight;
+        }
+    }
+
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
         self.exchanges.clear();
@@ -252,7 +272,7 @@ impl Protocols {
         let mut connection =
             self.connections.pop(&socket).unwrap_or_else(|| Connection::resume(forgotten));
         let mut pass = Pass { socket, time_ns: now_ns, shared: &mut self.shared, out };
-        connection.ended(ended, &mut pass);
+        connection.weighed(&mut pass, |connection, pass| connection.ended(ended, pass));
     }
 
     /// Forgets connections of which nothing was heard for too long before `now_ns`
@@ -346,7 +366,7 @@ fn forget(
     if let Some(numbers) = connection.forgotten() {
         forgotten.put(pass.socket, numbers);
     }
-    connection.lose_all(reason, pass);
+    connection.forgo(reason, pass);
 }
 
 #[cfg(test)]

@@ -95,6 +95,9 @@ pub struct AgentTelemetry {
     host_resets: Named<Arc<Figure>>,
     host_retransmits: Mutex<Option<u64>>,
     calls_counted: Figure,
+    /// As an exponent of two.
+    share: Figure,
+    left_out: Figure,
 }
 
 type Named<T> = Mutex<BTreeMap<&'static str, T>>;
@@ -121,6 +124,8 @@ impl AgentTelemetry {
             host_resets: Named::default(),
             host_retransmits: Mutex::default(),
             calls_counted: Figure::default(),
+            share: Figure::default(),
+            left_out: Figure::default(),
         }
     }
 
@@ -152,6 +157,12 @@ impl AgentTelemetry {
     /// Calls that the kernel half counted.
     pub fn calls_counted(&self, count: u64) {
         self.calls_counted.set(count);
+    }
+
+    /// 1 in 2^`exponent` connections is followed, and so many were left out so far.
+    pub fn share(&self, exponent: u32, left_out: u64) {
+        self.share.set(u64::from(exponent));
+        self.left_out.set(left_out);
     }
 
     /// What became of what was to be sent of a signal, so far.
@@ -220,6 +231,9 @@ impl AgentTelemetry {
         out.figures(MetricId::EventsLost, REASON.name, &self.events_lost);
         out.figures(MetricId::Events, EVENT_KIND.name, &self.events);
         out.one(MetricId::CallsCounted, exposed(self.calls_counted.get()));
+        let share = u32::try_from(self.share.get()).unwrap_or_default();
+        out.one(MetricId::CaptureShare, 0.5_f64.powf(f64::from(share)));
+        out.one(MetricId::ConnectionsLeftOut, exposed(self.left_out.get()));
         out.one(MetricId::RingUsed, exposed(self.ring_used.get()));
         out.one(MetricId::RingCapacity, exposed(self.ring_capacity.get()));
         out.fills(

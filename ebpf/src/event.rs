@@ -94,6 +94,20 @@ pub struct Header {
     pub length: u16,
 }
 
+/// Where [`Header::flags`] of [`Head`] and [`Frames`] say how many connections this one stands
+/// for: the upper four bits are an exponent of two, see [`crate::sample`].
+pub const WEIGHT_SHIFT: u32 = 12;
+
+impl Header {
+    /// How many connections this one stands for, as an exponent of two; of [`Head`] and
+    /// [`Frames`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn weight(&self) -> u8 {
+        (self.flags >> WEIGHT_SHIFT) as u8
+    }
+}
+
 /// An address and port; IPv4 as IPv4-mapped IPv6 (`::ffff:a.b.c.d`). All zero: unknown.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,

@@ -14,5 +14,6 @@ pub mod host;
 pub mod http1;
 pub mod limits;
 pub mod repeat;
+pub mod sample;
 pub mod sequence;
 pub mod walk;

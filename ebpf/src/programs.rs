@@ -14,6 +14,7 @@ pub mod outlet;
 pub mod packet;
 pub mod part;
 pub mod repeat;
+pub mod sample;
 pub mod segment;
 pub mod socket;
 pub mod state;

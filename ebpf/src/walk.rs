@@ -18,7 +18,7 @@ pub use port::Port;
 pub use repeat::decide;
 pub(crate) use shared::forget;
 pub use shared::{
-    REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_OPEN,
+    LATE, REQUESTS_UNKNOWN, Shared, VERDICT_HTTP1, VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_OPEN,
     VERDICT_UPGRADED,
 };
 

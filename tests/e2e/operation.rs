@@ -142,41 +142,6 @@ fn unit() -> String {
     std::fs::read_to_string(path).expect("the unit is part of the repository")
 }
 
-/// What the unit grants is enough: the agent sees calls, and names programs of other users.
-#[test]
-fn with_the_capabilities_of_the_unit() {
-    require!("setpriv", "curl", "nginx", "ss");
-    let unit = unit();
-    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
-    let names: Vec<String> =
-        line.expect("is granted").split(' ').map(str::to_ascii_lowercase).collect();
-    let granted = names.iter().map(|name| format!("+{}", name.trim_start_matches("cap_")));
-    let granted = format!("-all,{}", granted.collect::<Vec<_>>().join(","));
-    let setpriv = program("setpriv").expect("is installed").display().to_string();
-    let launcher =
-        [setpriv.as_str(), "--no-new-privs", "--inh-caps=-all", "--bounding-set", &granted];
-    // Its listener is older than the agent: it is named from /proc.
-    let nginx = Nginx::start().expect("starts");
-    let agent = Agent::start_by(&launcher, "").expect("is ready");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("lives");
-    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("is told");
-    let held = u64::from_str_radix(held.trim(), 16).expect("is a number");
-    assert_eq!(held.count_ones() as usize, names.len(), "{status}");
-    let port = nginx.port().to_string();
-    let ask = ["-q", "-sS", "--noproxy", "*", "-o", "/dev/null"];
-    let mut curl = Command::new(&setpriv);
-    curl.args(["--reuid=65534", "--regid=65534", "--clear-groups", "curl"]).args(ask);
-    output(curl.arg(format!("http://127.0.0.1:{port}/teapot"))).expect("answers");
-    let labels =
-        [("service_name", "curl"), ("service_peer_name", "nginx"), ("server_port", port.as_str())];
-    let count =
-        |scrape: &Scrape| scrape.count("http_client_request_duration_seconds_count", &labels);
-    let scrape = agent.scrape_until(|scrape| count(scrape) >= 1).expect("is served");
-    assert_eq!(count(&scrape), 1, "{}", agent.output());
-    let told = agent.stop().expect("ends well");
-    assert!(!told.contains("WARN"), "something is missing: {told}");
-}
-
 #[test]
 fn the_unit_is_one_that_systemd_takes() {
     require!("systemd-analyze");

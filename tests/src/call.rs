@@ -71,6 +71,8 @@ pub struct CallLine {
     pub server_duration_us: Option<f64>,
     /// To the first byte of the answer.
     pub first_byte_us: Option<f64>,
+    /// Calls that it stands for.
+    pub weight: u32,
     /// Body of the request.
     pub request_bytes: u64,
     /// Body of the answer.

@@ -244,7 +244,7 @@ mod tests {
         let text = format!(
             r#"{{"time":0,"client":{{"name":"a","kind":"process"}},"server":{{"name":"b","kind":"process"}},
             "protocol":"http/1.1","method":"GET","path":"{path}","route":"/","client_duration_us":2,
-            "server_duration_us":1,"request_bytes":0,"response_bytes":5,"retransmits":0}}"#
+            "server_duration_us":1,"request_bytes":0,"response_bytes":5,"retransmits":0,"weight":1}}"#
         );
         let mut call: CallLine = serde_json::from_str(&text).expect("parses");
         (call.status, call.error) = (status, error.map(str::to_owned));

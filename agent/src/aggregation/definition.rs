@@ -63,6 +63,8 @@ pub enum MetricId {
     EventsLost,
     Events,
     CallsCounted,
+    CaptureShare,
+    ConnectionsLeftOut,
     RingUsed,
     RingCapacity,
     QueueLength,

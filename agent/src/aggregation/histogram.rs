@@ -215,11 +215,11 @@ impl Distribution {
     }
 
     #[inline]
-    pub(super) fn observe(&mut self, observation: u64) {
+    pub(super) fn observe(&mut self, observation: u64, weight: u64) {
         if let Some(count) = self.buckets.get_mut(self.bounds.bucket(observation)) {
-            *count += 1;
+            *count += weight;
         }
-        self.sum += u128::from(observation);
+        self.sum += u128::from(observation) * u128::from(weight);
     }
 
     pub(super) fn merge(&mut self, buckets: &[u64], sum: u64) {
@@ -272,8 +272,8 @@ mod tests {
     #[test]
     fn sums_do_not_wrap() {
         let mut distribution = Distribution::new(&DURATION);
-        distribution.observe(u64::MAX);
-        distribution.observe(u64::MAX);
+        distribution.observe(u64::MAX, 1);
+        distribution.observe(u64::MAX, 1);
         assert_eq!(distribution.buckets()[14], 2);
         assert!(distribution.sum() > 3.6e10);
     }

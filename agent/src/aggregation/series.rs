@@ -61,6 +61,8 @@ pub(super) struct SeriesTable {
     room: usize,
     overflowed: u64,
     expired: u64,
+    /// How many observations each one stands for.
+    weight: u64,
 }
 
 /// Overflow series that there can be: one per budgeted metric.
@@ -79,6 +81,7 @@ impl SeriesTable {
             room: limit.saturating_sub(OVERFLOWS),
             overflowed: 0,
             expired: 0,
+            weight: 1,
         }
     }
 
@@ -149,12 +152,19 @@ impl SeriesTable {
         Some(&mut slot.state)
     }
 
+    /// Has each observation stand for `weight` of its kind, until it is set again.
+    #[inline]
+    pub(super) fn weigh(&mut self, weight: u32) {
+        self.weight = u64::from(weight);
+    }
+
     /// Adds to a counter; adding nothing keeps it from expiring.
     #[inline]
     pub(super) fn add(&mut self, slot: SlotId, amount: u64, time_ns: u64) {
+        let amount = amount.saturating_mul(self.weight);
         let weight = u64::from(amount > 0);
         if let Some(State::Counter(count)) = self.touch(slot, time_ns, weight) {
-            *count += amount;
+            *count = count.saturating_add(amount);
         }
     }
 
@@ -169,8 +179,9 @@ impl SeriesTable {
     /// One observation of a histogram.
     #[inline]
     pub(super) fn observe(&mut self, slot: SlotId, observation: u64, time_ns: u64) {
-        if let Some(State::Histogram(distribution)) = self.touch(slot, time_ns, 1) {
-            distribution.observe(observation);
+        let weight = self.weight;
+        if let Some(State::Histogram(distribution)) = self.touch(slot, time_ns, weight) {
+            distribution.observe(observation, weight);
         }
     }
 

@@ -778,3 +778,26 @@ proptest! {
         }
     }
 }
+
+/// A call that stands for eight is in every series as if eight had been recorded.
+#[test]
+fn a_call_counts_as_often_as_it_stands_for() {
+    let world = World::new();
+    let (mut heavy, mut many) = (aggregator(), aggregator());
+    for side in [Side::Client, Side::Server] {
+        let mut call = world.call(side);
+        for _ in 0..8 {
+            many.record(&call, 1);
+        }
+        call.exchange.weight = 8;
+        heavy.record(&call, 1);
+        // What comes behind it stands for itself.
+        call.exchange.weight = 1;
+        heavy.record(&call, 1);
+        many.record(&call, 1);
+    }
+    let [heavy, many] = [heavy.snapshot(2), many.snapshot(2)];
+    assert_eq!(figures(&heavy), figures(&many));
+    let values = |snapshot: &Snapshot| format!("{:?}", snapshot.families);
+    assert_eq!(values(&heavy), values(&many), "sums and buckets, too");
+}

@@ -19,6 +19,7 @@ use crate::attribution::HostPaths;
 use crate::kernel::cgroup;
 use crate::kernel::features::Features;
 use crate::kernel::privilege::Privileges;
+use crate::kubernetes::WatchSettings;
 
 /// The main job can run.
 pub const EXIT_READY: u8 = 0;
@@ -133,16 +134,16 @@ pub struct Report {
 
 impl Report {
     /// Looks at everything. `listen` is where `/metrics` would be served, `paths` say where the
-    /// host's facts are.
+    /// host's facts are, `watch` how Kubernetes would be watched.
     #[must_use]
-    pub fn gather(listen: SocketAddr, paths: &HostPaths) -> Self {
+    pub fn gather(listen: SocketAddr, paths: &HostPaths, watch: Option<&WatchSettings>) -> Self {
         let features = Features::probe();
         let privileges = Privileges::held().ok();
         let root = cgroup::find();
         let processes = system::Processes::scan(&paths.proc, privileges.as_ref());
         let mut checks = capture::kernel(&features, privileges.as_ref());
         checks.extend(capture::capture(&features, &root));
-        checks.extend(attribution::checks(&processes, paths));
+        checks.extend(attribution::checks(&processes, paths, watch));
         checks.extend(blind_spot::checks(&features, &processes));
         checks.push(export::listen(listen));
         Self::new(features, checks)
@@ -178,8 +179,13 @@ fn verdict(checks: &[Check]) -> Verdict {
 ///
 /// # Errors
 /// Where standard output cannot be written; a reader that went away is no error.
-pub fn run(json: bool, listen: SocketAddr, paths: &HostPaths) -> io::Result<u8> {
-    let report = Report::gather(listen, paths);
+pub fn run(
+    json: bool,
+    listen: SocketAddr,
+    paths: &HostPaths,
+    watch: Option<&WatchSettings>,
+) -> io::Result<u8> {
+    let report = Report::gather(listen, paths, watch);
     let mut output = anstream::stdout().lock();
     let written = if json {
         serde_json::to_writer_pretty(&mut output, &report)

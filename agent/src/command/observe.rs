@@ -334,6 +334,7 @@ pub fn observe(arguments: Arguments, session: &impl Session) -> Result<(), Failu
     run::log_to_standard_error(&config);
     let output: Output = Box::new(io::stdout());
     let observer = Observer::new(arguments.limits.options(arguments.filter), output);
+    session.prepare(&config)?;
     run::until_stopped(STOP_WITHIN, |stop| session.observe(config, observer, stop))
 }
 

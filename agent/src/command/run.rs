@@ -58,6 +58,7 @@ impl Stop {
 pub fn run(layers: &Layers, session: &impl Session) -> Result<(), Failure> {
     let (config, _) = layers.load()?;
     log_to_standard_error(&config);
+    session.prepare(&config)?;
     let within = config.stop_within;
     until_stopped(within, |stop| session.run(config, stop))
 }

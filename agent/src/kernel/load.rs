@@ -16,8 +16,9 @@ use super::cgroup::{self, CgroupError};
 use super::events::Events;
 use super::features::{Features, Switches};
 use super::host::{HostFigures, Legend};
-use super::privilege::{Need, Privileges};
+use super::privilege::{self, Need, Privileges};
 use super::repeats::{Keys, Repeats};
+use super::share::{self, Share};
 use super::tables::{Filled, Tables};
 
 /// The object as `cargo xtask ebpf` built it.
@@ -108,13 +109,14 @@ pub struct Kernel {
     legend: Legend,
     tables: Tables,
     repeats: Option<Repeats>,
+    share: Option<Share>,
     /// Tracepoints are attached for as long as these are held.
     _tracepoints: Vec<OwnedFd>,
     watch: attach::Watch,
     /// Lines that the programs wrote, where logging is on.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the links; last, so that it is dropped last.
-    _programs: Ebpf,
+    programs: Ebpf,
     /// What could not be attached and is not necessary, with the reason.
     pub missing: Vec<(String, String)>,
 }
@@ -152,10 +154,11 @@ impl Kernel {
             legend,
             tables: Tables::take(&mut programs),
             repeats,
+            share: Share::take(&mut programs),
             watch: attach::Watch::new(&programs, root),
             _tracepoints: tracepoints,
             log,
-            _programs: programs,
+            programs,
             missing,
         })
     }
@@ -168,6 +171,17 @@ impl Kernel {
     /// The table of calls that the kernel half counts, where it does; once.
     pub fn take_repeats(&mut self) -> Option<Repeats> {
         self.repeats.take()
+    }
+
+    /// What says how many connections are followed; once.
+    pub fn take_share(&mut self) -> Option<Share> {
+        self.share.take()
+    }
+
+    /// See [`share::run_time_ns`].
+    #[must_use]
+    pub fn run_time_ns(&self) -> u64 {
+        share::run_time_ns(&self.programs)
     }
 
     /// How full the kernel half's own tables are; to be asked once a pulse.
@@ -184,6 +198,12 @@ impl Kernel {
     #[must_use]
     pub fn detached(&self) -> Option<&'static str> {
         self.watch.detached()
+    }
+
+    /// Whether maps can be read, as they are every second, by a thread without privileges.
+    #[must_use]
+    pub fn is_readable_without_privileges(&self) -> bool {
+        privilege::works_without(Need::ReadMaps, || self.host.get(&0, 0).is_ok()).unwrap_or(false)
     }
 
     /// Hands the lines that the programs wrote since the last time to the log.
@@ -239,9 +259,9 @@ fn verified(
     Ok(programs)
 }
 
-/// Reading the object and its types leaves megabytes of freed memory behind, which the
-/// allocator would keep.
-fn give_back_memory() {
+/// Gives memory that is free back to the system: reading the object and its types leaves
+/// megabytes of it behind, which the allocator would keep.
+pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer; the allocator locks for itself.
     unsafe {

@@ -12,12 +12,14 @@ use meshtap_ebpf::event::Ended;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::{self, Beyond, Guard, Verdict};
 use super::pulse::{KINDS, Pulse, kind};
 use super::repeated::Repeated;
 use super::{Found, Sink, Stages};
 use crate::attribution::cluster::Change;
 use crate::command::observe::Flow;
-use crate::kernel::load::Kernel;
+use crate::kernel::load::{Kernel, give_back_memory};
+use crate::kernel::share::Share;
 use crate::ring_buffer::Reader;
 
 /// Events that are handed on at once.
@@ -66,6 +68,11 @@ pub enum Blind {
         "the program {0} is no longer attached to the cgroup root, nothing is seen any more; somebody detached it (bpftool, or another agent that cleans up): see to that, and start meshtap again"
     )]
     Detached(&'static str),
+    /// A limit does not hold.
+    #[error(
+        "{0}: the agent leaves the kernel, nothing is seen any more; raise the limit, or see in `meshtap_events_total` what there is so much of"
+    )]
+    Beyond(Beyond),
 }
 
 /// What the thread begins with.
@@ -82,6 +89,10 @@ pub struct Source {
     pub changes: Option<mpsc::Receiver<Change>>,
     /// Calls that the kernel half counts, where it does.
     pub repeated: Option<Repeated>,
+    /// What keeps the agent within its limits.
+    pub guard: Guard,
+    /// Where it writes what it decides.
+    pub share: Option<Share>,
 }
 
 impl<S: Sink + 'static> Capture<S> {
@@ -103,13 +114,13 @@ impl<S: Sink + 'static> Capture<S> {
             last_bytes: 0,
             next_pulse_ns: 0,
             ended: Vec::new(),
-            detached: None,
+            blind: None,
         };
         std::thread::Builder::new().name("meshtap-reader".to_owned()).spawn(move || {
             reading.run();
             // Where nobody waits any more the sink is not missed.
-            let _ = sender.send(match reading.detached {
-                Some(program) => Err(Blind::Detached(program)),
+            let _ = sender.send(match reading.blind {
+                Some(blind) => Err(blind),
                 None => Ok(reading.sink),
             });
         })?;
@@ -146,15 +157,15 @@ struct Reading<S> {
     /// Ends of connections that found no room in the ring: what it holds of theirs is read
     /// first.
     ended: Vec<(u64, Ended)>,
-    /// What somebody detached.
-    detached: Option<&'static str>,
+    /// Why nothing is to be seen any more.
+    blind: Option<Blind>,
 }
 
 impl<S: Sink> Reading<S> {
     fn run(&mut self) {
         while !self.end.is_requested() {
             self.source.reader.wait(LONGEST_WAIT);
-            if self.empty(u64::MAX) == Flow::Stop || self.detached.is_some() {
+            if self.empty(u64::MAX) == Flow::Stop || self.blind.is_some() {
                 return;
             }
             if self.last_bytes > 0 {
@@ -242,10 +253,41 @@ impl<S: Sink> Reading<S> {
         })
     }
 
+    /// Keeps within the limits.
+    fn guard(&mut self, now_ns: u64) {
+        if !self.source.guard.is_set() || self.end.is_requested() {
+            return;
+        }
+        let measurement = guard::measure(now_ns, self.source.kernel.run_time_ns());
+        match self.source.guard.take(measurement) {
+            Verdict::Keep => {}
+            Verdict::Follow(share) => self.follow(share),
+            Verdict::Leave(beyond) => self.blind = Some(Blind::Beyond(beyond)),
+        }
+        if self.source.guard.is_tight() {
+            give_back_memory();
+        }
+    }
+
+    /// Has 1 in 2^`share` connections followed.
+    fn follow(&mut self, share: u32) {
+        // What was counted in the kernel is added with what it stood for.
+        if let Some(repeated) = &mut self.source.repeated {
+            repeated.begin_anew();
+        }
+        let is_set = self.source.share.as_mut().is_some_and(|map| map.set(share));
+        if is_set {
+            tracing::info!("to keep within `limits`, 1 in {} connections is followed", 1 << share);
+        } else {
+            tracing::warn!("`limits` cannot be kept: the kernel half takes no share");
+        }
+    }
+
     fn beat(&mut self, now_ns: u64) {
         self.next_pulse_ns = now_ns.saturating_add(PULSE_NS);
         let losses = self.source.kernel.losses();
-        self.detached = self.source.kernel.detached();
+        self.blind = self.source.kernel.detached().map(Blind::Detached);
+        self.guard(now_ns);
         self.ended.extend(self.source.kernel.ended());
         self.sink.pulse(&Pulse {
             now_ns,
@@ -257,6 +299,10 @@ impl<S: Sink> Reading<S> {
             ring_used: std::mem::take(&mut self.ring_used).min(self.source.ring_bytes),
             ring_bytes: self.source.ring_bytes,
             repeated: self.source.repeated.as_ref(),
+            share: (
+                self.source.guard.share(),
+                self.source.share.as_ref().map_or(0, Share::left_out),
+            ),
             stages: &self.stages,
         });
     }

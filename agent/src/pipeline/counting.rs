@@ -15,7 +15,7 @@ use crate::protocol::lost;
 use crate::telemetry::{AgentTelemetry, Export};
 
 /// Why calls may be lost; each is a series from the start.
-const REASONS: [&str; 11] = [
+const REASONS: [&str; 12] = [
     lost::RECORDS_LOST,
     lost::CONNECTIONS_BOUND,
     lost::REQUESTS_BOUND,
@@ -26,6 +26,7 @@ const REASONS: [&str; 11] = [
     lost::DESYNCHRONISED_FRAMING,
     lost::DESYNCHRONISED_CONTENTION,
     lost::DESYNCHRONISED_UNEXPECTED,
+    lost::LIMITS,
     lost::DESYNCHRONISED,
 ];
 

@@ -82,6 +82,8 @@ pub struct Pulse<'a> {
     pub tables: &'a [Filled],
     /// Calls that the kernel half counts, where it does.
     pub repeated: Option<&'a Repeated>,
+    /// 1 in 2^n connections is followed; and so many were left out.
+    pub share: (u32, u64),
     /// The stages.
     pub stages: &'a Stages,
 }
@@ -128,6 +130,8 @@ impl Figures {
             let (used, bound, refused) = repeated.occupancy();
             self.telemetry.table("repeated_calls").set(used as u64, bound as u64, refused);
         }
+        let (exponent, left_out) = pulse.share;
+        self.telemetry.share(exponent, left_out);
         self.stages(pulse.stages);
     }
 

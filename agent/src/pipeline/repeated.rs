@@ -142,6 +142,13 @@ impl Repeated {
         }
     }
 
+    /// Has each call told again, for what connections stand for is about to change; what was
+    /// counted until now is added with the next reading.
+    pub fn begin_anew(&mut self) {
+        let slots: Vec<u32> = self.kinds.keys().copied().collect();
+        slots.iter().for_each(|slot| self.end(*slot));
+    }
+
     /// A call was told: the second time it gets a slot.
     fn told(&mut self, call: &Call, stages: &Stages, now_ns: u64) {
         let Some(tag) = call.exchange.tag else { return };
@@ -277,16 +284,20 @@ impl Gains {
     }
 
     fn summary(&self, call: &Call) -> CallSummary {
+        let weight = u64::from(call.exchange.weight);
         let sizes = |bytes: u64, sum: u64| {
             let mut tally = Tally::default();
             if let Some(bucket) = tally.buckets.get_mut(SIZE.bucket(bytes)) {
-                *bucket = self.calls;
+                *bucket = self.calls.saturating_mul(weight);
             }
-            tally.sum = sum;
+            tally.sum = sum.saturating_mul(weight);
             tally
         };
         let mut summary = CallSummary::of(call);
-        summary.durations = Tally { buckets: self.buckets, sum: self.nanoseconds };
+        summary.durations = Tally {
+            buckets: self.buckets.map(|calls| calls.saturating_mul(weight)),
+            sum: self.nanoseconds.saturating_mul(weight),
+        };
         summary.request_bytes = sizes(0, 0);
         summary.response_bytes = sizes(call.exchange.response_bytes, self.bytes);
         summary

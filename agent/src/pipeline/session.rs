@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::capture::{Capture, Source, monotonic_ns};
+use super::capture::{Blind, Capture, Source, monotonic_ns};
 use super::counting::{Counted, Counting};
+use super::guard::{Guard, Limits};
 use super::repeated::Repeated;
+use super::starter::Starter;
 use super::watching::Watching;
 use super::{Sink, Stages, settings};
 use crate::aggregation::{Aggregator, definition};
@@ -29,6 +32,7 @@ use crate::export::{Exporters, Stats};
 use crate::kernel::cgroup;
 use crate::kernel::features::Features;
 use crate::kernel::load::{Kernel, LoadError, LoadSettings};
+use crate::kernel::privilege::{self, Kept};
 use crate::kubernetes::{self, WatchSettings};
 use crate::protocol::{ProtocolSettings, Protocols, RouteSettings, Routes};
 use crate::ring_buffer::Reader;
@@ -38,12 +42,28 @@ use crate::telemetry::AgentTelemetry;
 const CAPTURE: &str = "capture";
 
 /// Every stage of this build.
-#[derive(Clone, Copy, Debug)]
-pub struct Agent;
+#[derive(Debug, Default)]
+pub struct Agent {
+    /// The thread that may do what the others gave up.
+    starter: Mutex<Option<Starter>>,
+}
+
+impl Agent {
+    fn starter(&self) -> Result<Starter, Failure> {
+        let prepared = self.starter.lock().take();
+        prepared.map_or_else(|| Starter::start().map_err(|error| no_thread(&error)), Ok)
+    }
+}
 
 impl Session for Agent {
+    fn prepare(&self, config: &Config) -> Result<(), Failure> {
+        *self.starter.lock() = Some(Starter::start().map_err(|error| no_thread(&error))?);
+        give_up(&Kept::by_others(settings::user(config)));
+        Ok(())
+    }
+
     async fn run(&self, config: Config, stop: Stop) -> Result<(), Failure> {
-        run(config, stop).await
+        run(self.starter()?, config, stop).await
     }
 
     async fn observe(
@@ -52,17 +72,17 @@ impl Session for Agent {
         observer: Observer<Output>,
         stop: Stop,
     ) -> Result<(), Failure> {
-        observe(config, observer, stop).await
+        observe(self.starter()?, config, observer, stop).await
     }
 
     fn doctor(&self, json: bool) -> Result<(), Failure> {
         // Where the configuration is wrong, `meshtap config` says so better.
         let config =
             Layers::default().load().map_or_else(|_| Config::default(), |(config, _)| config);
-        let exit =
-            doctor::run(json, config.listen, &settings::paths(&config)).map_err(|error| {
-                Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
-            })?;
+        let (paths, watch) = (settings::paths(&config), settings::kubernetes(&config));
+        let exit = doctor::run(json, config.listen, &paths, watch.as_ref()).map_err(|error| {
+            Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
+        })?;
         if exit == doctor::EXIT_NOT_ALLOWED {
             let text = "this host does not allow meshtap to see traffic; each line above that is missing says why and how to get it";
             return Err(Failure::new(Exit::NotAllowed, text));
@@ -85,6 +105,8 @@ struct Plan {
     interval: Duration,
     kubernetes: Option<WatchSettings>,
     changes: Option<mpsc::Receiver<Change>>,
+    user: Option<u32>,
+    limits: Limits,
 }
 
 impl Plan {
@@ -99,6 +121,8 @@ impl Plan {
             interval: config.capture.drain_interval,
             kubernetes: settings::kubernetes(config),
             changes: None,
+            user: settings::user(config),
+            limits: settings::limits(config),
         })
     }
 
@@ -133,6 +157,7 @@ impl Plan {
             tracing::warn!("{what} cannot be used: {why}; `meshtap doctor` says what is lost");
         }
         let repeated = kernel.take_repeats().map(Repeated::new);
+        let share = kernel.take_share();
         let ring = kernel.take_ring().ok_or_else(|| failed("the kernel half gave no ring"))?;
         let mut attributor = Attributor::new(self.attribution);
         // After attaching: what is opened in between is in the ring, and nothing is missed.
@@ -150,13 +175,25 @@ impl Plan {
             interval: self.interval,
             changes: self.changes,
             repeated,
+            guard: Guard::new(self.limits),
+            share,
         };
-        Capture::start(source, stages, sink).map_err(|error| {
-            failed(&format!(
-                "the reading thread cannot be started: {error}; raise the limit of tasks"
-            ))
-        })
+        let is_open = source.kernel.is_readable_without_privileges();
+        give_up(&Kept::by_reader(self.user, !is_open));
+        Capture::start(source, stages, sink).map_err(|error| no_thread(&error))
     }
+}
+
+/// Gives up what this thread needs no more. Where that is refused the agent does its work all
+/// the same, with more than it needs.
+fn give_up(kept: &Kept) {
+    if let Err(error) = privilege::give_up(kept) {
+        tracing::warn!("privileges that are not needed any more are kept: {error}");
+    }
+}
+
+fn no_thread(error: &io::Error) -> Failure {
+    failed(&format!("a thread cannot be started: {error}; raise the limit of tasks"))
 }
 
 fn seed(attributor: &mut Attributor, proc: &Path) {
@@ -185,18 +222,18 @@ fn failed(text: &str) -> Failure {
     Failure::new(Exit::Failed, text)
 }
 
-/// Runs what may block where nothing else waits for it.
-async fn blocking<T: Send + 'static>(
+/// Runs what takes privileges, and may block.
+async fn privileged<T: Send + 'static>(
+    starter: &Starter,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(failed(&format!("starting failed by a defect of meshtap: {error}"))),
-    }
+    let defect = || failed("starting failed by a defect of meshtap; its message stands above");
+    starter.run(work).await.ok_or_else(defect)?
 }
 
 /// Starts, unless a stop is asked for first; nobody waits then for what has begun.
 async fn started<S: Sink + 'static>(
+    starter: Starter,
     plan: Plan,
     features: Option<Features>,
     sink: S,
@@ -204,7 +241,7 @@ async fn started<S: Sink + 'static>(
 ) -> Result<Option<Capture<S>>, Failure> {
     let start = move || plan.start(&features.unwrap_or_else(Features::probe), sink);
     tokio::select! {
-        capture = blocking(start) => capture.map(Some),
+        capture = privileged(&starter, start) => capture.map(Some),
         () = stop.requested() => Ok(None),
     }
 }
@@ -222,10 +259,14 @@ async fn until_ended<S: Sink + 'static>(
             capture.ended().await
         }
     };
-    ended.map_err(|dead| Failure::new(Exit::Failed, dead))
+    ended.map_err(|blind| {
+        let exit = if let Blind::Beyond(_) = blind { Exit::Limits } else { Exit::Failed };
+        Failure::new(exit, blind)
+    })
 }
 
 async fn observe(
+    starter: Starter,
     config: Config,
     observer: Observer<Output>,
     mut stop: Stop,
@@ -233,18 +274,18 @@ async fn observe(
     let mut plan = Plan::of(&config)?;
     plan.watch().await?;
     let sink = Watching::new(observer);
-    let Some(mut capture) = started(plan, None, sink, &mut stop).await? else { return Ok(()) };
+    let Some(mut capture) = started(starter, plan, None, sink, &mut stop).await? else {
+        return Ok(());
+    };
     let sink = until_ended(&mut capture, &mut stop).await?;
     sink.observer.finish()
 }
 
-async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
+async fn run(starter: Starter, config: Config, mut stop: Stop) -> Result<(), Failure> {
     let mut plan = Plan::of(&config)?;
     let export = settings::export(&config).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let server = Server::bind(settings::server(&config))
-        .await
-        .map_err(|error| Failure::new(Exit::Failed, error))?;
-    let features = blocking(|| Ok(Features::probe())).await?;
+    let server = bind(&starter, &config).await?;
+    let features = privileged(&starter, || Ok(Features::probe())).await?;
     let output = Box::new(io::stdout());
     let exporters =
         Exporters::start_with(&export, &Handle::current(), settings::host(&config), output)
@@ -265,7 +306,7 @@ async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
 
     plan.watch().await?;
     let sink = Counting::new(counted, Arc::clone(&exporters));
-    let Some(mut capture) = started(plan, Some(features), sink, &mut stop).await? else {
+    let Some(mut capture) = started(starter, plan, Some(features), sink, &mut stop).await? else {
         return Ok(());
     };
     readiness.works(CAPTURE);
@@ -277,6 +318,13 @@ async fn run(config: Config, mut stop: Stop) -> Result<(), Failure> {
     // Clients that still read are not worth waiting for.
     served.abort();
     ended.map(drop).and(result)
+}
+
+/// Listens; on a port below 1024, too.
+async fn bind(starter: &Starter, config: &Config) -> Result<Server, Failure> {
+    let (runtime, settings) = (Handle::current(), settings::server(config));
+    let bind = move || runtime.block_on(Server::bind(settings));
+    privileged(starter, move || bind().map_err(|error| Failure::new(Exit::Failed, error))).await
 }
 
 fn counted(config: &Config, features: &Features, clock: SharedClock) -> Counted {

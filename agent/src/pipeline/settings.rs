@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::Limits;
 use crate::aggregation::{AggregationSettings, RpcNames};
 use crate::attribution::names::{self, Glob, NameError, Network};
 use crate::attribution::{AttributionSettings, HostPaths};
@@ -143,6 +144,21 @@ pub fn kubernetes(config: &Config) -> Option<WatchSettings> {
         well_known_labels: keys.well_known_labels,
         namespaces: config.mesh.istio_metrics,
     })
+}
+
+/// What the agent may use.
+#[must_use]
+pub fn limits(config: &Config) -> Limits {
+    let Config { limits, .. } = config;
+    Limits { cpu: limits.cpu, memory: limits.memory.map(|size| size.0) }
+}
+
+/// The user that a running agent becomes where it is root; `None`: it stays. What a kubeconfig
+/// names to be run (`exec`) belongs to the user that wrote it.
+#[must_use]
+pub fn user(config: &Config) -> Option<u32> {
+    let runs_others = config.kubernetes.kubeconfig.is_some() && watches_kubernetes(config);
+    u32::try_from(config.privileges.user).ok().filter(|user| *user != 0 && !runs_others)
 }
 
 /// Where the host's facts are read.

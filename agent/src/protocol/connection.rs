@@ -79,6 +79,8 @@ pub(crate) struct Connection {
     heard_ns: u64,
     /// It speaks HTTP/2, and all but [`Self::heard_ns`] is there.
     http2: Option<Box<Http2>>,
+    /// How many connections it stands for, as an exponent of two.
+    weight: u8,
     /// Number to go on with, where a connection of HTTP/2 was forgotten.
     next_stream: Option<u32>,
 }
@@ -96,6 +98,28 @@ impl Connection {
 
     /// Takes an event of this connection.
     pub(crate) fn feed(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
+        if let Event::Head(Head { header, .. }, _) | Event::Frames(Frames { header, .. }, _) = event
+        {
+            // It never falls; a request that waited at the listener says nothing of it.
+            self.weight = self.weight.max(header.weight());
+        }
+        self.weighed(pass, |connection, pass| connection.take(event, pass));
+    }
+
+    /// Has what comes of some work stand for as many as the connection does.
+    pub(crate) fn weighed(
+        &mut self,
+        pass: &mut Pass<'_>,
+        work: impl FnOnce(&mut Self, &mut Pass<'_>),
+    ) {
+        let mark = pass.out.mark();
+        work(self, pass);
+        if self.weight > 0 {
+            pass.out.weigh(mark, self.weight);
+        }
+    }
+
+    fn take(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
         self.heard_ns = self.heard_ns.max(pass.time_ns);
         if let Event::Frames(record, _) = event
             && self.http2.is_none()
@@ -129,7 +153,11 @@ impl Connection {
     }
 
     /// Gives up every open request for `reason`.
-    pub(crate) fn lose_all(&mut self, reason: &'static str, pass: &mut Pass<'_>) {
+    pub(crate) fn forgo(&mut self, reason: &'static str, pass: &mut Pass<'_>) {
+        self.weighed(pass, |connection, pass| connection.lose_all(reason, pass));
+    }
+
+    fn lose_all(&mut self, reason: &'static str, pass: &mut Pass<'_>) {
         let calls = self.drop_while(|_| true, pass);
         self.lose(calls, reason, pass);
         if let Some(http2) = &mut self.http2 {
@@ -140,7 +168,9 @@ impl Connection {
     /// Lets calls report that began before `before_ns`.
     pub(crate) fn report(&mut self, before_ns: u64, now_ns: u64, out: &mut Output) {
         if let Some(http2) = &mut self.http2 {
+            let mark = out.mark();
             http2.report(before_ns, now_ns, out);
+            out.weigh(mark, self.weight);
         }
     }
 

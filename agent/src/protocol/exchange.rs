@@ -368,6 +368,9 @@ pub struct Exchange {
     pub acknowledgement: u32,
     /// What the kernel half knows calls by that are like this one, where it may count them.
     pub tag: Option<NonZeroU64>,
+    /// How many calls it stands for: more than one while only a share of the connections is
+    /// followed, see [`meshtap_ebpf::sample`].
+    pub weight: u32,
     /// What a mesh's proxy says of it.
     pub relayed: Option<Box<Relayed>>,
     /// What it was beyond HTTP.
@@ -405,6 +408,7 @@ impl Exchange {
             sequence: 0,
             acknowledgement: 0,
             tag: None,
+            weight: 1,
             rpc: None,
         }
     }

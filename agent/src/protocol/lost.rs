@@ -40,6 +40,8 @@ pub const DESYNCHRONISED_FRAMING: &str = "desynchronised_framing";
 pub const DESYNCHRONISED_CONTENTION: &str = "desynchronised_contention";
 /// [`event::LOST_UNEXPECTED`]
 pub const DESYNCHRONISED_UNEXPECTED: &str = "desynchronised_unexpected";
+/// [`event::LOST_LIMITS`]
+pub const LIMITS: &str = "limits";
 /// A `LOST_*` value that this agent does not know.
 pub const DESYNCHRONISED: &str = "desynchronised";
 
@@ -53,6 +55,7 @@ pub fn desynchronised(reason: u8) -> &'static str {
         event::LOST_FRAMING => DESYNCHRONISED_FRAMING,
         event::LOST_CONTENTION => DESYNCHRONISED_CONTENTION,
         event::LOST_UNEXPECTED => DESYNCHRONISED_UNEXPECTED,
+        event::LOST_LIMITS => LIMITS,
         _ => DESYNCHRONISED,
     }
 }

@@ -136,6 +136,9 @@ pub const LOST_CONTENTION: u8 = 5;
 /// A response where no request was open.
 pub const LOST_UNEXPECTED: u8 = 6;
 
+/// The connection is left out from here on, so that the agent keeps within its limits.
+pub const LOST_LIMITS: u8 = 7;
+
 /// Message boundaries of the connection were lost; a new epoch begins at the next request.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

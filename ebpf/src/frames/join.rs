@@ -9,7 +9,7 @@ use crate::event::{self, FRAMES_JOINED, FRAMES_PREFACE, FRAMES_UPGRADED};
 use crate::flow::{Flow, PLACED_FIRST, WINDOW_START, mode};
 use crate::limits::SNIFF_BUDGET;
 use crate::sequence::distance;
-use crate::walk::{VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_UPGRADED};
+use crate::walk::{LATE, VERDICT_HTTP2, VERDICT_OPAQUE, VERDICT_UPGRADED};
 
 /// The client's preface (RFC 9113, section 3.4), word by word.
 const PREFACE: [u64; 3] = [
@@ -78,7 +78,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
                 return true;
             }
         }
-        let known = sure || self.shared.late != 0;
+        let known = sure || self.shared.late & LATE != 0;
         if !known || count < HEADER_BYTES || !self.tiles(FrameHeader::read(first, last)) {
             return false;
         }

@@ -82,6 +82,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
     pub(super) fn flush(&mut self) {
         let (time_ns, cookie) = (self.flow.now_ns, self.flow.cookie);
         let (acknowledgement, lost) = (self.flow.segment_ack, self.shared.lost);
+        let weight = self.shared.weighed(0);
         let direction = self.direction;
         let state = self.flow.frames();
         let fill = state.fill;
@@ -93,7 +94,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
             cookie,
             kind: Kind::Frames as u8,
             direction,
-            flags: state.announce,
+            flags: state.announce | weight,
             lost,
             length: fill as u16,
         };

@@ -18,13 +18,14 @@ use meshtap_ebpf::event::{
 };
 use meshtap_ebpf::flow::opaque;
 use meshtap_ebpf::limits::NAME_ANSWER;
+use meshtap_ebpf::walk::LATE;
 
 use super::emit::{self, Wake};
 use super::follow::{follow, walk_on};
 use super::opened::{compare, open};
 use super::segment::{self, FIN, Packet, RESET, Segment};
 use super::state::{self, Connection, RING};
-use super::{frames, globals, held, part};
+use super::{frames, globals, held, part, sample};
 
 const TCP_LISTEN: u32 = 10;
 const SOCK_STREAM: u32 = 1;
@@ -129,6 +130,10 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     if connection.marks & state::COMPARED == 0 {
         compare(skb, sk, connection, segment.header, DIRECTION as u8);
     }
+    if segment.length > 0 && sample::is_due(connection, state::share()) {
+        // SAFETY: a full socket.
+        unsafe { sample::judge(skb, sk, connection, segment) };
+    }
     if segment.length > 0 && begins(connection) {
         // It comes back to this program.
         part::go_on::<DIRECTION>(ctx, part::HELD);
@@ -148,9 +153,10 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
         }
         return None;
     }
-    if connection.marks & state::LATE != 0 {
+    let is_late = if connection.marks & state::LATE != 0 { LATE } else { 0 };
+    if is_late | connection.weight != 0 {
         // SAFETY: a value of the map; nothing else is ever written there.
-        unsafe { (*http).shared.late = 1 };
+        unsafe { (*http).shared.late = is_late | connection.weight };
     }
     follow::<DIRECTION>(ctx, sk, http, segment);
     Some(())
@@ -160,7 +166,7 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
 /// to the listener.
 #[inline(always)]
 fn begins(connection: &mut Connection) -> bool {
-    if connection.role != ROLE_SERVER || connection.marks & state::BEGUN != 0 {
+    if connection.role != ROLE_SERVER || connection.marks & (state::BEGUN | state::OPAQUE) != 0 {
         return false;
     }
     connection.marks |= state::BEGUN;

@@ -42,6 +42,9 @@ pub const COMPARED: u16 = 128;
 /// It is a server's and has carried bytes: nothing waits for it at the listener any more.
 pub const BEGUN: u16 = 256;
 
+/// What both of its ends know it by is noted: see [`super::sample`].
+pub const JUDGED: u16 = 512;
+
 /// What is kept for every TCP socket: 40 bytes.
 #[repr(C)]
 pub struct Connection {
@@ -57,8 +60,12 @@ pub struct Connection {
     pub marks: u16,
     /// `ROLE_*`.
     pub role: u8,
+    /// How many connections it stands for: an exponent of two, in the upper four bits.
+    pub weight: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 2],
+    /// What both of its ends know it by, once it was judged.
+    pub key: u32,
 }
 
 /// What is kept for a socket that may speak HTTP. The kernel puts it eight bytes behind
@@ -129,6 +136,15 @@ pub static RING: RingBuf<u8, { RING_BYTES as usize }> = RingBuf::new();
 /// Losses by cause: 40 bytes a CPU.
 #[btf_map]
 pub static LOST: PerCpuArray<u64, { LOSSES as usize }> = PerCpuArray::new();
+
+/// The share of connections that are followed, as [`meshtap_ebpf::sample`] counts it: 8 bytes
+/// that the agent writes.
+#[btf_map]
+pub static SHARE: Array<u32, 1> = Array::new();
+
+/// Connections that are left out: 8 bytes a CPU.
+#[btf_map]
+pub static LEFT_OUT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// What belongs to no connection, by [`meshtap_ebpf::host`]: one entry of 1,568 bytes a
 /// CPU, so that the agent reads all figures at once.
@@ -248,6 +264,21 @@ fn map<T>(definition: *const T) -> *mut c_void {
 #[inline(always)]
 pub fn count(loss: Loss) {
     if let Some(value) = LOST.get_ptr_mut(loss as u32) {
+        // SAFETY: an aligned eight-byte value of the map.
+        unsafe { increment(value) };
+    }
+}
+
+/// The share of connections that are followed.
+#[inline(always)]
+pub fn share() -> u32 {
+    SHARE.get(0).map_or(0, |share| *share)
+}
+
+/// Counts a connection that is left out.
+#[inline(always)]
+pub fn count_left_out() {
+    if let Some(value) = LEFT_OUT.get_ptr_mut(0) {
         // SAFETY: an aligned eight-byte value of the map.
         unsafe { increment(value) };
     }

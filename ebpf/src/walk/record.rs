@@ -97,7 +97,7 @@ impl<P: Port> Walk<'_, P> {
         if self.flow.marked(flow::MARK_HTTP10) {
             flags |= event::HEAD_HTTP10;
         }
-        let header = self.header(Kind::Head, flags, length as u16);
+        let header = self.header(Kind::Head, self.shared.weighed(flags), length as u16);
         let flow = &*self.flow;
         let head = Head {
             header,

@@ -252,7 +252,7 @@ fn tell(asking: &mut Flow, shared: &mut Shared, port: &mut impl Port) {
         cookie: asking.cookie,
         kind: Kind::Head as u8,
         direction: shared.requests.wrapping_sub(1),
-        flags: event::HEAD_FIRST | event::HEAD_COMPLETE | event::HEAD_ENDED,
+        flags: shared.weighed(event::HEAD_FIRST | event::HEAD_COMPLETE | event::HEAD_ENDED),
         lost: shared.lost,
         length: length as u16,
     };

@@ -53,7 +53,8 @@ pub struct Shared {
     /// 1: the requests' direction became known, and the answers' is to begin anew: what it
     /// carried before was taken for a request, too.
     pub settled: u8,
-    /// 1: the connection is older than the agent: it may speak HTTP/2 without having begun so.
+    /// Bit 0: the connection is older than the agent: it may speak HTTP/2 without having begun
+    /// so. The upper four bits: how many connections it stands for, see [`crate::sample`].
     pub late: u8,
     /// Slot of a request that waits untold, plus one; 0: none does. The requests' direction
     /// lets it wait, the answers' decides: see [`crate::repeat`].
@@ -65,6 +66,18 @@ pub struct Shared {
 }
 
 const _: () = assert!(size_of::<Shared>() == 48);
+
+/// [`Shared::late`]: the connection is older than the agent.
+pub const LATE: u8 = 1;
+
+impl Shared {
+    /// `flags` of a record with what the connection stands for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn weighed(&self, flags: u16) -> u16 {
+        flags | (((self.late >> 4) as u16) << crate::event::WEIGHT_SHIFT)
+    }
+}
 
 /// Has the compiler keep nothing of a walk's state in registers. It is in memory then, of
 /// which the verifier remembers nothing: it finds each step alike and does not multiply

@@ -188,6 +188,10 @@ metrics! {
         "Records of the kernel half that were read, by kind.";
     CallsCounted "meshtap_kernel_counted_calls_total" "" Kind::Counter, Agent, &[],
         "Calls that the kernel half counted by itself: they are in all other metrics, and no record was read of them.";
+    CaptureShare "meshtap_capture_share" "" Kind::Gauge, Agent, &[],
+        "Share of the connections whose calls are read: 1, or less while the agent keeps within `limits`. Every call that is read is counted as often as it stands for, so that all other metrics are right in the mean; those of TCP connections are whole.";
+    ConnectionsLeftOut "meshtap_connections_unsampled_total" "" Kind::Counter, Agent, &[],
+        "TCP connections whose bytes are not looked at, for the agent keeps within `limits`; of a connection on this host both ends.";
     RingUsed "meshtap_ring_buffer_used_bytes" "By" Kind::Gauge, Agent, &[],
         "Bytes that waited in the ring buffer when it was last drained.";
     RingCapacity "meshtap_ring_buffer_capacity_bytes" "By" Kind::Gauge, Agent, &[],

@@ -8,6 +8,7 @@ use super::system::Processes;
 use super::{Check, Group};
 use crate::attribution::HostPaths;
 use crate::attribution::host::conntrack;
+use crate::kubernetes::{self, Refusal, WatchSettings};
 
 /// What a runtime's place gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +19,49 @@ pub(super) enum Place {
 }
 
 /// All checks of this group.
-pub(super) fn checks(processes: &Processes, paths: &HostPaths) -> Vec<Check> {
+pub(super) fn checks(
+    processes: &Processes,
+    paths: &HostPaths,
+    kubernetes: Option<&WatchSettings>,
+) -> Vec<Check> {
     let places: Vec<_> =
         runtimes(paths).into_iter().map(|(name, path)| (name, place(&path))).collect();
     let translation = translation(conntrack::probe(), processes.own_net_namespace);
+    let answer = kubernetes.map(kubernetes::ask);
+    let kubernetes = self::kubernetes(answer, runs_kubelet(&paths.proc));
     let systemd = systemd(&paths.proc);
-    vec![self::processes(processes), containers(processes, &places), systemd, translation]
+    let containers = containers(processes, &places);
+    vec![self::processes(processes), containers, kubernetes, systemd, translation]
+}
+
+/// Whether a process of the host is kubelet, or what stands for it.
+fn runs_kubelet(proc: &Path) -> bool {
+    let is_kubelet = |name: &str| {
+        ["kubelet", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"].contains(&name.trim())
+    };
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read_to_string(process.path().join("comm")).ok())
+        .any(|name| is_kubelet(&name))
+}
+
+/// Whether Kubernetes can be asked: `answer` is what its API said, `None` where the
+/// configuration names none; `is_node`: this host is a node of a cluster.
+pub(super) fn kubernetes(answer: Option<Result<String, Refusal>>, is_node: bool) -> Check {
+    let check = |detail: String| Check::new(Group::Attribution, "Kubernetes", detail);
+    let lost = "names of pods, workloads and services of Kubernetes, and of what runs at other \
+                nodes; containers have the names that their runtime knows";
+    match answer {
+        Some(Ok(server)) => check(format!("the API server answers ({server})")),
+        Some(Err(Refusal { why, remedy })) => check(why).failed(lost, remedy),
+        None if is_node => check("this host is a node, and no API server is configured".into())
+            .failed(
+                lost,
+                "install the Helm chart, or set `kubernetes.kubeconfig` (get, list and watch of \
+                 pods, services, nodes and endpointslices)",
+            ),
+        None => check("no API server is configured, and this host is no node of a cluster".into()),
+    }
 }
 
 /// Where each runtime keeps what names its containers.

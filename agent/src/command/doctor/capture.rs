@@ -44,8 +44,13 @@ fn privileges(held: Option<&Privileges>) -> Check {
     }
     let essential =
         lacking.iter().any(|need| matches!(need, Need::LoadPrograms | Need::AttachToCgroup));
-    let names: Vec<_> = lacking.iter().map(|need| need.remedy()).collect();
-    let lost: Vec<_> = lacking.iter().map(|need| without(*need)).collect();
+    let mut names: Vec<_> = Vec::new();
+    for name in lacking.iter().map(|need| need.remedy()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let lost: Vec<_> = lacking.iter().filter_map(|need| without(*need)).collect();
     let mut check = check(format!("not held: {}", names.join(", ")));
     check.essential = essential;
     check.failed(
@@ -54,8 +59,9 @@ fn privileges(held: Option<&Privileges>) -> Check {
     )
 }
 
-fn without(need: Need) -> &'static str {
-    match need {
+/// What is lost beside what other needs lose already.
+fn without(need: Need) -> Option<&'static str> {
+    Some(match need {
         Need::LoadPrograms => "everything: no program can be loaded",
         Need::AttachToCgroup => "everything: no program can be attached to the cgroup root",
         Need::Trace => {
@@ -63,10 +69,16 @@ fn without(need: Need) -> &'static str {
              host's drops, resets and retransmissions"
         }
         Need::ReadProcesses => "names of other users' programs",
+        Need::AskNetwork => "names behind addresses that the node translates",
+        Need::ReadMaps | Need::ReadTokens => return None,
+        Need::GiveUp => {
+            "nothing of what is shown, but the running agent cannot become an unprivileged user \
+             nor bound what it may do"
+        }
         Need::EnterNamespaces => {
             "owners of connections older than the agent in other network namespaces"
         }
-    }
+    })
 }
 
 fn lockdown(features: &Features) -> Check {

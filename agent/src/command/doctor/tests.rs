@@ -311,7 +311,7 @@ fn the_json_has_the_documented_fields() {
 
 #[test]
 fn names_are_unique_on_this_host_and_root_can_run_the_main_job() {
-    let report = Report::gather(SocketAddr::from(([127, 0, 0, 1], 0)), &HostPaths::default());
+    let report = Report::gather(SocketAddr::from(([127, 0, 0, 1], 0)), &HostPaths::default(), None);
     let mut names: Vec<_> = report.checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     let count = names.len();
@@ -326,4 +326,19 @@ fn names_are_unique_on_this_host_and_root_can_run_the_main_job() {
     } else {
         eprintln!("skipped: the verdict of root, for this is not root");
     }
+}
+
+#[test]
+fn kubernetes_is_asked_where_it_is_configured_and_missed_where_this_is_a_node() {
+    use crate::kubernetes::Refusal;
+    let check = attribution::kubernetes;
+    assert_eq!(check(Some(Ok("v1.36.2".to_owned())), true).state, State::Ok);
+    assert_eq!(check(None, false).state, State::Ok);
+    let missed = check(None, true);
+    assert_eq!(missed.state, State::Degraded);
+    assert!(missed.remedy.is_some_and(|remedy| remedy.contains("kubernetes.kubeconfig")));
+    let refusal = Refusal { why: "out of reach".to_owned(), remedy: "reach it".to_owned() };
+    let refused = check(Some(Err(refusal)), true);
+    assert!(refused.state == State::Degraded && refused.detail == "out of reach");
+    assert!(refused.lost.is_some_and(|lost| lost.contains("pods")));
 }

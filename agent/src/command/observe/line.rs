@@ -193,6 +193,8 @@ pub struct Line<'a> {
     /// Through a mesh.
     #[serde(flatten)]
     pub way: Way<'a>,
+    /// Calls that it stands for.
+    pub weight: u32,
     /// The head was longer than what is captured.
     pub cut: bool,
     /// The same call as a line before, seen from the other end.
@@ -259,6 +261,7 @@ impl<'a> Line<'a> {
                 .sum(),
             trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
             way: Way::of([back, front]),
+            weight: front.exchange.weight.max(back.exchange.weight),
             cut: front.exchange.cut || back.exchange.cut,
             late_half: call.is_late_half(),
         }

@@ -146,6 +146,11 @@ pub const CALL: &[Field] = &[
         "The same of the proxy beside the server; where one process is beside both, its time is here",
     ),
     (
+        "weight",
+        "number",
+        "Calls that this one stands for: 1, or a power of two where the connection was chosen because only a share of them is followed, see `limits.cpu` and `limits.memory`",
+    ),
+    (
         "cut",
         "boolean",
         "The head was longer than `capture.head_prefix`: facts from headers may be missing",

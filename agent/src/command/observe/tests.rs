@@ -121,7 +121,7 @@ fn a_call_seen_at_both_ends_is_exactly_this_line_of_json() {
         r#""trace_id":"00000000000000000000000000000abc","mesh":null,"security_policy":null,"#,
         r#""client_principal":null,"server_principal":null,"attempt":null,"#,
         r#""waypoint":null,"joined_by":null,"between_us":null,"client_proxy_us":null,"server_proxy_us":null,"#,
-        r#""cut":false,"late_half":false}"#,
+        r#""weight":1,"cut":false,"late_half":false}"#,
         "\n"
     );
     assert_eq!(output.text(), expected);

@@ -47,6 +47,9 @@ pub(super) fn of(call: &Call, names: RpcNames) -> Vec<KeyValue> {
     peer(call, &mut list);
     passage(call, &mut list);
     connection(call, &mut list);
+    if call.exchange.weight > 1 {
+        list.push(KeyValue::new("meshtap.weight", i64::from(call.exchange.weight)));
+    }
     list
 }
 

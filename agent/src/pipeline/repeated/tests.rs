@@ -41,6 +41,8 @@ struct World {
     found: Vec<Found>,
     number: u32,
     now_ns: u64,
+    /// What the connection stands for, as an exponent of two.
+    weight: u16,
 }
 
 impl World {
@@ -54,8 +56,15 @@ impl World {
         );
         let slot = Slot::default();
         let repeated = Repeated::new(slot.clone());
-        let mut world =
-            Self { stages, repeated, slot, found: Vec::new(), number: 0, now_ns: SECOND };
+        let mut world = Self {
+            stages,
+            repeated,
+            slot,
+            found: Vec::new(),
+            number: 0,
+            now_ns: SECOND,
+            weight: 0,
+        };
         let end = |last, port| Endpoint {
             address: std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets(),
             port,
@@ -89,6 +98,7 @@ impl World {
     /// A call that is told, and what the table is to count afterwards.
     fn call(&mut self, head: &[u8], status: u16) -> Control {
         let alone = event::HEAD_FIRST | event::HEAD_COMPLETE | event::HEAD_ENDED;
+        let alone = alone | self.weight << event::WEIGHT_SHIFT;
         let header = self.header(EGRESS, alone, head);
         let record = Head {
             header,
@@ -217,4 +227,24 @@ fn what_says_more_than_its_series_is_told() {
             assert_eq!(world.call(head, 200), Control::default());
         }
     }
+}
+
+#[test]
+fn what_is_counted_stands_for_as_many_as_its_connection_and_begins_anew_with_another_share() {
+    let mut world = counting();
+    world.count(3);
+    world.found.clear();
+    world.repeated.begin_anew();
+    assert_eq!(world.slot.0.lock().0.tag, 0, "each call is told again");
+    // An answer that was on its way.
+    world.count(3);
+    assert_eq!(world.sweep(), [(2, 6_000_000, 10)]);
+    world.weight = 2;
+    for _ in 0..3 {
+        world.call(GET, 200);
+    }
+    assert_ne!(world.slot.0.lock().0.tag, 0);
+    world.count(3);
+    world.count(5);
+    assert_eq!(world.sweep(), [(8, 32_000_000, 40)]);
 }

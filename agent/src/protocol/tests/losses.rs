@@ -285,3 +285,24 @@ fn nothing_is_lost_at_an_end_where_every_record_came() {
     stage.feed(Record::Closed(Statistics { ended: ended(2, 0), ..record }));
     assert_eq!(stage.only().path.as_str(), "/0");
 }
+
+/// What a connection stands for is in each of its calls, and in those that are lost.
+#[test]
+fn calls_stand_for_as_many_as_their_connection() {
+    let (mut stage, mut socket) = (Stage::new(), Socket::new(Side::Client));
+    let weighed = |mut record: Record, exponent: u16| {
+        record.header_mut().flags |= exponent << event::WEIGHT_SHIFT;
+        record
+    };
+    stage.feed(socket.request(0, "/0")).feed(socket.answer(0, 200, 0));
+    // A request that waited at the listener does not tell, its answer does.
+    stage.feed(socket.request(1, "/1")).feed(weighed(socket.answer(1, 200, 0), 2));
+    stage.feed(weighed(socket.request(2, "/2"), 3)).feed(weighed(socket.answer(2, 200, 0), 3));
+    stage.feed(weighed(socket.request(3, "/3"), 3));
+    let weights: Vec<_> = stage.out.exchanges.iter().map(|exchange| exchange.weight).collect();
+    assert_eq!(weights, [1, 4, 8]);
+    assert_eq!(stage.told().len(), 3);
+    let left = socket.desynchronised(0, event::LOST_LIMITS);
+    stage.feed(left);
+    assert_eq!(stage.lost(), [(8, lost::LIMITS)]);
+}

@@ -79,6 +79,19 @@ fn another_answer_has_its_request_told() {
 }
 
 #[test]
+fn a_request_that_is_told_late_says_what_it_stands_for() {
+    let mut connection = counting();
+    connection.shared.late = 3 << 4;
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, MISSING);
+    let flags = connection.port.sent[2..].iter().filter_map(|sent| match sent {
+        Sent::Head { flags, .. } => Some(flags >> event::WEIGHT_SHIFT),
+        _ => None,
+    });
+    assert_eq!(flags.collect::<Vec<_>>(), [3, 3]);
+}
+
+#[test]
 fn an_answer_in_pieces_has_its_request_told() {
     let mut connection = counting();
     connection.send(EGRESS, GET);

@@ -1,0 +1,109 @@
+//! One question to the API server, for whoever wants to know whether it can be watched.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use super::{WatchSettings, client};
+
+/// An API server that says nothing for so long is out of reach.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why it cannot be watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In words.
+    pub why: String,
+    /// What helps.
+    pub remedy: String,
+}
+
+impl Refusal {
+    fn new(why: impl Into<String>, remedy: &str) -> Self {
+        Self { why: why.into(), remedy: remedy.to_owned() }
+    }
+}
+
+/// Asks for one object of each kind that is watched; gives the server's version. Blocks, for
+/// some seconds at the most; not to be called within a runtime.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn ask(settings: &WatchSettings) -> Result<String, Refusal> {
+    let started = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = started.map_err(|error| {
+        Refusal::new(format!("no runtime can be started: {error}"), "raise the limit of tasks")
+    })?;
+    runtime.block_on(async {
+        match tokio::time::timeout(PATIENCE, questions(settings)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(unreachable(&format!("it does not answer within {PATIENCE:?}"))),
+        }
+    })
+}
+
+fn unreachable(why: &str) -> Refusal {
+    Refusal::new(
+        format!("the API server is out of reach: {why}"),
+        "see whether its address can be reached from this host (firewalls, network policies), \
+         and whether the kubeconfig or the pod's service account still names it",
+    )
+}
+
+async fn questions(settings: &WatchSettings) -> Result<String, Refusal> {
+    let client = client(settings).await.map_err(|error| {
+        Refusal::new(error.to_string(), "name a kubeconfig with a current context, or none")
+    })?;
+    let version =
+        client.apiserver_version().await.map_err(|error| unreachable(&error.to_string()))?;
+    let forbidden = [
+        ("pods", may_list::<Pod>(&client).await),
+        ("services", may_list::<Service>(&client).await),
+        ("nodes", may_list::<Node>(&client).await),
+        ("endpointslices", may_list::<EndpointSlice>(&client).await),
+    ];
+    let forbidden: Vec<_> =
+        forbidden.iter().filter(|(_, allowed)| !allowed).map(|(name, _)| *name).collect();
+    if forbidden.is_empty() {
+        return Ok(version.git_version);
+    }
+    Err(Refusal::new(
+        format!("the API server does not let this agent list {}", forbidden.join(", ")),
+        "grant get, list and watch of pods, services, nodes and endpointslices \
+         (discovery.k8s.io), as the Helm chart does",
+    ))
+}
+
+async fn may_list<K>(client: &Client) -> bool
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let all = Api::<K>::all(client.clone());
+    all.list_metadata(&ListParams::default().limit(1)).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WatchSettings, ask};
+
+    #[test]
+    fn what_cannot_be_asked_says_why_and_what_helps() {
+        let kubeconfig = Some("/does/not/exist".into());
+        let refused = ask(&WatchSettings { kubeconfig, ..WatchSettings::default() }).unwrap_err();
+        assert!(refused.why.contains("/does/not/exist"), "{refused:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        // Nobody listens at port 9, discard.
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: a\n  \
+                    cluster: {server: 'http://127.0.0.1:9'}\ncontexts:\n- name: a\n  context: \
+                    {cluster: a, user: a}\nusers:\n- name: a\n  user: {}\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = WatchSettings { kubeconfig: Some(file), ..WatchSettings::default() };
+        let refused = ask(&settings).unwrap_err();
+        assert!(refused.why.contains("out of reach"), "{refused:?}");
+        assert!(!refused.remedy.is_empty());
+    }
+}
