@@ -40,7 +40,7 @@ impl<P: Port> Walk<'_, P> {
         let skipped = answers & (1 ^ tries);
         // It goes round, but not to where all are looked at.
         let next = unlike.wrapping_add(skipped) & 0xff;
-        self.flow.unlike = (next | (skipped & (1 ^ is_any(next / UNLIKE))) * UNLIKE) as u8;
+        self.flow.unlike = (next | ((skipped & (1 ^ is_any(next / UNLIKE))) * UNLIKE)) as u8;
         tries
     }
 
