@@ -101,8 +101,9 @@ fn called(town: &Town) {
         "http://web/".to_owned(),
         format!("http://{}:{PORT}/", address(&web)),
         "http://far/".to_owned(),
-        format!("http://all-far.shop.svc.cluster.local:{PORT}/"),
+        // Before its name is asked for: the answer may hold this address, which has a name then.
         format!("http://{at}:{PORT}/"),
+        format!("http://all-far.shop.svc.cluster.local:{PORT}/"),
     ];
     eventually("kube-proxy leads there", || asked(town, &client, &urls[2], 1).ok());
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("is made");
