@@ -11,7 +11,7 @@ use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
 use meshtap_tests::require;
 use meshtap_tests::scrape::Scrape;
-use meshtap_tests::workload::{Nginx, ab, h2load, wrk};
+use meshtap_tests::workload::{Nginx, ab, h2load, h2load_with, wrk};
 
 /// A path, what it is answered with.
 const ANSWERS: [(&str, u16); 5] =
@@ -71,6 +71,23 @@ fn a_hundred_thousand_that_end_cleanly() {
     exactly(&log, &sides, lost(&scrape));
     let edge = [("client", "h2load"), ("server", shop.books.name())];
     assert_eq!(scrape.count("traces_service_graph_request_total", &edge), log.total());
+    shop.agent.stop().expect("ends well");
+}
+
+/// Eight requests at a time on each connection, as h2load sends them, and nothing is lost.
+#[test]
+fn pipelining() {
+    require!("nginx", "h2load", "ss");
+    let shop = Shop::open(Place::HERE);
+    // nginx closes behind a 500, and takes the requests with it that follow.
+    let answers = ANSWERS.into_iter().filter(|(_, status)| *status != 500);
+    let paths: Vec<&str> = answers.map(|(path, _)| path).collect();
+    let hands = ["--h1".to_owned(), "-c4".to_owned(), "-m8".to_owned()];
+    let text = h2load_with(Place::HERE, &shop.address(), &paths, &hands, 20_000).expect("runs");
+    assert!(text.contains("Application protocol: http/1.1"), "{text}");
+    let log = shop.nginx.ledger().expect("is there");
+    let (sides, scrape) = shop.count("h2load", log.total());
+    exactly(&log, &sides, lost(&scrape));
     shop.agent.stop().expect("ends well");
 }
 

@@ -1,12 +1,14 @@
 //! Who called whom: names of short-lived processes, scripts, units and containers, and
 //! the two ends of a call found to be one through translation and equal addresses.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::call::{CallLine, Calls};
 use meshtap_tests::cgroup::{self, Cgroup};
+use meshtap_tests::kubernetes::far::Far;
 use meshtap_tests::netns::{CLIENT, Netns, Place, SERVER};
 use meshtap_tests::process::{Running, fixture, free_port, output, run};
 use meshtap_tests::requirement::program;
@@ -474,4 +476,52 @@ fn a_shell_script_that_calls_once() {
     for call in seen {
         assert_eq!(edge(call), ("errand", "nginx"), "{call:?}");
     }
+}
+
+/// Where the server is that answers names, and a name with the address of what is no socket of
+/// this host.
+const NAME_SERVER: &str = "127.77.0.1:53";
+const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+const FAR_NAME: &[&str] = &["stock", "example", "net"];
+
+/// An answer to a question for [`FAR_NAME`] (RFC 1035).
+fn name_answer() -> Vec<u8> {
+    // An answer to a question, one of each.
+    let mut bytes = vec![0x12, 0x34, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    for label in FAR_NAME {
+        bytes.push(u8::try_from(label.len()).expect("is short"));
+        bytes.extend(label.as_bytes());
+    }
+    // Its end, A, IN; the same name, A, IN, five minutes, four bytes.
+    bytes.extend([0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4]);
+    bytes.extend(FAR.octets());
+    bytes
+}
+
+/// An answer of DNS that a program of this host got names the address in it from then on.
+#[test]
+fn what_dns_answered_is_the_name_of_an_address() {
+    require!("curl", "ip");
+    let server = match UdpSocket::bind(NAME_SERVER) {
+        Ok(server) => server,
+        Err(error) => skip!(format!("{NAME_SERVER}: {error}")),
+    };
+    let _far = Far::serve(&[FAR], 8099).expect("serves");
+    let observer = Observer::start().expect("observes");
+    let ask = |path: &str| curl(&[&format!("http://{FAR}:8099{path}")]).expect("answers");
+    ask("/before");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("is bound");
+    client.send_to(b"a question", NAME_SERVER).expect("goes");
+    let mut buffer = [0; 512];
+    let (_, asked_by) = server.recv_from(&mut buffer).expect("comes");
+    server.send_to(&name_answer(), asked_by).expect("goes");
+    client.recv_from(&mut buffer).expect("comes");
+    ask("/after");
+    let calls = observer.finish().expect("ends well");
+    let server = |path| {
+        let server = &only(&calls, path).server;
+        (server.name.clone(), server.kind.clone())
+    };
+    assert_eq!(server("/before"), (FAR.to_string(), "address".to_owned()));
+    assert_eq!(server("/after"), (FAR_NAME.join("."), "dns".to_owned()));
 }

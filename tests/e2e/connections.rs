@@ -66,6 +66,51 @@ impl Bank {
     }
 }
 
+/// What follows an accepted CONNECT or an upgrade is no call, and its bytes count.
+#[test]
+fn bytes_of_a_tunnel() {
+    require!("ss");
+    let mut wire = Wire::open().expect("opens");
+    let bank = Bank::open(wire.port());
+    wire.again().expect("opens");
+    wire.request("CONNECT b.test:443 HTTP/1.1\r\nHost: b.test:443\r\n\r\n").expect("crosses");
+    wire.answer("HTTP/1.1 200 OK\r\n\r\n").expect("crosses");
+    let (there, back) = ("x".repeat(7_000), "y".repeat(40_000));
+    wire.request(&there).expect("crosses");
+    wire.answer(&back).expect("crosses");
+    wire.close().expect("closes");
+    let both = [("receive", 7_000..8_000), ("transmit", 40_000..41_000)];
+    let bytes = |scrape: &Scrape, direction| {
+        scrape.count(BYTES, &bank.at_vault(&[("network_io_direction", direction)]))
+    };
+    let scrape = bank
+        .scrape_until(|scrape| both.iter().all(|(way, range)| range.contains(&bytes(scrape, way))));
+    for (way, range) in &both {
+        assert!(range.contains(&bytes(&scrape, way)), "{way}: {}", bytes(&scrape, way));
+    }
+    bank.agent.stop().expect("ends well");
+}
+
+/// The kernel half says what it does where it is asked to, and else nothing.
+#[test]
+fn what_the_kernel_half_logs() {
+    require!("ss");
+    const LINE: &str = "a connection older than the agent";
+    for (level, says) in [("debug", true), ("off", false)] {
+        let mut wire = Wire::open().expect("opens");
+        let agent = Agent::start(&format!("log:\n  kernel: {level}\n")).expect("is ready");
+        wire.request("something").expect("crosses");
+        for _ in 0..50 {
+            if agent.output().contains(LINE) {
+                break;
+            }
+            pause(20);
+        }
+        let output = agent.stop().expect("ends well");
+        assert_eq!(output.contains(LINE), says, "{level}: {output}");
+    }
+}
+
 /// A connection that speaks nothing known is an edge with its figures, while it lives and after.
 #[test]
 fn an_unknown_protocol() {

@@ -347,6 +347,67 @@ fn the_schema_of_lines() {
     observer.finish().expect("ends well");
 }
 
+/// Everything that calls leave behind, with their labels, and what the agent says of itself.
+#[test]
+fn series_of_a_few_calls() {
+    require!("curl", "nginx", "ss");
+    let nginx = Nginx::start().expect("starts");
+    let port = nginx.port().to_string();
+    let shop = format!("shop-{port}");
+    let agent = Agent::start(&format!("names:\n  - name: {shop}\n    match: {{ port: {port} }}\n"));
+    let agent = agent.expect("is ready");
+    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    curl(&["-d", "seventeen letters", &url("/ok")]).expect("answers");
+    curl(&[&url("/broken"), &url("/broken")]).expect("answers");
+    let edge = [("client", "curl"), ("server", shop.as_str())];
+    let requests = "traces_service_graph_request_total";
+    let scrape = agent.scrape_until(|scrape| scrape.count(requests, &edge) >= 3);
+    let scrape = scrape.expect("is served");
+    assert_eq!(scrape.count(requests, &edge), 3);
+    assert_eq!(scrape.count("traces_service_graph_request_failed_total", &edge), 2);
+    for side in ["server", "client"] {
+        let seconds = format!("traces_service_graph_request_{side}_seconds");
+        assert_eq!(scrape.count(&format!("{seconds}_count"), &edge), 3, "{side}");
+        let sum = scrape.sum(&format!("{seconds}_sum"), &edge);
+        assert!(sum > 0.0 && sum < 5.0, "{side}: {sum} s");
+
+        let ends = if side == "server" { [&shop, "curl"] } else { ["curl", &shop] };
+        let good = [
+            ("service_name", ends[0]),
+            ("service_peer_name", ends[1]),
+            ("http_request_method", "POST"),
+            ("http_response_status_code", "200"),
+            ("http_route", "/ok"),
+            ("network_protocol_version", "1.1"),
+            ("error_type", ""),
+        ];
+        let bad = [
+            ("service_name", ends[0]),
+            ("http_request_method", "GET"),
+            ("http_response_status_code", "500"),
+            ("http_route", "/broken"),
+            ("network_protocol_version", "1.1"),
+            ("error_type", "500"),
+        ];
+        let duration = format!("http_{side}_request_duration_seconds_count");
+        assert_eq!((scrape.count(&duration, &good), scrape.count(&duration, &bad)), (1, 2));
+        let size = format!("http_{side}_request_body_size_bytes");
+        assert_eq!(scrape.count(&format!("{size}_count"), &good), 1);
+        assert_eq!(scrape.count(&format!("{size}_sum"), &good), 17);
+        let size = format!("http_{side}_response_body_size_bytes_sum");
+        assert!(scrape.count(&size, &good) > 0);
+    }
+    // nginx closes behind a 500.
+    let connected = [("service_name", "curl"), ("service_peer_name", &shop)];
+    assert_eq!(scrape.count("meshtap_tcp_connect_duration_seconds_count", &connected), 3);
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("is there");
+    assert_eq!(scrape.count("meshtap_kernel_info", &[("release", release.trim())]), 1);
+    let capacity = scrape.count("meshtap_ring_buffer_capacity_bytes", &[]);
+    assert_eq!(capacity, 4 << 20);
+    assert!((1..capacity).contains(&scrape.count("meshtap_ring_buffer_used_bytes", &[])));
+    agent.stop().expect("ends well");
+}
+
 /// The same series in both text formats, and no secret in them.
 #[test]
 fn metrics_in_both_formats() {
