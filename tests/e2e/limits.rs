@@ -72,7 +72,8 @@ fn lost(scrape: &Scrape) -> f64 {
 fn a_limit_of_processor_time_is_kept_and_counts_stay_right() {
     require!("h2load", "nginx", "ss");
     let nginx = Nginx::start().expect("starts");
-    let limit = 0.15;
+    // A third to a half of what a release build takes for this.
+    let limit = 0.05;
     let config = format!("limits:\n  cpu: {limit}\ncapture:\n  count_in_kernel: false\n");
     let agent = Agent::start(&config).expect("is ready");
     let port = nginx.port().to_string();
