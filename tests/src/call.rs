@@ -196,7 +196,7 @@ impl Calls {
 mod tests {
     use super::Calls;
 
-    const CALL: &str = r#"{"time":"2026-01-01T00:00:00.000000Z","client":{"name":"curl","kind":"process","address":"127.0.0.1","port":40000,"pid":7},"server":{"name":"nginx","kind":"process","address":"127.0.0.1","port":80,"pid":null},"protocol":"http/1.1","method":"GET","path":"/","route":"/","status":200,"error":null,"client_duration_us":12,"server_duration_us":null,"first_byte_us":3,"request_bytes":0,"response_bytes":5,"rtt_us":null,"retransmits":0,"trace_id":null,"more":1}"#;
+    const CALL: &str = r#"{"time":"2026-01-01T00:00:00.000000Z","client":{"name":"curl","kind":"process","address":"127.0.0.1","port":40000,"pid":7},"server":{"name":"nginx","kind":"process","address":"127.0.0.1","port":80,"pid":null},"protocol":"http/1.1","method":"GET","path":"/","route":"/","status":200,"error":null,"client_duration_us":12,"server_duration_us":null,"first_byte_us":3,"weight":1,"request_bytes":0,"response_bytes":5,"rtt_us":null,"retransmits":0,"trace_id":null,"more":1}"#;
 
     #[test]
     fn calls_and_losses_are_told_apart() {
