@@ -16,6 +16,7 @@ pub mod relayed;
 mod request;
 pub mod route;
 pub mod rpc;
+mod tcp;
 pub mod trace_context;
 
 use std::num::NonZeroUsize;
@@ -23,7 +24,9 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use meshtap_ebpf::{event, limits};
 
-pub use exchange::{Cause, Exchange, Protocol, Rpc, RpcSystem, Side, StreamError, Text};
+pub use exchange::{
+    Cause, ConnectionBytes, Exchange, Protocol, Rpc, RpcSystem, Side, StreamError, Text,
+};
 pub use lost::LostCalls;
 pub use route::{RouteSettings, Routes};
 

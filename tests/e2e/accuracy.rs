@@ -9,9 +9,9 @@ use meshtap_tests::books::{Books, Kind, lost};
 use meshtap_tests::ledger::Ledger;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
-use meshtap_tests::require;
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Nginx, ab, h2load, h2load_with, wrk};
+use meshtap_tests::{require, skip};
 
 /// A path, what it is answered with.
 const ANSWERS: [(&str, u16); 5] =
@@ -209,6 +209,33 @@ fn packet_loss() {
     let dropped = server.run("iptables -nvxL INPUT").expect("is told");
     let dropped = dropped.lines().nth(2).and_then(|line| line.split_whitespace().next());
     assert!(dropped.is_some_and(|count| count != "0"), "the link lost packets: {dropped:?}");
+    impaired(observer, &nginx);
+}
+
+/// The kernel's own emulation of bad networks, where it has one.
+#[test]
+fn emulated_network() {
+    require!("nginx", "h2load", "ip", "tc", "ss");
+    let (client, server) = Netns::pair().expect("a pair");
+    for netns in [&client, &server] {
+        let bad = "delay 500us 300us loss 0.5% duplicate 2% reorder 10% 50%";
+        match netns.run(&format!("tc qdisc add dev eth0 root netem {bad}")) {
+            Ok(_) => {}
+            Err(error) if format!("{error:#}").contains("qdisc kind is unknown") => {
+                skip!("this kernel has no netem");
+            }
+            Err(error) => panic!("netem: {error:#}"),
+        }
+    }
+    let nginx = Nginx::start_in(Place::netns(&server), 1, "").expect("starts");
+    nginx.file("page", 40_000).expect("is made");
+    let observer = Observer::start().expect("observes");
+    let address = format!("{SERVER}:{}", nginx.port());
+    let paths = ["/ok", "/nothing", "/files/page", "/broken", "/empty"];
+    h2load(Place::netns(&client), &address, &paths, 32, 10_000).expect("runs");
+    let told = server.run("tc -s qdisc show dev eth0").expect("is told");
+    let dropped = told.split("dropped ").nth(1).and_then(|rest| rest.split(',').next());
+    assert!(dropped.is_some_and(|count| count != "0"), "the link lost packets: {told}");
     impaired(observer, &nginx);
 }
 

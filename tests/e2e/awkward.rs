@@ -1,13 +1,18 @@
 //! Awkward but legal traffic, byte by byte: of each conversation exactly the calls that
 //! were made are seen, whatever segments they came in.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use meshtap_tests::agent::Observer;
 use meshtap_tests::conversation::Conversations;
-use meshtap_tests::expected::{Causes, Expected};
-use meshtap_tests::require;
+use meshtap_tests::expected::{Causes, Expected, verify};
+use meshtap_tests::netns::Place;
+use meshtap_tests::process::{free_port, output};
 use meshtap_tests::wire::{Wire, pause};
+use meshtap_tests::workload::Language;
+use meshtap_tests::{require, skip};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -680,7 +685,65 @@ fn long_heads() {
     assert_eq!(seen.len(), 3, "{seen:?}");
     for call in &seen[..2] {
         assert!(path.starts_with(&call.path) && call.path.starts_with("/line/p"), "{call:?}");
+        assert!(call.cut, "a path that is not whole says so: {call:?}");
         assert_eq!((call.method.as_str(), call.status), ("GET", Some(200)), "{call:?}");
+    }
+}
+
+/// As much of a head is captured as is configured, and what is not is marked.
+#[test]
+fn prefixes_of_other_lengths() {
+    require!("ss");
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let padding = |bytes: usize| format!("X-Padding: {}\r\n", "v".repeat(bytes));
+    let trace = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
+    for (prefix, beyond) in [("256", 300), ("4KiB", 4_200), ("8KiB", 8_300)] {
+        let setting = format!("capture.head_prefix={prefix}");
+        let observer = Observer::start_with(&["--set", &setting]).expect("observes");
+        let mut wire = Wire::open().expect("opens");
+        for (name, before, after) in
+            [("within", 40, 0), ("behind", 40, beyond), ("beyond", beyond, 0)]
+        {
+            let headers = format!("{}{trace}{}", padding(before), padding(after));
+            let head = format!("GET /{name} HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+            wire.request_split(&head, 1_000).expect("crosses");
+            wire.answer(OK).expect("crosses");
+        }
+        wire.close().expect("closes");
+        let calls = observer.finish().expect("ends well");
+        let seen: Vec<_> = calls
+            .to_port(wire.port())
+            .into_iter()
+            .map(|call| (call.path.as_str(), call.trace_id.as_deref(), call.cut, call.status))
+            .collect();
+        let expected = [
+            ("/within", Some(TRACE), false, Some(200)),
+            ("/behind", Some(TRACE), true, Some(200)),
+            ("/beyond", None, true, Some(200)),
+        ];
+        assert_eq!(seen, expected, "{prefix}");
+    }
+}
+
+/// Headers between IPv6's and TCP's, and TCP in several paths.
+#[test]
+fn unusual_packets() {
+    require!("python3", "ss");
+    for kind in ["options", "multipath"] {
+        if kind == "multipath" && !Path::new("/proc/sys/net/mptcp/enabled").exists() {
+            skip!("this kernel has no MPTCP");
+        }
+        let port = free_port();
+        let observer = Observer::start().expect("observes");
+        let mut traveller = Language::Python.command("traveller", Place::HERE).expect("is there");
+        output(traveller.args([kind, &port.to_string()])).expect("ends well");
+        let calls = observer.finish().expect("ends well");
+        let expected = [0, 1, 2].map(|turn| {
+            Expected::call("GET", &format!("/way/{turn}"), 404)
+                .bytes(0, 7)
+                .between("traveller", "traveller")
+        });
+        verify(&calls, port, &expected);
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::netns::{Netns, Place, SERVER};
-use meshtap_tests::process::free_port;
+use meshtap_tests::process::{free_port, run};
 use meshtap_tests::requirement::{keeps_events, kernel_since};
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::wire::{Wire, pause};
-use meshtap_tests::workload::{Nginx, h2load};
+use meshtap_tests::workload::{Nginx, curl, h2load};
 use meshtap_tests::{require, skip};
 
 const OPENED: &str = "meshtap_tcp_connections_opened_total";
@@ -146,6 +146,52 @@ fn an_unknown_protocol() {
     let http = "http_server_request_duration_seconds_count";
     assert_eq!(scrape.count(http, &[("service_name", &bank.vault)]), 0);
     assert!(scrape.sum("meshtap_tcp_rtt_seconds_count", &bank.at_vault(&[])) >= 1.0);
+    bank.agent.stop().expect("ends well");
+}
+
+/// TLS of programs that others wrote: an edge with its figures, of which no call is told.
+#[test]
+fn tls() {
+    require!("nginx", "curl", "openssl", "ss");
+    const CALLS: u64 = 5;
+    let folder = tempfile::tempdir().expect("is made");
+    let [key, certificate] =
+        ["key", "certificate"].map(|name| folder.path().join(name).display().to_string());
+    let request = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=vault.test";
+    run(&format!("{request} -keyout {key} -out {certificate}")).expect("is signed");
+    let port = free_port();
+    let bank = Bank::open(port);
+    let secure = format!(
+        "listen 127.0.0.1:{port} ssl;\nssl_certificate {certificate};\n\
+         ssl_certificate_key {key};"
+    );
+    let nginx = Nginx::start_in(Place::HERE, 1, &secure).expect("starts");
+    nginx.file("page", 100_000).expect("is made");
+    for _ in 0..CALLS {
+        let url = format!("https://127.0.0.1:{port}/files/page");
+        assert_eq!(curl(&["-k", &url]).expect("answers").len(), 100_000);
+    }
+    let vault = |more: &[(&'static str, &'static str)]| {
+        let mut labels = vec![("service_name", bank.vault.clone()), ("role", "server".to_owned())];
+        labels.push(("service_peer_name", "curl".to_owned()));
+        labels.extend(more.iter().map(|&(name, value)| (name, value.to_owned())));
+        labels
+    };
+    let count = |scrape: &Scrape, metric: &str, more: &[(&'static str, &'static str)]| {
+        let labels = vault(more);
+        let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        scrape.count(metric, &labels)
+    };
+    let scrape = bank.scrape_until(|scrape| count(scrape, CLOSED, &[]) == CALLS);
+    assert_eq!(count(&scrape, OPENED, &[]), CALLS);
+    assert_eq!(count(&scrape, CLOSED, &[]), CALLS);
+    assert_eq!(count(&scrape, ACTIVE, &[]), 0);
+    let sent = count(&scrape, BYTES, &[("network_io_direction", "transmit")]);
+    // What TLS adds: certificates, and some bytes to each record.
+    assert!((CALLS * 100_000..CALLS * 110_000).contains(&sent), "{sent}");
+    assert!(count(&scrape, BYTES, &[("network_io_direction", "receive")]) > CALLS * 300);
+    let http = "http_server_request_duration_seconds_count";
+    assert_eq!(scrape.count(http, &[("service_name", &bank.vault)]), 0, "nothing was read");
     bank.agent.stop().expect("ends well");
 }
 

@@ -9,6 +9,7 @@ use meshtap_tests::agent::Observer;
 use meshtap_tests::expected::{Expected, verify};
 use meshtap_tests::netns::Place;
 use meshtap_tests::process::output;
+use meshtap_tests::wire::Wire;
 use meshtap_tests::workload::program::ASKED;
 use meshtap_tests::workload::{Apache, Haproxy, Language, Nginx, Server, curl, load};
 use meshtap_tests::{require, skip};
@@ -65,6 +66,39 @@ fn curl_and_nginx() {
     let connections: std::collections::BTreeSet<_> =
         calls.to_port(port).iter().map(|call| call.client.port).collect();
     assert_eq!(connections.len(), 8, "two of the calls shared a connection");
+}
+
+/// What the connection has carried is told with each call, as `ss -i` counts it.
+#[test]
+fn bytes_of_the_connection() {
+    require!("ss");
+    let observer = Observer::start().expect("observes");
+    let mut wire = Wire::open().expect("opens");
+    let (mut asked, mut answered) = (0, 0);
+    let mut expected = Vec::new();
+    for size in [10_usize, 3_000, 70_000] {
+        let request = format!("PUT /{size} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n");
+        let request = format!("{request}{}", "x".repeat(size));
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        wire.request(&request).expect("crosses");
+        wire.answer(answer).expect("crosses");
+        asked += request.len() as u64;
+        // The packet with the answer's head is not counted yet when it is seen, and what it
+        // acknowledges is not either.
+        expected.push((format!("/{size}"), answered, asked));
+        answered += answer.len() as u64;
+    }
+    wire.close().expect("closes");
+    let calls = observer.finish().expect("ends well");
+    let seen = calls.to_port(wire.port());
+    assert_eq!(seen.len(), expected.len(), "{seen:?}");
+    for (call, (path, received, sent)) in seen.iter().zip(expected) {
+        assert_eq!((&call.path, call.tcp_bytes_received), (&path, Some(received)), "{call:?}");
+        let acked = call.tcp_bytes_acked.expect("is known");
+        assert!(acked <= sent + 1 && acked + 70_100 > sent, "{acked} of {sent}: {call:?}");
+    }
+    let acked: Vec<_> = seen.iter().map(|call| call.tcp_bytes_acked).collect();
+    assert!(acked.is_sorted() && acked[2] > Some(3_000), "{acked:?}");
 }
 
 #[test]

@@ -81,8 +81,15 @@ pub struct CallLine {
     pub rtt_us: Option<f64>,
     /// Of the connection, during the call.
     pub retransmits: u64,
+    /// On the connection so far; `None`: not known.
+    pub tcp_bytes_acked: Option<u64>,
+    /// On the connection so far; `None`: not known.
+    pub tcp_bytes_received: Option<u64>,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
+    /// The head was longer than what is captured.
+    #[serde(default)]
+    pub cut: bool,
     /// The other end of this call had a line of its own before.
     #[serde(default)]
     pub late_half: bool,

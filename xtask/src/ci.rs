@@ -5,13 +5,19 @@
 //! beside the gates. **It ends in time**: what the time is not enough for is skipped, with the
 //! reason.
 
+use std::process::Command;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
 use crate::tally::Tally;
 use crate::test::budget::Budget;
 use crate::test::parts::Parts;
-use crate::workspace::{cargo, has, run};
-use crate::{agent, docs, ebpf, licences, test, tidy};
+use crate::workspace::{cargo, has, root, run};
+use crate::{agent, docs, ebpf, licences, test, tidy, tools};
+
+/// How long two cores build cargo-deny.
+const CARGO_DENY: Duration = Duration::from_secs(180);
 
 /// Runs everything that there is time for since the run `began`, in seconds after 1970, or
 /// now; `full`: however long it takes.
@@ -24,13 +30,9 @@ pub fn run_all(full: bool, began: Option<u64>) -> Result<()> {
     tally.count("format", run(cargo().args(["fmt", "--all", "--check"])));
     tally.count("tidy", tidy::check());
     tally.count("licences", licences::check());
-    match licences::deny(full) {
-        Some(result) => tally.count("cargo-deny", result),
-        None => tally.skip("cargo-deny", "not installed; `cargo xtask ci --full` installs it"),
-    }
-    match spelling() {
-        Some(result) => tally.count("spelling", result),
-        None => tally.skip("spelling", "not installed: cargo install typos-cli"),
+    match tools::typos() {
+        Ok(typos) => tally.count("spelling", run(Command::new(typos).current_dir(root()))),
+        Err(error) => tally.skip("spelling", format!("{error:#}")),
     }
     let parts = budget.and_then(|budget| build(&budget, &mut tally));
     ebpf::check(&mut tally);
@@ -52,6 +54,12 @@ pub fn run_all(full: bool, began: Option<u64>) -> Result<()> {
     match test::run(&options, parts) {
         Ok(tests) => tally.add(tests),
         Err(error) => tally.count("tests", Err(error)),
+    }
+    // Last, since it is built for minutes and says of the dependencies only what their licences
+    // have not said above.
+    match budget.map_or(Ok(()), dependencies_in_time) {
+        Ok(()) => tally.count("dependencies", licences::deny()),
+        Err(reason) => tally.skip("dependencies", reason),
     }
     println!();
     tally.finish()
@@ -76,10 +84,13 @@ fn component(name: &str) -> Result<()> {
     if has(program) || !has("rustup") {
         return Ok(());
     }
-    run(std::process::Command::new("rustup").args(["component", "add", name]))
+    run(Command::new("rustup").args(["component", "add", name]))
 }
 
-fn spelling() -> Option<Result<()>> {
-    has("typos")
-        .then(|| run(std::process::Command::new("typos").current_dir(crate::workspace::root())))
+/// Whether what checks the dependencies is there, or can be built in time.
+fn dependencies_in_time(budget: Budget) -> Result<(), String> {
+    if tools::has_cargo_deny() {
+        return Ok(());
+    }
+    budget.for_program(CARGO_DENY).map(|_| ())
 }

@@ -1,11 +1,14 @@
 //! Licences of everything that the agent is built from, against the list in `deny.toml`.
 //!
-//! Needs nothing but cargo, so it runs everywhere; where cargo-deny is installed it
-//! says more (advisories, duplicates) from the same file.
+//! Needs nothing but cargo, so it runs everywhere; cargo-deny says more (versions, sources)
+//! from the same file.
+
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::workspace::{cargo, has, read, root, run};
+use crate::tools;
+use crate::workspace::{cargo, read, root, run};
 
 /// Checks every package that cargo would build.
 pub fn check() -> Result<()> {
@@ -32,18 +35,11 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo-deny; `None` where it is not installed and not to be.
-pub fn deny(may_install: bool) -> Option<Result<()>> {
-    if !has("cargo-deny") {
-        if !may_install {
-            return None;
-        }
-        if let Err(error) = run(cargo().args(["install", "cargo-deny", "--locked"])) {
-            return Some(Err(error));
-        }
-    }
+/// What cargo-deny says of licences, versions and sources.
+pub fn deny() -> Result<()> {
+    let mut deny = Command::new(tools::cargo_deny()?);
     // Advisories need the network and change without us: they inform, they do not gate.
-    Some(run(cargo().args(["deny", "check", "licenses", "bans", "sources"])))
+    run(deny.current_dir(root()).args(["check", "licenses", "bans", "sources"]))
 }
 
 /// The identifiers of `allow = [ … ]` below `[licenses]`.

@@ -18,6 +18,7 @@ mod standalone;
 mod tally;
 mod test;
 mod tidy;
+mod tools;
 mod vm;
 mod workspace;
 

@@ -16,7 +16,10 @@
 //! | `duration_us`, `first_byte_us` | to the last and to the first byte of the answer |
 //! | `request_bytes`, `response_bytes` | of the bodies |
 //! | `request_messages`, `response_messages` | of a remote procedure call |
-//! | `rtt_us`, `retransmits` | of the connection |
+//! | `rtt_us`, `retransmits` | of the connection, at this end |
+//! | `tcp_bytes_acked`, `tcp_bytes_received` | on the whole connection so far, as `ss -i` counts them |
+//! | `weight` | how many calls it stands for (`limits.cpu`) |
+//! | `cut` | the head was longer than what is captured: facts of its headers may be missing |
 //! | `request_id`, `trace_id`, `span_id` | where the request carried them and they are allowed |
 
 mod line;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::attribution::{Call, Identity, IdentityKind, Party};
 use crate::protocol::exchange::TraceContext;
-use crate::protocol::{Exchange, Protocol, Side};
+use crate::protocol::{ConnectionBytes, Exchange, Protocol, Side};
 
 /// The context of [`call`] where it carries one.
 pub(super) const CONTEXT: TraceContext = TraceContext {
@@ -41,6 +41,7 @@ pub(super) fn call(side: Side) -> Call {
             end_ns: 1_003_000_000,
             response_bytes: 512,
             rtt_us: Some(80),
+            connection_bytes: Some(ConnectionBytes { acked: 612, received: 97 }),
             sequence: 1,
             acknowledgement: 2,
             ..Exchange::begun(42, side, Protocol::Http11, 1_000_000_000)

@@ -43,6 +43,7 @@ use meshtap_ebpf::event::{self, Desynchronised, End, Frames, Head, Shut, Statist
 use super::Cause;
 use super::http2::{Before, Http2};
 use super::request::OpenRequest;
+use super::tcp::Tcp;
 use super::{Output, Shared, Side, lost};
 use crate::ring_buffer::Event;
 use ending::{Ending, asking_direction, ending};
@@ -74,8 +75,7 @@ pub(crate) struct Connection {
     unproven: bool,
     /// Records missing before anything was known of the connection.
     missing: u32,
-    retransmits: u32,
-    rtt_us: u32,
+    tcp: Tcp,
     heard_ns: u64,
     /// It speaks HTTP/2, and all but [`Self::heard_ns`] is there.
     http2: Option<Box<Http2>>,
@@ -143,7 +143,7 @@ impl Connection {
             Event::End(record) => self.end(record, pass),
             Event::Shut(record) => self.shut(record, pass),
             Event::Desynchronised(record) => self.desynchronised(record, pass),
-            Event::Statistics(record) => self.figures(record.retransmits, record.srtt_us),
+            Event::Statistics(record) => self.tcp.update(record.retransmits, record.srtt_us),
             Event::Closed(record) => self.closed(record, pass),
             _ => {}
         }
@@ -192,15 +192,9 @@ impl Connection {
         self.http2 = Some(Box::new(Http2::new(record, before, &pass.shared.tables)));
     }
 
-    fn figures(&mut self, retransmits: u32, rtt_us: u32) {
-        self.retransmits = self.retransmits.max(retransmits);
-        if rtt_us > 0 {
-            self.rtt_us = rtt_us;
-        }
-    }
-
     fn head(&mut self, record: &Head, bytes: &[u8], pass: &mut Pass<'_>) {
-        self.figures(record.retransmits, record.srtt_us);
+        self.tcp.update(record.retransmits, record.srtt_us);
+        self.tcp.carried(record.bytes_acked, record.bytes_received);
         if !self.enter(record.epoch, pass) {
             return;
         }
@@ -361,7 +355,8 @@ impl Connection {
     }
 
     fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
-        self.figures(record.retransmits, record.srtt_us);
+        self.tcp.update(record.retransmits, record.srtt_us);
+        self.tcp.carried(record.bytes_acked, record.bytes_received);
         if self.missing > 0 {
             self.lose_unseen(&record.ended, pass);
         }

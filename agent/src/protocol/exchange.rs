@@ -262,6 +262,8 @@ pub struct Exchange {
     pub rtt_us: Option<u32>,
     /// Segments that the connection sent again during the call.
     pub retransmits: u32,
+    /// What the connection had carried at the end; `None`: not known.
+    pub connection_bytes: Option<ConnectionBytes>,
     /// TCP sequence number of the request's first byte: both ends see the same one, also through NAT.
     pub sequence: u32,
     /// Acknowledgement number beside it.
@@ -275,6 +277,15 @@ pub struct Exchange {
     pub relayed: Option<Box<Relayed>>,
     /// What it was beyond HTTP.
     pub rpc: Option<Box<Rpc>>,
+}
+
+/// Bytes of a whole connection so far, as the kernel counts them for `ss -i`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionBytes {
+    /// Sent and acknowledged, a SYN counting as one.
+    pub acked: u64,
+    /// Received in order.
+    pub received: u64,
 }
 
 impl Exchange {
@@ -305,6 +316,7 @@ impl Exchange {
             response_bytes: 0,
             rtt_us: None,
             retransmits: 0,
+            connection_bytes: None,
             sequence: 0,
             acknowledgement: 0,
             tag: None,

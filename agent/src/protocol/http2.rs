@@ -53,6 +53,7 @@ use std::collections::VecDeque;
 use meshtap_ebpf::event::{self, Desynchronised, Ended, Frames, Shut, Statistics};
 
 use super::connection::{self, Pass, asking_side, closed_first, reset};
+use super::tcp::Tcp;
 use super::{Cause, Exchange, LostCalls, Output, Side, lost};
 use crate::ring_buffer::Event;
 use assembly::Assembly;
@@ -106,8 +107,7 @@ pub(crate) struct Http2 {
     last: Option<u32>,
     /// The asking end has sent FIN.
     asker_shut: bool,
-    retransmits: u32,
-    rtt_us: u32,
+    tcp: Tcp,
 }
 
 /// What was before the first frames.
@@ -148,8 +148,7 @@ impl Http2 {
             acknowledged: None,
             last: None,
             asker_shut: false,
-            retransmits: 0,
-            rtt_us: 0,
+            tcp: Tcp::default(),
         };
         if upgraded {
             // The request that asked for the upgrade has the first.
@@ -184,7 +183,7 @@ impl Http2 {
             Event::Frames(record, bytes) => self.frames(record, bytes, pass),
             Event::Desynchronised(record) => self.desynchronised(record, pass),
             Event::Shut(record) => self.shut(record, pass),
-            Event::Statistics(record) => self.figures(record.retransmits, record.srtt_us),
+            Event::Statistics(record) => self.tcp.update(record.retransmits, record.srtt_us),
             Event::Closed(record) => self.closed(record, pass),
             Event::Head(..) | Event::End(_) => pass.shared.counters.strays += 1,
             _ => {}
@@ -222,16 +221,9 @@ impl Http2 {
 
     /// Lets calls report that began before `before_ns`.
     pub(crate) fn report(&mut self, before_ns: u64, now_ns: u64, out: &mut Output) {
-        let rtt_us = self.rtt_us;
+        let tcp = &self.tcp;
         let old = self.streams.iter_mut().filter(|one| one.exchange.start_ns <= before_ns);
-        out.progress.extend(old.filter_map(|stream| stream.report(now_ns, rtt_us)));
-    }
-
-    fn figures(&mut self, retransmits: u32, rtt_us: u32) {
-        self.retransmits = self.retransmits.max(retransmits);
-        if rtt_us > 0 {
-            self.rtt_us = rtt_us;
-        }
+        out.progress.extend(old.filter_map(|stream| stream.report(now_ns, tcp)));
     }
 
     fn desynchronised(&mut self, record: &Desynchronised, pass: &mut Pass<'_>) {
@@ -279,7 +271,7 @@ impl Http2 {
     }
 
     fn closed(&mut self, record: &Statistics, pass: &mut Pass<'_>) {
-        self.figures(record.retransmits, record.srtt_us);
+        self.tcp.update(record.retransmits, record.srtt_us);
         if self.gap.is_some() {
             self.lose_unseen(&record.ended, pass);
         }
@@ -306,7 +298,7 @@ impl Http2 {
     fn finish(&mut self, index: usize, end_ns: u64, error: Option<Cause>, pass: &mut Pass<'_>) {
         let Some(stream) = self.take(index) else { return };
         pass.shared.requests -= 1;
-        pass.out.exchanges.push(stream.finish(end_ns, error, self.retransmits, self.rtt_us));
+        pass.out.exchanges.push(stream.finish(end_ns, error, &self.tcp));
     }
 
     /// Forgets a stream that is no call, or that is counted as lost.

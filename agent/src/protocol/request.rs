@@ -4,6 +4,7 @@ use meshtap_ebpf::event::{self, Head};
 
 use super::heads::Facts;
 use super::rpc::{self, Content};
+use super::tcp::Tcp;
 use super::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, http1};
 
 /// A request without a whole answer so far.
@@ -140,8 +141,7 @@ impl OpenRequest {
         &mut self,
         end_ns: u64,
         error: Option<Cause>,
-        retransmits: u32,
-        rtt_us: u32,
+        tcp: &Tcp,
         shared: &mut Shared,
     ) {
         if !self.read {
@@ -160,8 +160,7 @@ impl OpenRequest {
         exchange.error = error;
         let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
         exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
-        exchange.retransmits = retransmits.saturating_sub(self.retransmits);
-        exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
+        tcp.say(exchange, self.retransmits);
     }
 
     /// The call is lost: gives back what it held.

@@ -6,9 +6,11 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 25] = [
+const NEEDED: [(&str, &str); 27] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
+    ("docker-proxy", "docker.io"),
+    ("openssl", "openssl"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),

@@ -278,7 +278,7 @@ fn waypoint() -> World {
 }
 
 #[test]
-fn a_waypoint_between_is_no_client_and_its_time_not_the_proxys() {
+fn a_waypoint_between_is_no_client_and_its_time_is_not_that_of_the_proxy() {
     let mut world = waypoint();
     let at = |world: &mut World, socket, side, (start, end): (u64, u64)| {
         let mut exchange = world.exchange(socket, side);

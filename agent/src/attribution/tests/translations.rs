@@ -171,7 +171,7 @@ fn what_has_its_other_end_here_or_stays_in_its_namespace_is_not_asked_about() {
 
 /// Two namespaces have the same addresses, and only one of them lies behind the node.
 #[test]
-fn an_entry_that_may_be_anothers_is_nobodys() {
+fn an_entry_that_may_belong_to_another_is_of_nobody() {
     let mut world = World::new();
     world.tracks(entry(POD, SERVICE, BACKEND, POD));
     world.open(client(1, POD, SERVICE, owner(1, "one")));

@@ -7,7 +7,7 @@ use super::line::Lost;
 use crate::attribution::mesh::{JoinedBy, Through, Times};
 use crate::attribution::{Call, Identity, IdentityKind, Party};
 use crate::protocol::exchange::{AgentClass, TraceContext};
-use crate::protocol::{Exchange, Protocol, Rpc, Side};
+use crate::protocol::{ConnectionBytes, Exchange, Protocol, Rpc, Side};
 
 pub fn party(name: &str, namespace: &str, endpoint: &str, pid: u32) -> Party {
     let kind = if name == "unknown" { IdentityKind::Unknown } else { IdentityKind::Process };
@@ -39,6 +39,7 @@ pub fn call(side: Side) -> Call {
             end_ns: start_ns + if at_client { 1_500_000 } else { 1_000_000 },
             response_bytes: 1234,
             rtt_us: at_client.then_some(42),
+            connection_bytes: Some(ConnectionBytes { acked: 412, received: 1_630 }),
             retransmits: if at_client { 1 } else { 2 },
             sequence: 1,
             acknowledgement: 2,

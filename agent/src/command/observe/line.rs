@@ -188,6 +188,10 @@ pub struct Line<'a> {
     pub rtt_us: Option<u32>,
     /// At both ends together.
     pub retransmits: u64,
+    /// Of the connection.
+    pub tcp_bytes_acked: Option<u64>,
+    /// Of the connection.
+    pub tcp_bytes_received: Option<u64>,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
     /// Through a mesh.
@@ -220,6 +224,7 @@ impl<'a> Line<'a> {
         let text = |text: &'a str| Some(text).filter(|text| !text.is_empty() && *text != UNKNOWN);
         let answer = Answer::of(request.map(|exchange| &**exchange));
         let rpc = answer.rpc;
+        let bytes = front.exchange.connection_bytes.or(back.exchange.connection_bytes);
         let trace = request.iter().find_map(|exchange| exchange.trace);
         Self {
             time: Time(front.exchange.start_ns.saturating_add(wall_offset_ns)),
@@ -259,6 +264,8 @@ impl<'a> Line<'a> {
                 .flatten()
                 .map(|end| u64::from(end.exchange.retransmits))
                 .sum(),
+            tcp_bytes_acked: bytes.map(|bytes| bytes.acked),
+            tcp_bytes_received: bytes.map(|bytes| bytes.received),
             trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
             way: Way::of([back, front]),
             weight: front.exchange.weight.max(back.exchange.weight),

@@ -95,6 +95,12 @@ pub const CALL: &[Field] = &[
         "Segments sent again during the call, at the ends that were seen, together",
     ),
     (
+        "tcp_bytes_acked",
+        "number or null",
+        "Bytes that the client's end had sent and had acknowledged since its connection began, as of the answer's head, as `ss -i` counts them (a SYN is one); at the server's end where only that was seen; null for HTTP/2, whose streams share a connection",
+    ),
+    ("tcp_bytes_received", "number or null", "Bytes received on the connection, likewise"),
+    (
         "trace_id",
         "string or null",
         "32 hexadecimal digits, where the request carried W3C or b3 context",

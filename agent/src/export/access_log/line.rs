@@ -43,6 +43,10 @@ pub(super) struct Line<'a> {
     response_messages: Option<u64>,
     rtt_us: Option<u32>,
     retransmits: u32,
+    tcp_bytes_acked: Option<u64>,
+    tcp_bytes_received: Option<u64>,
+    weight: u32,
+    cut: bool,
     request_id: Option<&'a str>,
     trace_id: Option<String>,
     span_id: Option<String>,
@@ -137,6 +141,10 @@ impl<'a> Line<'a> {
             response_messages: rpc.and_then(|rpc| rpc.response_messages),
             rtt_us: exchange.rtt_us,
             retransmits: exchange.retransmits,
+            tcp_bytes_acked: exchange.connection_bytes.map(|bytes| bytes.acked),
+            tcp_bytes_received: exchange.connection_bytes.map(|bytes| bytes.received),
+            weight: exchange.weight,
+            cut: exchange.cut,
             request_id: exchange
                 .request_id
                 .as_ref()
@@ -194,6 +202,12 @@ impl<'a> Line<'a> {
         if self.retransmits > 0 {
             let _ = write!(text, " retransmits={}", self.retransmits);
         }
+        if self.weight > 1 {
+            let _ = write!(text, " weight={}", self.weight);
+        }
+        if self.cut {
+            text.push_str(" cut");
+        }
         if let Some(id) = self.request_id {
             let _ = write!(text, " request_id=\"{}\"", Quoted(id));
         }
@@ -231,6 +245,12 @@ impl<'a> Line<'a> {
         }
         if let Some(rtt) = self.rtt_us {
             list.push(("meshtap.tcp.rtt_us", number(rtt.into())));
+        }
+        if self.weight > 1 {
+            list.push(("meshtap.weight", number(self.weight.into())));
+        }
+        if self.cut {
+            list.push(("meshtap.head_cut", AnyValue::Boolean(true)));
         }
         if let Some(id) = self.request_id {
             list.push(("meshtap.request_id", text(id)));

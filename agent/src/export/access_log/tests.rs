@@ -55,6 +55,10 @@ fn a_json_line_says_everything() {
             "response_messages": null,
             "rtt_us": 80,
             "retransmits": 0,
+            "tcp_bytes_acked": 612,
+            "tcp_bytes_received": 97,
+            "weight": 1,
+            "cut": false,
             "request_id": "req-1",
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             "span_id": "b7ad6b7169203331",
@@ -94,8 +98,13 @@ fn a_text_line_is_compact_and_shows_the_unusual() {
     call.exchange.status = None;
     call.exchange.error = Some(Cause::Timeout);
     call.exchange.retransmits = 4;
+    call.exchange.weight = 8;
+    call.exchange.cut = true;
     let line = line(AccessLogSettings::default(), &call, Format::Text);
-    assert!(line.ends_with("\" - 3.000ms 0B/512B error=timeout retransmits=4\n"), "{line}");
+    assert!(
+        line.ends_with("\" - 3.000ms 0B/512B error=timeout retransmits=4 weight=8 cut\n"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -194,6 +194,10 @@ fn connection(call: &Call, list: &mut Vec<KeyValue>) {
         let again = i64::from(call.exchange.retransmits);
         list.push(KeyValue::new("meshtap.tcp.retransmits", again));
     }
+    if let Some(bytes) = call.exchange.connection_bytes {
+        list.push(KeyValue::new("meshtap.tcp.bytes_acked", integer(bytes.acked)));
+        list.push(KeyValue::new("meshtap.tcp.bytes_received", integer(bytes.received)));
+    }
     if call.exchange.cut {
         list.push(KeyValue::new("meshtap.head_cut", true));
     }

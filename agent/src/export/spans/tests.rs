@@ -217,6 +217,8 @@ fn a_server_span_has_the_attributes_of_the_conventions() {
         ("meshtap.peer.kind", Value::from("container")),
         ("meshtap.tcp.rtt_us", Value::I64(80)),
         ("meshtap.tcp.retransmits", Value::I64(2)),
+        ("meshtap.tcp.bytes_acked", Value::I64(612)),
+        ("meshtap.tcp.bytes_received", Value::I64(97)),
     ];
     assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
     let start = UNIX_EPOCH + Duration::from_nanos(1_700_000_001_000_000_000);
@@ -293,6 +295,7 @@ fn what_is_not_known_is_left_out() {
     call.exchange.status = None;
     call.exchange.first_byte_ns = None;
     call.exchange.rtt_us = None;
+    call.exchange.connection_bytes = None;
     call.server_port = 0;
     call.client.endpoint = "[::ffff:10.1.2.3]:9".parse().ok();
     call.client.identity = Arc::new(Identity {
@@ -309,6 +312,8 @@ fn what_is_not_known_is_left_out() {
         "meshtap.first_byte_us",
         "meshtap.tcp.rtt_us",
         "meshtap.tcp.retransmits",
+        "meshtap.tcp.bytes_acked",
+        "meshtap.tcp.bytes_received",
         "server.port",
         "service.peer.name",
         "error.type",
@@ -361,6 +366,8 @@ fn a_grpc_span_has_the_attributes_of_the_rpc_conventions() {
         ("service.peer.namespace", Value::from("shop")),
         ("meshtap.peer.kind", Value::from("container")),
         ("meshtap.tcp.rtt_us", Value::I64(80)),
+        ("meshtap.tcp.bytes_acked", Value::I64(612)),
+        ("meshtap.tcp.bytes_received", Value::I64(97)),
     ];
     assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
     let span = spans(0.0).span(&grpc(Side::Client, Some(0)), CLOCK).unwrap();

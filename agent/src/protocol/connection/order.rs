@@ -100,7 +100,7 @@ impl Connection {
     ) {
         let Some(request) = self.open.get_mut(index) else { return };
         pass.shared.requests -= 1;
-        request.finish(end_ns, error, self.retransmits, self.rtt_us, pass.shared);
+        request.finish(end_ns, error, &self.tcp, pass.shared);
         let ended = if index == 0 { self.open.pop_front() } else { self.open.remove(index) };
         if !self.unproven {
             pass.out.exchanges.extend(ended.map(|request| request.exchange));

@@ -15,7 +15,7 @@ use crate::ring_buffer::Items;
 
 impl Http2 {
     pub(super) fn frames(&mut self, record: &Frames, bytes: &[u8], pass: &mut Pass<'_>) {
-        self.figures(record.retransmits, record.srtt_us);
+        self.tcp.update(record.retransmits, record.srtt_us);
         let header = &record.header;
         if header.flags & event::FRAMES_PREFACE != 0 {
             self.preface(header, pass);
@@ -152,7 +152,7 @@ impl Http2 {
         if self.streams.capacity() == 0 {
             self.streams.reserve_exact(1);
         }
-        let mut stream = Stream::begin(first, pass.socket, side, self.retransmits, pass.shared);
+        let mut stream = Stream::begin(first, pass.socket, side, self.tcp.retransmits, pass.shared);
         if let Some(reason) = self.way(connection::answering_direction(side)).blind {
             stream.miss(false, reason);
         }

@@ -7,6 +7,7 @@ use super::fields::Fields;
 use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::exchange::rpc::{Progress, Traffic};
 use crate::protocol::rpc::{self, Content};
+use crate::protocol::tcp::Tcp;
 use crate::protocol::{Cause, Exchange, Protocol, Rpc, RpcSystem, Shared, Side, Text};
 
 /// A deadline that is over by this much less counts as over: timers fire early.
@@ -208,26 +209,19 @@ impl Stream {
     }
 
     /// The call has ended: its exchange is whole now.
-    pub(super) fn finish(
-        mut self,
-        end_ns: u64,
-        error: Option<Cause>,
-        retransmits: u32,
-        rtt_us: u32,
-    ) -> Box<Exchange> {
+    pub(super) fn finish(mut self, end_ns: u64, error: Option<Cause>, tcp: &Tcp) -> Box<Exchange> {
         self.count_messages();
         self.conclude();
         let exchange = &mut self.exchange;
         exchange.error = error;
         let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
         exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
-        exchange.retransmits = retransmits.saturating_sub(self.retransmits);
-        exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
+        tcp.say(exchange, self.retransmits);
         self.exchange
     }
 
     /// What a remote procedure call did since its last report, if anything.
-    pub(super) fn report(&mut self, now_ns: u64, rtt_us: u32) -> Option<Progress> {
+    pub(super) fn report(&mut self, now_ns: u64, tcp: &Tcp) -> Option<Progress> {
         self.count_messages();
         let exchange = &mut self.exchange;
         let rpc = exchange.rpc.as_mut()?;
@@ -251,7 +245,7 @@ impl Stream {
         };
         let mut exchange = exchange.clone();
         exchange.end_ns = now_ns.max(exchange.start_ns);
-        exchange.rtt_us = (rtt_us > 0).then_some(rtt_us);
+        tcp.say(&mut exchange, self.retransmits);
         Some(Progress { exchange, gains })
     }
 

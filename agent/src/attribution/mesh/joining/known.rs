@@ -123,10 +123,11 @@ impl<'a> Known<'a> {
             return Times::default();
         };
         let (near, far) = (asking.beside, answering.beside);
-        let accepted = self
-            .proxys(&client.end, |seen| seen.end.socket == near && client.end.contains(&seen.end));
+        let accepted = self.of_proxy(&client.end, |seen| {
+            seen.end.socket == near && client.end.contains(&seen.end)
+        });
         let sent = self
-            .proxys(&client.end, |seen| seen.end.socket == far && seen.end.contains(&server.end));
+            .of_proxy(&client.end, |seen| seen.end.socket == far && seen.end.contains(&server.end));
         let gap = |outer: Option<&End>, inner: Option<&End>| spent(outer?, inner?);
         if client.pid == server.pid {
             // Where somebody else stood between, it is not the proxy's time alone.
@@ -135,13 +136,13 @@ impl<'a> Known<'a> {
             return Times { between_ns, client_proxy_ns: None, server_proxy_ns };
         }
         let onwards = accepted.and_then(|accepted| {
-            self.proxys(&client.end, |seen| {
+            self.of_proxy(&client.end, |seen| {
                 let end = &seen.end;
                 seen.pid == client.pid && end.side == Side::Client && accepted.contains(end)
             })
         });
         let arrived = sent.and_then(|sent| {
-            self.proxys(&client.end, |seen| {
+            self.of_proxy(&client.end, |seen| {
                 let end = &seen.end;
                 seen.pid == server.pid && end.side == Side::Server && end.contains(sent)
             })
@@ -151,7 +152,7 @@ impl<'a> Known<'a> {
     }
 
     /// The only end of a proxy's own that carried the request.
-    fn proxys(&self, request: &End, is_it: impl Fn(&Seen) -> bool) -> Option<&'a End> {
+    fn of_proxy(&self, request: &End, is_it: impl Fn(&Seen) -> bool) -> Option<&'a End> {
         let own = |seen: &&Seen| {
             seen.application.is_none() && seen.end.is_same_request(request) && is_it(seen)
         };

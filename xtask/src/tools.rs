@@ -1,0 +1,53 @@
+//! Checkers that no package of Debian has: those that are installed, else set up below
+//! `target/tools` in versions of the project's own choice.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::packages;
+use crate::workspace::{cargo, has, run, target};
+
+/// Of PyPI, which has it as it is built for this machine.
+const TYPOS: &str = "typos==1.52.0";
+/// Of crates.io.
+const CARGO_DENY: &str = "0.20.2";
+
+/// The spelling checker.
+pub fn typos() -> Result<PathBuf> {
+    if has("typos") {
+        return Ok("typos".into());
+    }
+    let folder = target().join("tools/typos");
+    let program = folder.join("bin/typos");
+    if !program.is_file() {
+        if !has("pip3") {
+            packages::install(&["python3-pip"])?;
+        }
+        let pip = ["install", "--quiet", "--no-deps", "--root-user-action=ignore", "--target"];
+        run(Command::new("pip3").args(pip).arg(&folder).arg(TYPOS))?;
+    }
+    Ok(program)
+}
+
+/// What checks dependencies, as a subcommand of cargo; builds it for some minutes where it was
+/// not built before.
+pub fn cargo_deny() -> Result<PathBuf> {
+    if has("cargo-deny") {
+        return Ok("cargo-deny".into());
+    }
+    let folder = target().join("tools");
+    let program = folder.join("bin/cargo-deny");
+    if !program.is_file() {
+        let what = ["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug"];
+        run(cargo().args(what).arg("--root").arg(&folder))?;
+    }
+    Ok(program)
+}
+
+/// Whether [`cargo_deny`] has nothing to build.
+#[must_use]
+pub fn has_cargo_deny() -> bool {
+    has("cargo-deny") || target().join("tools/bin/cargo-deny").is_file()
+}
