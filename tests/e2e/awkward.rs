@@ -811,7 +811,7 @@ fn addresses() {
     ports.push((mapped, "127.0.0.1"));
     let calls = observer.finish().expect("ends well");
     for (port, address) in ports {
-        meshtap_tests::expected::verify(&calls, port, &[ok("/there")]);
+        verify(&calls, port, &[ok("/there")]);
         let call = calls.to_port(port)[0];
         assert_eq!(call.server.address.as_deref(), Some(address), "{call:?}");
     }
