@@ -126,7 +126,7 @@ fn finds_the_root_of_this_host() {
             crate::requirement::skipped(&format!("not root, and {error}"));
         }
         Err(error @ CgroupError::Subtree { .. }) => {
-            crate::requirement::skipped(&format!("{error}"))
+            crate::requirement::skipped(&error.to_string());
         }
         Err(error) => panic!("{error}"),
     }
