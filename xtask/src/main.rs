@@ -82,6 +82,10 @@ enum Command {
         /// A debug build, which is there sooner.
         #[arg(long)]
         debug: bool,
+        /// Install and purge one over this machine's files, which stay as they are, and fail
+        /// where it leaves anything.
+        #[arg(long, conflicts_with_all = ["output", "architecture", "debug"])]
+        trial: bool,
     },
     /// Rebuild the committed kernel object and its digest.
     Ebpf {
@@ -145,6 +149,9 @@ enum Command {
         /// Fetch kernels that are cached, too: there may be newer ones.
         #[arg(long)]
         fetch: bool,
+        /// Only the systemd unit with all that it asks for, under systemd itself, on Debian 12's.
+        #[arg(long, conflicts_with_all = ["kernel", "filters"])]
+        unit: bool,
         /// Only tests whose name contains one of these, behind `--`; a short list without.
         #[arg(last = true)]
         filters: Vec<String>,
@@ -196,7 +203,12 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Manifests { check: true } => manifests::check(),
         Command::Manifests { check: false } => manifests::write(),
-        Command::Deb { output, architecture, debug } => {
+        Command::Deb { trial: true, .. } => {
+            let mut tally = tally::Tally::default();
+            deb::attempt(None, &mut tally);
+            tally.finish()
+        }
+        Command::Deb { output, architecture, debug, trial: false } => {
             let output = output.unwrap_or_else(|| workspace::target().join("meshtap.deb"));
             deb::write(&output, architecture, debug)
         }
@@ -209,7 +221,10 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Truth { filters } => agent::examine(&filters),
         Command::Lab { laboratory } => match lab::start(&laboratory)? {},
-        Command::Vm { kernel, fetch, filters } => vm::run(&vm::Options { kernel, fetch, filters }),
+        Command::Vm { fetch, unit: true, .. } => vm::run_unit(fetch),
+        Command::Vm { kernel, fetch, unit: false, filters } => {
+            vm::run(&vm::Options { kernel, fetch, filters })
+        }
         Command::Ci { full, began } => ci::run_all(full, began),
     }
 }

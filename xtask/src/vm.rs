@@ -13,6 +13,7 @@ mod kernels;
 mod machine;
 mod plan;
 mod report;
+mod unit;
 
 use std::path::PathBuf;
 
@@ -62,6 +63,15 @@ const SHORT: [&str; 9] = [
     "unusual_packets",
 ];
 
+/// Runs the unit under systemd, in the guest that has a systemd of its own age.
+pub fn run_unit(fetch: bool) -> Result<()> {
+    install(kernels::chosen(Choice::Bookworm))?;
+    test::setup::programs();
+    let mut tally = Tally::default();
+    tally.count("the unit under systemd", unit::attempt(&agent::build_debug()?, fetch));
+    tally.finish()
+}
+
 /// Boots, examines, prints, and writes the page where all kernels were asked for and came up.
 pub fn run(options: &Options) -> Result<()> {
     ensure!(
@@ -92,6 +102,9 @@ pub fn run(options: &Options) -> Result<()> {
             }
             Err(error) => tally.count(guest.name, Err(error)),
         }
+    }
+    if options.filters.is_empty() && chosen.iter().any(unit::is_tried_on) {
+        tally.count("the unit under systemd", unit::attempt(&own.agent, options.fetch));
     }
     let text = report::text(&examined, &plan, &filters);
     println!("\n{text}");

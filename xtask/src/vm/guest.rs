@@ -49,6 +49,19 @@ pub fn run(guest: &Guest, image: Option<&Image>, script: &str) -> Result<String>
     text(&output)
 }
 
+/// The same with systemd as the guest's first program.
+pub fn run_by_systemd(image: &Image, script: &str) -> Result<String> {
+    let folder = target().join("vm/systemd");
+    fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    let file = folder.join("script.sh");
+    fs::write(&file, script)?;
+    let virtualize = image.architecture == Architecture::NATIVE && virtualizes(image, &folder);
+    let append = "meshtap.init=/lib/systemd/systemd";
+    boot(image, append, &file, &folder, virtualize, LIMIT)?;
+    text(&folder.join("output"))
+}
+
 fn here(script: &Path, output: &Path) -> Result<()> {
     let sink = fs::File::create(output)?;
     let mut command = limited(LIMIT)?;

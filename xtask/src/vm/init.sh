@@ -15,6 +15,7 @@ for word in $($bb cat /proc/cmdline); do
         meshtap.modules=*) modules=${word#*=} ;;
         meshtap.programs=*) programs=${word#*=} ;;
         meshtap.output=*) output=/dev/${word#*=} ;;
+        meshtap.init=*) init=${word#*=} ;;
     esac
 done
 $bb mount -t virtiofs -o ro host /host || echo "the host's files could not be mounted"
@@ -45,6 +46,36 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 $bb mkdir -p /root/run/vm
 $bb cp $bb /root/run/vm/busybox
 $bb stty -F /root$output raw -echo
+if [ -n "$init" ]; then
+    # systemd is the first program, and has nothing to do but what the script asks of it.
+    units=/root/run/systemd/system
+    $bb mkdir -p $units
+    $bb cat >$units/vm.service <<END
+[Unit]
+After=basic.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh $script
+StandardOutput=file:$output
+StandardError=file:$output
+ExecStopPost=/run/vm/busybox poweroff -f
+END
+    for unit in systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket \
+        systemd-udev-trigger.service systemd-udev-settle.service systemd-hwdb-update.service \
+        systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service \
+        systemd-random-seed.service systemd-timesyncd.service systemd-sysusers.service \
+        systemd-journal-flush.service systemd-update-utmp.service systemd-modules-load.service \
+        systemd-pcrphase-sysinit.service systemd-boot-system-token.service \
+        systemd-remount-fs.service networking.service kmod-static-nodes.service \
+        modprobe@.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount \
+        sys-kernel-tracing.mount sys-fs-fuse-connections.mount sys-kernel-config.mount \
+        proc-sys-fs-binfmt_misc.automount timers.target; do
+        $bb ln -s /dev/null $units/$unit
+    done
+    # Devices of the host's; and what says that the host is a container.
+    $bb rm -f /root/etc/fstab /root/.dockerenv
+    exec $bb switch_root /root $init --unit=vm.service
+fi
 $bb cat >/root/run/vm/last <<END
 cd /
 /bin/sh $script </dev/null >$output 2>&1

@@ -21,7 +21,8 @@ const fn x86(name: &'static str, suites: &'static [(&'static str, bool)]) -> Ker
 
 const DEBIAN_12: &[(&str, bool)] = &[("bookworm", false), ("bookworm-security", true)];
 const OLDEST: Kernel = x86("5.10", &[("bullseye-security", true)]);
-const BOOKWORM: Kernel = x86("6.1", DEBIAN_12);
+/// That whose systemd is as old as this repository's unit was tried with.
+pub const BOOKWORM: Kernel = x86("6.1", DEBIAN_12);
 const TRIXIE: Kernel = x86("6.12", &[("trixie", false), ("trixie-security", true)]);
 const NEWEST: Kernel =
     x86("newest", &[("trixie-backports", false), ("sid", false), ("experimental", false)]);
