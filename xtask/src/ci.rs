@@ -60,7 +60,11 @@ pub fn run_all(full: bool, began: Option<u64>) -> Result<()> {
         Err(error) => tally.count("tests", Err(error)),
     }
     match budget.map_or(Ok(()), |budget| in_time(budget, FUZZ)) {
-        Ok(()) => tally.count("fuzz", fuzz::run_all(&[], FUZZ_SECONDS)),
+        Ok(()) => {
+            if let Err(error) = fuzz::run_all(&[], FUZZ_SECONDS, &mut tally) {
+                tally.count("fuzz", Err(error));
+            }
+        }
         Err(reason) => tally.skip("fuzz", reason),
     }
     // Last, since it is built for minutes and says of the dependencies only what their licences

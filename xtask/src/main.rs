@@ -213,7 +213,11 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench { quick } => {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
         }
-        Command::Fuzz { seconds, targets } => fuzz::run_all(&targets, seconds),
+        Command::Fuzz { seconds, targets } => {
+            let mut tally = tally::Tally::default();
+            fuzz::run_all(&targets, seconds, &mut tally)?;
+            tally.finish()
+        }
         Command::Truth { filters } => agent::examine(&filters),
         Command::Lab { laboratory } => match lab::start(&laboratory)? {},
         Command::Vm { kernel, fetch, filters } => vm::run(&vm::Options { kernel, fetch, filters }),
