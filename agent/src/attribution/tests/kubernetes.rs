@@ -125,6 +125,21 @@ fn a_pod_that_is_told_of_late_is_waited_for_and_then_named() {
     assert!(!world.attributor.awaits(2, world.now));
 }
 
+/// Each side counts the call; the one does not go by a name that the other waits for.
+#[test]
+fn the_pod_of_the_other_end_is_waited_for_as_well() {
+    let mut world = watching();
+    world.process(CURL, &["/usr/bin/curl"], &[]);
+    world.open(client(1, "10.9.9.9:4000", "10.244.0.5:8080", curl()));
+    world.open(server(2, "10.244.0.5:8080", "10.9.9.9:4000", nginx()));
+    assert!(world.attributor.awaits(2, world.now), "its own");
+    assert!(world.attributor.awaits(1, world.now), "the server's");
+    world.pod(UID, "cart", "10.244.0.5", ID);
+    assert!(!world.attributor.awaits(1, world.now));
+    assert_eq!(&*world.call(1, Side::Client, 1).server.identity.name, "cart");
+    assert!(!world.attributor.awaits(2, world.now));
+}
+
 #[test]
 fn remote_ends_are_pods_services_and_nodes() {
     let mut world = watching();
