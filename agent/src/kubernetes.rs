@@ -19,7 +19,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::mpsc;
 
-pub use ask::{Refusal, ask};
+pub use ask::{Refusal, UNCONFIGURED, ask};
 
 use crate::attribution::cluster::Change;
 
