@@ -24,4 +24,6 @@ pub mod command;
 pub mod config;
 pub mod kubernetes;
 pub mod pipeline;
+#[cfg(test)]
+mod requirement;
 pub mod telemetry;

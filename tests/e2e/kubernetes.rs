@@ -9,8 +9,9 @@ use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::call::CallLine;
 use meshtap_tests::helm::Helm;
 use meshtap_tests::kubernetes::town::{Edges, Town, metric};
-use meshtap_tests::kubernetes::{ADDRESS, NAME, Node, Pod, left_running};
-use meshtap_tests::receiver::attribute;
+use meshtap_tests::kubernetes::{ADDRESS, Installed, NAME, Node, Pod, left_running};
+use meshtap_tests::part;
+use meshtap_tests::receiver::{Receiver, Transport, attribute};
 use meshtap_tests::requirement::missing;
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
@@ -182,6 +183,51 @@ fn url(pod: &Pod) -> String {
     format!("http://{}:8080/", address(pod))
 }
 
+/// The agent's own image, under the name that its chart has for it: the static program and
+/// nothing else. Where it is built, the agent runs from it in all tests of the cluster.
+#[test]
+fn the_image_and_the_chart_are_the_products_own() {
+    let helm = match Town::helm() {
+        Ok(helm) => helm,
+        Err(reason) => skip!(reason),
+    };
+    if let Err(reason) = part::image() {
+        skip!(reason);
+    }
+    let node = Node::up().expect("comes up");
+    let agent = Installed::by(&helm, &node, &json!({})).expect("is ready");
+    let pod = agent.pod(&node).expect("is there");
+    let name = format!("localhost/meshtap:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(pod["spec"]["containers"][0]["image"], name);
+    let doctor = agent.exec(&node, &["doctor"]).expect("exits with 0");
+    println!("{doctor}");
+    // Beside what kubelet and containerd put there.
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().expect("an id");
+    let id = id.trim_start_matches("containerd://");
+    let bundle = node.bundles().join("k8s.io").join(id);
+    let files = |folder: &str| {
+        let entries = std::fs::read_dir(bundle.join("rootfs").join(folder)).expect("is there");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.expect("is read").file_name().to_string_lossy().into_owned()
+        };
+        let mut names: Vec<String> = entries.map(name).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(files("usr"), ["bin"]);
+    assert_eq!(files("usr/bin"), ["meshtap"]);
+    let shell = ["sh", "-c", "true"];
+    assert!(node.exec_beside(id, &shell).is_err(), "there is a shell");
+    println!("{:?}", files("."));
+    // It does its work.
+    let seen = agent.scrape_until(|scrape| {
+        scrape.count("meshtap_table_entries", &[("table", "kubernetes_pods")]) > 0
+    });
+    let seen = seen.expect("is served");
+    assert!(seen.count("meshtap_table_entries", &[("table", "kubernetes_pods")]) > 0);
+    drop(node);
+}
+
 /// What is proved of a town; one after the other.
 type Step = fn(&Town);
 
@@ -193,12 +239,13 @@ fn pods_are_known_by_their_workloads() {
         Err(reason) => skip!(reason),
     };
     let town = found(&helm);
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("deployed", is_deployed),
         ("every way", every_way),
         ("a container starts anew", a_container_starts_anew),
         ("pods are replaced", pods_are_replaced),
         ("an address is used again", an_address_is_used_again),
+        ("without the API", without_the_api),
         ("the API server goes and comes", the_api_server_goes_and_comes),
     ];
     for (name, step) in steps {
@@ -220,6 +267,54 @@ fn is_deployed(town: &Town) {
     let log = town.agent.log(&town.node).expect("is there");
     assert!(!log.contains("does not tell of"), "{log}");
     town.has_its_rights(&["pods", "services", "nodes"]).expect("no more and no less");
+}
+
+/// Who never asks the API knows pods by what containerd wrote down of their containers.
+fn without_the_api(town: &Town) {
+    let receiver = Receiver::start(Transport::Grpc).expect("listens");
+    let config = format!(
+        "kubernetes:\n  watch: never\ncontainers:\n  bundles: [{}]\n",
+        town.node.bundles().display()
+    );
+    let otlp = format!(
+        "otlp:\n  endpoint: {}\n  protocol: grpc\n  interval: 300ms\n",
+        receiver.endpoint()
+    );
+    let agent = Agent::start_beside(&format!("{config}{otlp}")).expect("is ready");
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("is made");
+    std::fs::write(file.path(), config).expect("is written");
+    let path = file.path().display().to_string();
+    let observer = Observer::start_beside(&["--config", &path]).expect("observes");
+    let (client, web) = (one(town, "client"), &pods(town, "web", 2)[0]);
+    expect(town, &[("client", "web", CALLS)], || ask(town, "client", &[url(web)]));
+
+    let lines = observer.finish().expect("ends well").calls;
+    let server = address(web).to_string();
+    let ours = |call: &&CallLine| call.server.address.as_ref() == Some(&server);
+    let mut count = 0;
+    for call in lines.iter().filter(ours) {
+        assert!(call.both_ends(), "{call:?}");
+        for end in [&call.client, &call.server] {
+            let known = [&end.kind, &end.name, &end.namespace];
+            assert_eq!(known, ["container", "main", NAMESPACE], "{call:?}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, CALLS, "{lines:#?}");
+    for pod in [&client, web] {
+        is_told(
+            &receiver,
+            &[
+                ("service.name", "main"),
+                ("service.namespace", NAMESPACE),
+                ("container.name", "main"),
+                ("container.id", &pod.containers[0]),
+                ("k8s.namespace.name", NAMESPACE),
+                ("k8s.pod.name", &pod.name),
+            ],
+        );
+    }
+    agent.stop().expect("ends well");
 }
 
 /// By pod, by Service, by a port of the node, by name, from and to the node's own network.
@@ -309,6 +404,21 @@ fn is_observed(town: &Town, calls: &[(&str, &str, u64)], lines: &[CallLine]) {
     assert_eq!(found, town.wanted(calls, "client"), "as it is observed");
 }
 
+/// Metrics came of somebody who has all of these attributes, of which one is the pod's name.
+fn is_told(receiver: &Receiver, wanted: &[(&str, &str)]) {
+    let has = |resource: &Resource, (key, value): &(&str, &str)| {
+        attribute(&resource.attributes, key).as_deref() == Some(value)
+    };
+    let is_it = |resource: &Resource| wanted.iter().all(|wanted| has(resource, wanted));
+    let received = receiver.wait(|received| {
+        received.metrics.iter().any(|message| message.resource.as_ref().is_some_and(is_it))
+    });
+    let resources = received.metrics.iter().filter_map(|found| found.resource.as_ref());
+    let pod = wanted.iter().find(|(key, _)| *key == "k8s.pod.name").expect("is one of them");
+    let same: Vec<_> = resources.filter(|resource| has(resource, pod)).collect();
+    assert!(same.iter().any(|found| is_it(found)), "{wanted:?} is none of {same:#?}");
+}
+
 /// Metrics of OTLP carry the pod that they are of.
 fn is_exported(town: &Town) {
     for (app, count, owner) in [
@@ -330,22 +440,7 @@ fn is_exported(town: &Town) {
                 ("container.id", &pod.containers[0]),
                 (owner, app),
             ];
-            let is_it = |resource: &Resource| {
-                wanted.iter().all(|(key, value)| {
-                    attribute(&resource.attributes, key).as_deref() == Some(value)
-                })
-            };
-            let received = town.receiver.wait(|received| {
-                received.metrics.iter().any(|message| message.resource.as_ref().is_some_and(is_it))
-            });
-            let resources = received.metrics.iter().filter_map(|found| found.resource.as_ref());
-            let same: Vec<_> = resources
-                .clone()
-                .filter(|found| {
-                    attribute(&found.attributes, "k8s.pod.name").as_deref() == Some(&pod.name)
-                })
-                .collect();
-            assert!(same.iter().any(|found| is_it(found)), "{wanted:?} is none of {same:#?}");
+            is_told(&town.receiver, &wanted);
         }
     }
     let received = town.receiver.received();

@@ -23,7 +23,7 @@ use crate::wire::Sentinel;
 /// Keeps variables that are the harness' own from an agent, which takes every variable of this
 /// prefix for a key of its own.
 pub fn keep_ours(command: &mut Command) -> &mut Command {
-    for name in ["MESHTAP_BIN", "MESHTAP_FULL", "MESHTAP_UNBUILT"] {
+    for name in ["MESHTAP_BIN", "MESHTAP_FULL", "MESHTAP_IMAGE", "MESHTAP_UNBUILT"] {
         command.env_remove(name);
     }
     command

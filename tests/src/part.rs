@@ -1,5 +1,7 @@
 //! [`Part`]: what tests build from source over minutes, and whether it is there.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, bail};
 
 use crate::component::Component;
@@ -109,12 +111,8 @@ impl Part {
         if full() {
             return self.lacking();
         }
-        let said = std::env::var(UNBUILT).unwrap_or_default();
         let name = self.name();
-        let of =
-            |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        let reason = of(name).or_else(|| of("*"));
-        Some(match reason {
+        Some(match unbuilt(name).or_else(|| unbuilt("*")) {
             Some(reason) => format!("{name} is not built: {reason}"),
             None => format!("{name} takes minutes to build: MESHTAP_FULL=1 asks for it"),
         })
@@ -128,6 +126,26 @@ impl Part {
             Self::Helm | Self::Kubernetes | Self::Kwok => None,
         }
     }
+}
+
+/// The agent's own image, as `cargo xtask image` writes it: `MESHTAP_IMAGE`. It is made by whoever
+/// starts the tests, since only they may build the product.
+pub fn image() -> Result<PathBuf, String> {
+    match std::env::var_os("MESHTAP_IMAGE") {
+        Some(path) if Path::new(&path).is_file() => Ok(path.into()),
+        Some(path) => Err(format!("MESHTAP_IMAGE names {}, which is no file", path.display())),
+        None => Err(unbuilt("image").map_or_else(
+            || "no MESHTAP_IMAGE: cargo xtask image --debug --output writes one".to_owned(),
+            |reason| format!("the image is not built: {reason}"),
+        )),
+    }
+}
+
+/// What was said of something that is not built.
+fn unbuilt(name: &str) -> Option<String> {
+    let said = std::env::var(UNBUILT).unwrap_or_default();
+    let mut reasons = said.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    reasons.next().map(str::to_owned)
 }
 
 /// The programs of a node.

@@ -35,7 +35,7 @@ const LEFT: [&str; 10] = [
     "/run/libpod",
 ];
 /// What podman remembers of images, wherever its own data are.
-const CACHE: &str = "/var/lib/containers";
+const CACHE: &str = "/var/lib/containers/cache";
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,7 +307,7 @@ impl Drop for Runtime {
         }
         drop(unmount_below(self.folder.path()));
         // Another runtime's are not empty as long as it runs.
-        for name in ["docker", "libpod_parent", "default", "moby"] {
+        for name in ["docker", "libpod_parent/conmon", "libpod_parent", "default"] {
             let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
             for hierarchy in hierarchies.map(|entry| entry.path()) {
                 drop(fs::remove_dir(hierarchy.join(name)));

@@ -14,7 +14,7 @@ use crate::tally::Tally;
 use crate::test::budget::Budget;
 use crate::test::parts::Parts;
 use crate::workspace::{cargo, has, root, run};
-use crate::{agent, docs, ebpf, fuzz, licences, test, tidy, tools};
+use crate::{agent, deb, docs, ebpf, fuzz, licences, test, tidy, tools};
 
 /// How long two cores build cargo-deny.
 const CARGO_DENY: Duration = Duration::from_secs(180);
@@ -54,6 +54,7 @@ pub fn run_all(full: bool, began: Option<u64>) -> Result<()> {
     );
     let references = agent::build().and_then(|agent| docs::check(&agent));
     tally.count("references", references.context("docs/ is not what the agent prints"));
+    deb::attempt(budget.as_ref(), &mut tally);
     let options = test::Options { full, filters: Vec::new(), budget };
     match test::run(&options, parts) {
         Ok(tests) => tally.add(tests),

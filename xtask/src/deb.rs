@@ -1,13 +1,18 @@
 //! The package for Debian and its relatives. What is in it is said in agent/Cargo.toml, and
 //! cargo-deb puts it together.
 
+mod trial;
+
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
 use crate::standalone::{self, Architecture};
-use crate::workspace::{cargo, has, read, run};
+use crate::tools;
+use crate::workspace::{cargo, read, run};
+
+pub use trial::attempt;
 
 /// Every file of the package; below `etc` those that a person may change.
 const FILES: [&str; 8] = [
@@ -22,13 +27,16 @@ const FILES: [&str; 8] = [
 ];
 
 /// Builds the agent and writes the package.
-pub fn write(output: &Path, architecture: Architecture) -> Result<()> {
-    standalone::build(architecture, false)?;
-    if !has("cargo-deb") {
-        run(cargo().args(["install", "cargo-deb", "--locked"]))?;
-    }
+pub fn write(output: &Path, architecture: Architecture, debug: bool) -> Result<()> {
+    standalone::build(architecture, debug)?;
+    let program = tools::cargo_deb()?;
     let mut command = cargo();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders =
+        program.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders)?);
     command.args(["deb", "--package", "meshtap", "--no-build", "--locked"]);
+    command.args(debug.then_some("--profile=dev"));
     command.args(["--target", architecture.triple(), "--output"]).arg(output);
     run(&mut command)?;
     check(output)

@@ -80,6 +80,9 @@ enum Command {
         /// For which processors.
         #[arg(long, value_enum, default_value_t = Architecture::NATIVE)]
         architecture: Architecture,
+        /// A debug build, which is there sooner.
+        #[arg(long)]
+        debug: bool,
     },
     /// Rebuild the committed kernel object and its digest.
     Ebpf {
@@ -202,9 +205,9 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Manifests { check: true } => manifests::check(),
         Command::Manifests { check: false } => manifests::write(),
-        Command::Deb { output, architecture } => {
+        Command::Deb { output, architecture, debug } => {
             let output = output.unwrap_or_else(|| workspace::target().join("meshtap.deb"));
-            deb::write(&output, architecture)
+            deb::write(&output, architecture, debug)
         }
         Command::Image { output, architecture, debug } => {
             let output = output.unwrap_or_else(|| workspace::target().join("meshtap.tar"));

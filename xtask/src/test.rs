@@ -4,6 +4,7 @@
 //! of those that passed, and stands in the list at the end.
 
 pub mod budget;
+mod image;
 pub mod libtest;
 pub mod parts;
 pub mod setup;
@@ -52,6 +53,33 @@ pub struct Program {
     pub executable: PathBuf,
 }
 
+/// What only the harness of the end-to-end tests knows.
+struct Variables {
+    agent: PathBuf,
+    /// The agent's own image, or why there is none; `None`: it does not compile.
+    image: Option<Result<PathBuf, String>>,
+    /// What is not built, and why, in lines.
+    unbuilt: Option<String>,
+}
+
+impl Variables {
+    fn lines(&self, full: bool) -> Vec<String> {
+        let mut lines = vec![format!("MESHTAP_BIN={}", self.agent.display())];
+        let mut unbuilt = String::new();
+        match &self.image {
+            Some(Ok(image)) => lines.push(format!("MESHTAP_IMAGE={}", image.display())),
+            Some(Err(reason)) => unbuilt = format!("image: {}\n", reason.replace('\n', " ")),
+            None => unbuilt = "image: its build failed\n".to_owned(),
+        }
+        unbuilt.push_str(self.unbuilt.as_deref().unwrap_or_default());
+        if !unbuilt.is_empty() {
+            lines.push(format!("MESHTAP_UNBUILT={unbuilt}"));
+        }
+        lines.extend(full.then(|| "MESHTAP_FULL=1".to_owned()));
+        lines
+    }
+}
+
 impl Options {
     /// Seconds after which a test program is ended, or why it is not begun.
     fn limit(&self, program: &str) -> Result<u32, String> {
@@ -82,13 +110,17 @@ pub fn run(options: &Options, mut parts: Option<Parts>) -> Result<Tally> {
     let agent = agent::build()?;
     let programs = programs(&["--workspace", "--lib", "--bins", "--tests"], &[])?;
     ensure!(!programs.is_empty(), "cargo built no test program");
-    let mut unbuilt = None;
+    let mut variables = Variables { agent, image: None, unbuilt: None };
+    match image::write(options) {
+        Ok(image) => variables.image = Some(image),
+        Err(error) => tally.count("image", Err(error)),
+    }
     for program in &programs {
         let is_end_to_end = program.package == END_TO_END;
         if let Some(parts) = parts.take_if(|_| is_end_to_end) {
-            unbuilt = Some(parts.wait(&mut tally)?);
+            variables.unbuilt = Some(parts.wait(&mut tally)?);
         }
-        execute(program, &agent, (options, unbuilt.as_deref()), &mut tally)?;
+        execute(program, &variables, options, &mut tally)?;
     }
     documentation(options, &mut tally)?;
     Ok(tally)
@@ -143,8 +175,8 @@ fn usual(program: &str) -> Duration {
 
 fn execute(
     program: &Program,
-    agent: &Path,
-    (options, unbuilt): (&Options, Option<&str>),
+    variables: &Variables,
+    options: &Options,
     tally: &mut Tally,
 ) -> Result<()> {
     let is_end_to_end = program.package == END_TO_END;
@@ -166,11 +198,7 @@ fn execute(
     command.arg(format!("CARGO_MANIFEST_DIR={}", program.folder.display()));
     // Only the harness knows these; the agent refuses variables that it does not know.
     if is_end_to_end {
-        command.arg(format!("MESHTAP_BIN={}", agent.display()));
-        if options.full {
-            command.arg("MESHTAP_FULL=1");
-        }
-        command.args(unbuilt.map(|unbuilt| format!("MESHTAP_UNBUILT={unbuilt}")));
+        command.args(variables.lines(options.full));
     }
     command.args(["timeout", "--kill-after=30", &limit.to_string()]);
     command.arg(&program.executable).args(&options.filters).current_dir(&program.folder);

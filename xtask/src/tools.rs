@@ -13,6 +13,8 @@ use crate::workspace::{cargo, has, run, target};
 const TYPOS: &str = "typos==1.52.0";
 /// Of crates.io.
 const CARGO_DENY: &str = "0.20.2";
+/// Of crates.io, too.
+const CARGO_DEB: &str = "3.8.0";
 
 /// The spelling checker.
 pub fn typos() -> Result<PathBuf> {
@@ -41,6 +43,21 @@ pub fn cargo_deny() -> Result<PathBuf> {
     let program = folder.join("bin/cargo-deny");
     if !program.is_file() {
         let what = ["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug"];
+        run(cargo().args(what).arg("--root").arg(&folder))?;
+    }
+    Ok(program)
+}
+
+/// What puts a package of Debian together, as a subcommand of cargo; builds it where it was not
+/// built before.
+pub fn cargo_deb() -> Result<PathBuf> {
+    if has("cargo-deb") {
+        return Ok("cargo-deb".into());
+    }
+    let folder = target().join("tools");
+    let program = folder.join("bin/cargo-deb");
+    if !program.is_file() {
+        let what = ["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--debug"];
         run(cargo().args(what).arg("--root").arg(&folder))?;
     }
     Ok(program)

@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_program_that_is_attached_is_listed_and_gone_with_its_link() {
         let (Some(group), Some(program)) = (Group::new("shared"), program()) else {
-            eprintln!("skipped: making a cgroup and loading programs takes root");
+            crate::requirement::skipped("making a cgroup and loading programs takes root");
             return;
         };
         let cgroup = group.directory.as_fd();
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_program_that_leaves_no_room_is_named() {
         let (Some(group), Some(program)) = (Group::new("alone"), program()) else {
-            eprintln!("skipped: making a cgroup and loading programs takes root");
+            crate::requirement::skipped("making a cgroup and loading programs takes root");
             return;
         };
         let cgroup = group.directory.as_fd();

@@ -394,7 +394,7 @@ mod tests {
     fn the_verifier_judges_what_is_loaded() {
         match load(ProgramType::CgroupSkb, Some(AttachType::Egress), &PASS) {
             Err(refused) if refused.error.raw_os_error() == Some(libc::EPERM) => {
-                eprintln!("skipped: loading programs takes privileges");
+                crate::requirement::skipped("loading programs takes privileges");
                 return;
             }
             loaded => drop(loaded.expect("return 1 is a valid program")),

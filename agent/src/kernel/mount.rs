@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_detached_mount_leaves_no_trace() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: mounting takes root");
+            crate::requirement::skipped("mounting takes root");
             return;
         }
         let directory = detached("tmpfs").expect("tmpfs mounts");

@@ -14,6 +14,7 @@ use super::{ADDRESS, Image, Node, PATIENCE, wait};
 use crate::agent::{Turn, binary};
 use crate::helm::Helm;
 use crate::http;
+use crate::part;
 use crate::scrape::Scrape;
 
 /// Whom the API server takes it for.
@@ -32,15 +33,20 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Makes an image of the newest build and installs it with the chart's own values;
-    /// `config` is the agent's configuration. Waits until the DaemonSet is ready.
+    /// Installs the agent's own image with the chart's own values; where it is not built
+    /// ([`part::image`]), one that is made here of the newest build and the libraries that it
+    /// is linked to. `config` is the agent's configuration. Waits until the DaemonSet is ready.
     pub fn by(helm: &Helm, node: &Node, config: &Value) -> Result<Self> {
         let turn = Turn::take()?;
-        let image = Image::new("localhost/meshtap:lab", &["/usr/bin/meshtap"])?;
-        node.load(&image.executable("usr/bin/meshtap", &binary()?)?)?;
         let config = format!("config={config}");
-        let sets =
-            ["--set-json", "createNamespace=true", "--set", "image.tag=lab", "--set-json", &config];
+        let mut sets = vec!["--set-json", "createNamespace=true", "--set-json", &config];
+        if let Ok(file) = part::image() {
+            node.import(&file)?;
+        } else {
+            let image = Image::new("localhost/meshtap:lab", &["/usr/bin/meshtap"])?;
+            node.load(&image.executable("usr/bin/meshtap", &binary()?)?)?;
+            sets.extend(["--set", "image.tag=lab"]);
+        }
         let manifests = helm.template(&sets)?.map_err(|refused| anyhow!(refused))?;
         node.apply(&manifests)?;
         node.wait_ready(NAMESPACE, "daemonset/meshtap")?;

@@ -58,7 +58,18 @@ impl Node {
     pub fn load(&self, image: &Image) -> Result<()> {
         let file = tempfile::NamedTempFile::new()?;
         image.write(file.as_file())?;
-        output(ctr()?.args(["images", "import"]).arg(file.path())).map(drop)
+        self.import(file.path())
+    }
+
+    /// The same with one that is in a file.
+    pub fn import(&self, file: &Path) -> Result<()> {
+        output(ctr()?.args(["images", "import"]).arg(file)).map(drop)
+    }
+
+    /// Where containerd keeps what it was told of its containers.
+    #[must_use]
+    pub fn bundles(&self) -> PathBuf {
+        Path::new(ROOT).join("containerd/state/io.containerd.runtime.v2.task")
     }
 
     /// Runs a program in a container by its id, past the API server and kubelet, and gives

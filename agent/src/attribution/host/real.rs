@@ -230,7 +230,7 @@ mod tests {
     fn the_root_cgroup_is_found_by_its_id() {
         let host = RealHost::new(HostPaths::default());
         let Some(root) = host.cgroup_root.clone() else {
-            println!("skipped: no cgroup v2 hierarchy is mounted here");
+            crate::requirement::skipped("no cgroup v2 hierarchy is mounted here");
             return;
         };
         let id = fs::metadata(root).unwrap().ino();

@@ -12,7 +12,7 @@ fn is_root() -> bool {
 #[test]
 fn an_own_connection_is_found_with_pid_role_and_namespace() {
     if !is_root() {
-        println!("skipped: entering network namespaces needs root");
+        crate::requirement::skipped("entering network namespaces needs root");
         return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -51,7 +51,7 @@ fn an_own_connection_is_found_with_pid_role_and_namespace() {
 #[test]
 fn what_exceeds_the_bounds_is_counted() {
     if !is_root() {
-        println!("skipped: entering network namespaces needs root");
+        crate::requirement::skipped("entering network namespaces needs root");
         return;
     }
     let _listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("[::1]:0").unwrap()).collect();

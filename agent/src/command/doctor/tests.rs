@@ -324,7 +324,7 @@ fn names_are_unique_on_this_host_and_root_can_run_the_main_job() {
     if rustix::process::geteuid().is_root() && report.features.ring_buffer.is_present() {
         assert_ne!(report.verdict, Verdict::Blind, "{:#?}", report.checks);
     } else {
-        eprintln!("skipped: the verdict of root, for this is not root");
+        crate::requirement::skipped("the verdict of root, for this is not root");
     }
 }
 

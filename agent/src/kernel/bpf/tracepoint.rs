@@ -80,11 +80,11 @@ mod tests {
     #[test]
     fn a_program_attached_by_number_runs() {
         let (Ok(ring), Ok(tracefs)) = (create_ring_buffer(64 << 10), Tracefs::open()) else {
-            eprintln!("skipped: maps and tracefs take root");
+            crate::requirement::skipped("maps and tracefs take root");
             return;
         };
         let Some(program) = program(ring.as_fd()) else {
-            eprintln!("skipped: loading programs takes privileges");
+            crate::requirement::skipped("loading programs takes privileges");
             return;
         };
         let format = tracefs.event("sched", "sched_process_exit").expect("since 2.6");

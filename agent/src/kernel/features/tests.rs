@@ -39,7 +39,7 @@ fn this_kernel_answers() {
     assert!(!features.release.is_empty());
     assert_eq!(features.hooks.len(), AttachType::ALL.len());
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: trying takes root; {}", features.ring_buffer);
+        crate::requirement::skipped(&format!("trying takes root; {}", features.ring_buffer));
         return;
     }
     let text = serde_json::to_string_pretty(&features).expect("plain data");

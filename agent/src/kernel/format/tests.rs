@@ -264,7 +264,7 @@ fn events_of_this_kernel_are_read() {
     let tracefs = match Tracefs::open() {
         Ok(tracefs) => tracefs,
         Err(error) if !rustix::process::geteuid().is_root() => {
-            eprintln!("skipped: not root, and {error}");
+            crate::requirement::skipped(&format!("not root, and {error}"));
             return;
         }
         Err(error) => panic!("{error}"),

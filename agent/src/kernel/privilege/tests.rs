@@ -56,7 +56,7 @@ fn the_limit_on_locked_memory_never_falls() {
 fn dropping_leaves_what_was_kept_and_nothing_else() {
     let held = Privileges::held().expect("Linux has capabilities");
     if !held.effective.contains(&Capability::CAP_NET_ADMIN) {
-        eprintln!("skipped: dropping capabilities takes having some");
+        crate::requirement::skipped("dropping capabilities takes having some");
         return;
     }
     // A thread of its own: the others keep what they have.

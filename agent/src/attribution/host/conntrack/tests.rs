@@ -84,13 +84,13 @@ impl Namespace {
     fn create() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: network namespaces need root");
+            crate::requirement::skipped("network namespaces need root");
             return None;
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("meshtap-ct{}x{number}", std::process::id());
         if !run(&format!("ip netns add {name}")) {
-            println!("skipped: ip is not installed, or makes no network namespace");
+            crate::requirement::skipped("ip is not installed, or makes no network namespace");
             return None;
         }
         let namespace = Self(name);
@@ -114,7 +114,7 @@ impl Namespace {
             "iptables -t nat -A POSTROUTING -d {SERVER} -p tcp -j SNAT --to {MASQUERADE}"
         ));
         if !set {
-            println!("skipped: iptables is not installed, or translates nothing here");
+            crate::requirement::skipped("iptables is not installed, or translates nothing here");
         }
         set
     }
@@ -122,12 +122,14 @@ impl Namespace {
     fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
+            // By the test's name, which says what is skipped.
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let thread = std::thread::Builder::new().name(name).spawn_scoped(scope, || {
                 let kind = Some(LinkNameSpaceType::Network);
                 move_into_link_name_space(file.as_fd(), kind).unwrap();
                 body()
             });
-            thread.join().unwrap()
+            thread.unwrap().join().unwrap()
         })
     }
 }
@@ -196,7 +198,7 @@ fn what_is_refused_is_not_asked_again() {
     let Some(namespace) = Namespace::create() else { return };
     namespace.enter(|| {
         if !Path::new(TRACKS).exists() {
-            println!("skipped: this kernel does not track connections");
+            crate::requirement::skipped("this kernel does not track connections");
             return;
         }
         caps::clear(None, caps::CapSet::Effective).unwrap();
