@@ -10,7 +10,7 @@
 //! `discovery.k8s.io`, and of namespaces where they are watched.
 
 mod ask;
-mod object;
+pub mod object;
 mod watch;
 
 use std::path::PathBuf;

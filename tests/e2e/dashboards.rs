@@ -101,7 +101,10 @@ fn an_edge_that_nobody_reports_is_drawn_once() {
         assert_eq!(total(counted), (2 * CALLS) as f64, "{counted:#?}");
         for Sample { labels, .. } in &counted.samples {
             assert_eq!(labels.len(), KEYS, "an edge without one of them is not drawn: {labels:?}");
-            assert_eq!((&*labels["source_workload"], &*labels["destination_workload"]), (BUYER, CART));
+            assert_eq!(
+                (&*labels["source_workload"], &*labels["destination_workload"]),
+                (BUYER, CART)
+            );
         }
         let codes: BTreeSet<&str> =
             counted.samples.iter().map(|sample| sample.label("response_code")).collect();

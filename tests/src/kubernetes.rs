@@ -43,7 +43,7 @@ pub use ask::{Pod, Right};
 pub use families::lacks_ipv6;
 pub use image::Image;
 pub use installed::Installed;
-pub use sweep::{remains, sweep};
+pub use sweep::{remains, sweep, unmount_below};
 pub use town::Town;
 
 /// Where everything of the laboratory lies.

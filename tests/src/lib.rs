@@ -28,6 +28,7 @@ pub mod part;
 pub mod process;
 pub mod receiver;
 pub mod requirement;
+pub mod runtime;
 pub mod scrape;
 pub mod signals;
 pub mod wire;

@@ -160,7 +160,7 @@ pub fn docker_name(text: &str) -> Option<ContainerName> {
     plain(name)
 }
 
-/// podman's `overlay-containers/containers.json`: the first name of the container `id`.
+/// podman's `overlay-containers/containers.json`, or the list beside it: the first name of the container `id`.
 #[must_use]
 pub fn podman_name(text: &str, id: &str) -> Option<ContainerName> {
     let root: Value = serde_json::from_str(text).ok()?;

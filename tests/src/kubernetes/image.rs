@@ -126,7 +126,7 @@ impl Image {
     }
 
     /// Writes it as `docker save` would.
-    pub(super) fn write(&self, to: impl Write) -> Result<()> {
+    pub fn write(&self, to: impl Write) -> Result<()> {
         // What ends an archive is two empty blocks.
         let layer = [self.layer.get_ref().as_slice(), &[0; 1024]].concat();
         let digest = digest(&layer);

@@ -204,7 +204,8 @@ fn hierarchies() -> Vec<Hierarchy> {
     mounts.lines().filter_map(hierarchy).collect()
 }
 
-fn unmount_below(root: &Path) -> Result<()> {
+/// Unmounts whatever is mounted below a folder.
+pub fn unmount_below(root: &Path) -> Result<()> {
     // Those on top of others come last in the list.
     for at in mounts_below(root)?.iter().rev() {
         unmount(at, UnmountFlags::DETACH).with_context(|| format!("{} stays", at.display()))?;

@@ -6,10 +6,17 @@ use crate::packages;
 use crate::workspace::has;
 
 /// A program that tests start, and Debian's package of it.
-const NEEDED: [(&str, &str); 27] = [
+const NEEDED: [(&str, &str); 34] = [
     ("nginx", "nginx-light"),
     ("apache2", "apache2"),
     ("docker-proxy", "docker.io"),
+    ("dockerd", "docker.io"),
+    ("docker", "docker.io"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("podman", "podman"),
+    ("conmon", "conmon"),
+    ("busybox", "busybox-static"),
     ("openssl", "openssl"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),

@@ -22,6 +22,9 @@ use crate::kernel::cgroup;
 const COMMAND_LINE: u64 = 16 << 10;
 /// Bytes of a runtime's file that are read.
 const RUNTIME_FILE: u64 = 4 << 20;
+/// Where podman has containers' names: in the second, since 4.4, those of containers that are
+/// removed when they end (`--rm`).
+const PODMANS_LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
 
 /// This host.
 #[derive(Debug)]
@@ -127,8 +130,9 @@ impl Host for RealHost {
                 self.paths.storage.iter().find_map(|root| {
                     let containers = root.join("overlay-containers");
                     let bundle = containers.join(id).join("userdata/config.json");
-                    text(&containers.join("containers.json"))
-                        .and_then(|list| container::podman_name(&list, id))
+                    PODMANS_LISTS
+                        .iter()
+                        .find_map(|list| container::podman_name(&text(&containers.join(list))?, id))
                         .filter(|named| !named.name.starts_with("k8s_"))
                         .or_else(|| container::bundle_name(&text(&bundle)?))
                 })
@@ -248,6 +252,10 @@ mod tests {
             r#"[{"id":"bb","names":["db"]},{"id":"cc","names":["k8s_x"]}]"#,
         );
         put(
+            "storage/overlay-containers/volatile-containers.json",
+            r#"[{"id":"ff","names":["batch"]}]"#,
+        );
+        put(
             "storage/overlay-containers/cc/userdata/config.json",
             r#"{"annotations":{"io.kubernetes.container.name":"api"}}"#,
         );
@@ -261,7 +269,9 @@ mod tests {
             bundles: vec![root.path().join("bundles")],
             ..HostPaths::default()
         });
-        for (id, name) in [("aa", "web"), ("bb", "db"), ("cc", "api"), ("dd", "job")] {
+        for (id, name) in
+            [("aa", "web"), ("bb", "db"), ("cc", "api"), ("dd", "job"), ("ff", "batch")]
+        {
             assert_eq!(
                 host.container_name(id).map(|named| named.name.to_string()).as_deref(),
                 Some(name)
