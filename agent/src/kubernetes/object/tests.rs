@@ -232,6 +232,31 @@ fn endpoints_lead_to_pods() {
     assert_eq!(behind, wanted.map(|(name, found)| (name.to_owned(), found)).into());
 }
 
+/// By its Service, and where it really listens: no pod is behind either.
+#[test]
+fn the_api_server_is_the_service_of_the_cluster() {
+    use crate::attribution::cluster::{Change, Cluster, Remote};
+    let mut cluster = Cluster::new(100, false);
+    let objects = [
+        list::<ServiceObject>("services.json"),
+        list::<EndpointSliceObject>("endpointslices.json"),
+        list::<NodeObject>("nodes.json"),
+    ];
+    for (_, object) in objects.into_iter().flatten() {
+        cluster.apply(Change::Applied(Box::new(object)));
+    }
+    let slices = list::<EndpointSliceObject>("endpointslices.json");
+    let own = slices.iter().find(|(item, _)| item["metadata"]["name"] == "kubernetes").unwrap();
+    let real = text(&own.0["endpoints"][0]["addresses"][0]);
+    for endpoint in ["10.96.0.1:443".to_owned(), format!("{real}:16443")] {
+        let Some(Remote::External(service)) = cluster.remote(endpoint.parse().unwrap(), true, 1)
+        else {
+            panic!("{endpoint}");
+        };
+        assert_eq!((&*service.name, &*service.namespace), ("kubernetes", "default"), "{endpoint}");
+    }
+}
+
 #[test]
 fn nodes_have_addresses() {
     let [(_, Object::Node(node))] = &list::<NodeObject>("nodes.json")[..] else {
