@@ -61,7 +61,6 @@ fn embed(root: &Path) -> Result<String, String> {
     let copy = PathBuf::from(folder).join("meshtap.bpf.o");
     // Where a folder of builds was copied by links, another one has this file, too.
     let _ = std::fs::remove_file(&copy);
-    std::fs::write(copy, &object)
-        .map_err(|error| format!("cannot write the object ({error})"))?;
+    std::fs::write(copy, &object).map_err(|error| format!("cannot write the object ({error})"))?;
     Ok(digest)
 }
