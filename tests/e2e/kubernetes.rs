@@ -239,7 +239,7 @@ fn pods_are_known_by_their_workloads() {
         Err(reason) => skip!(reason),
     };
     let town = found(&helm);
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("deployed", is_deployed),
         ("the API server", the_api_server_is_named),
         ("every way", every_way),
