@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use meshtap_tests::kubernetes::{ADDRESS, Image, Node, Pod, Proxy, ROOT, left_running, remains};
+use meshtap_tests::helm::Helm;
+use meshtap_tests::kubernetes::{
+    ADDRESS, Image, Node, Pod, Proxy, ROOT, definition, left_running, remains,
+};
 use meshtap_tests::process::PATIENCE;
 use meshtap_tests::requirement::program;
 use meshtap_tests::skip;
@@ -216,4 +219,53 @@ fn fake_nodes_run_fake_pods() {
     }
     drop(node);
     assert_eq!(remains().expect("can be looked at"), Vec::<String>::new());
+}
+
+/// The chart's `PodMonitor` is one that Prometheus Operator's own definition of it allows, and it
+/// selects the agent's pods by a port that they have.
+#[test]
+fn prometheus_operator_takes_the_pod_monitor() {
+    if let Some(reason) = Node::missing() {
+        skip!(reason);
+    }
+    let helm = match Helm::at_hand() {
+        Ok(helm) => helm,
+        Err(reason) => skip!(reason),
+    };
+    let definition = match definition::pod_monitor() {
+        Ok(definition) => definition.display().to_string(),
+        Err(error) => skip!(format!("its definition cannot be fetched: {error:#}")),
+    };
+    if left_running() {
+        skip!("a laboratory was left running");
+    }
+    let node = Node::control_plane().expect("comes up");
+    node.kubectl(&["apply", "--server-side", "-f", &definition]).expect("is defined");
+    let name = "crd/podmonitors.monitoring.coreos.com";
+    node.wait(&["wait", "--for=condition=established", name]).expect("is established");
+    let sets = ["--set", "podMonitor.enabled=true", "--set", "podMonitor.labels.release=lab"];
+    let manifests = helm.template(&[&sets[..], &["--set-json", "createNamespace=true"]].concat());
+    let manifests = manifests.expect("runs").expect("renders");
+    node.apply(&manifests).expect("is applied");
+    let get =
+        |kind: &str| node.get(&[kind, "--namespace", "meshtap", "meshtap"]).expect("is there");
+    let (monitor, agent) = (get("podmonitor"), get("daemonset"));
+    assert_eq!(monitor["metadata"]["labels"]["release"], "lab");
+    let pods = &agent["spec"]["template"];
+    let selected = monitor["spec"]["selector"]["matchLabels"].as_object().expect("labels");
+    assert!(!selected.is_empty());
+    for (label, value) in selected {
+        assert_eq!(pods["metadata"]["labels"][label], *value, "{label}");
+    }
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(endpoint["honorLabels"], true, "{endpoint}");
+    let ports = pods["spec"]["containers"][0]["ports"].as_array().expect("ports");
+    assert!(ports.iter().any(|port| port["name"] == endpoint["port"]), "{endpoint} of {ports:?}");
+    // The definition is one that refuses.
+    for (right, wrong) in
+        [("honorLabels: true", "honourLabels: true"), ("interval: ", "interval: x")]
+    {
+        assert!(manifests.contains(right), "{manifests}");
+        node.apply(&manifests.replace(right, wrong)).expect_err(wrong);
+    }
 }

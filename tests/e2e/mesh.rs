@@ -226,7 +226,7 @@ fn every_mesh_has_ipv6() {
                 assert_eq!(seen.address, waypoint.address(false).expect("has one").to_string());
             }
             // From there on by the first of the server's addresses.
-            Mesh::Istio => assert_eq!(seen.address, "127.0.0.6", "{mesh:?}"),
+            Mesh::Istio | Mesh::Other => assert_eq!(seen.address, "127.0.0.6", "{mesh:?}"),
         }
     }
 }
@@ -281,8 +281,10 @@ impl Edges<'_> {
 
     /// Series that have a proxy at one of their ends.
     fn of_proxies(&self) -> Vec<String> {
-        const PROXIES: [&str; 7] = [
+        const PROXIES: [&str; 9] = [
             "envoy",
+            "gate",
+            "shop-gate",
             "istio-proxy",
             "pilot-agent",
             "ztunnel",
@@ -419,6 +421,37 @@ fn through_sidecars_each_call_counts_once_per_side() {
     visit(&shop, 3000);
     expect_edge(&agent, "http", [6000, 6000]);
     assert_eq!(passed(&shop.inbound, &sidecar::inbound(shop.port())), 6000);
+}
+
+/// A proxy that is nobody's whom the agent knows, by name, container or user: it is one because
+/// the configuration says so, and an application like others where it does not.
+#[test]
+fn a_proxy_that_is_configured_is_one() {
+    let Some(shop) = open(Mesh::Other, 1, 1) else { return };
+    let place = shop.client(0).expect("is there");
+    let config = shop.lab.configuration();
+    let agent = Agent::start(&format!("{config}mesh:\n  proxies: [shop-gate]\n")).expect("starts");
+    visit(&shop, 300);
+    expect_edge(&agent, "http", [300, 300]);
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("is made");
+    let by_path = format!("{config}mesh:\n  proxies: [\"/**/shop-g?te\"]\n");
+    std::fs::write(file.path(), by_path).expect("is written");
+    let path = file.path().display().to_string();
+    let observer = Observer::start_beside(&["--config", &path]).expect("observes");
+    shop.ask_each(place, "/ok", &[request_id(1)], 1).expect("is answered");
+    let calls = observer.finish().expect("ends well").calls;
+    let [call] = lines(&calls, "/ok")[..] else { panic!("one line, not {calls:#?}") };
+    expect_joined(call, "request_id");
+    assert_eq!(call.mesh.as_deref(), Some("other"), "{call:?}");
+    assert_eq!((&call.client_principal, &call.server_principal), (&None, &None), "{call:?}");
+    agent.stop().expect("ends well");
+
+    // Unconfigured, its own requests are calls, too.
+    let agent = Agent::start(&config).expect("starts");
+    visit(&shop, 300);
+    let enough = |scrape: &Scrape| Edges(scrape).of_anybody("http")[0] >= 600;
+    let scrape = agent.scrape_until(enough).expect("is scraped");
+    assert!(Edges(&scrape).of_anybody("http")[0] >= 600, "a hop more at least");
 }
 
 #[test]

@@ -6,11 +6,13 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use anyhow::Result;
-use meshtap_tests::agent::{Agent, Observer};
+use meshtap_tests::agent::{Agent, Observer, Turn};
 use meshtap_tests::call::{CallLine, Calls};
+use meshtap_tests::cgroup;
 use meshtap_tests::netns::{Netns, Place};
 use meshtap_tests::process::{PATIENCE, Running, fixture, free_port, output, run};
 use meshtap_tests::requirement::program;
+use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Language, Server, load};
 use meshtap_tests::{require, skip};
 
@@ -228,4 +230,77 @@ fn talk(host: &Host, port: u16) -> Result<()> {
     server.write_all(&record)?;
     client.read_exact(&mut [0; 10])?;
     Ok(())
+}
+
+/// Balanced at the socket, as by Cilium, whichever of the two programs comes first: nothing is
+/// translated on the way, so there is nothing to join. The request says whom it asked for, and
+/// both sockets say who the backend is.
+fn balanced_at_the_socket(is_agent_first: bool) {
+    require!("curl", "python3", "ip", "ss");
+    let Some(root) = cgroup::root() else { skip!("cgroup v2 is not mounted") };
+    // The program is the whole machine's: an address and a port that no other test has.
+    let (service, asked_port) = ("10.96.211.7", free_port());
+    let host = Host::create().expect("is made");
+    let server = Server::start(Language::Python, Place::netns(&host.server)).expect("starts");
+    let port = server.port();
+    let name = format!("stall-{port}");
+    let config = format!("names:\n  - name: {name}\n    match: {{ port: {port} }}\n");
+    let balance = || {
+        let mut command = Place::HERE.inside("python3").expect("is installed");
+        command.arg(fixture("python").join("balancer.py")).arg(&root);
+        command.args([service, &asked_port.to_string(), SERVER, &port.to_string()]);
+        let mut running = Running::start(&mut command).expect("starts");
+        running.wait_for_text("ready").expect("is attached");
+        running
+    };
+    let turn = Turn::take().expect("is free");
+    let before = (!is_agent_first).then(balance);
+    let agent = Agent::start_beside(&config).expect("is ready");
+    let observer = Observer::start_beside(&[]).expect("observes");
+    let after = is_agent_first.then(balance);
+    for _ in 0..3 {
+        let mut command = load::curl_in(Place::netns(&host.client)).expect("is installed");
+        output(command.arg(format!("http://{service}:{asked_port}/hello"))).expect("is answered");
+    }
+    let calls = observer.finish().expect("ends well");
+    let calls: Vec<&CallLine> =
+        calls.calls.iter().filter(|call| call.server.port == Some(port)).collect();
+    assert_eq!(calls.len(), 3, "{calls:#?}");
+    for call in calls {
+        assert!(call.both_ends(), "one line has both ends: {call:?}");
+        assert_eq!(call.client.address.as_deref(), Some(CLIENT), "{call:?}");
+        assert_eq!(call.server.address.as_deref(), Some(SERVER), "the backend: {call:?}");
+    }
+    let asked_port = asked_port.to_string();
+    let at_client = [
+        ("service_name", "curl"),
+        ("service_peer_name", name.as_str()),
+        ("server_address", service),
+        ("server_port", asked_port.as_str()),
+    ];
+    let at_server = [("service_name", name.as_str()), ("service_peer_name", "curl")];
+    let counts = |scrape: &Scrape| {
+        [("client", at_client.as_slice()), ("server", &at_server)].map(|(side, labels)| {
+            scrape.count(&format!("http_{side}_request_duration_seconds_count"), labels)
+        })
+    };
+    let scrape = agent.scrape_until(|scrape| counts(scrape) == [3, 3]).expect("is scraped");
+    let series = scrape.samples.iter().filter(|sample| {
+        sample.name.ends_with("request_duration_seconds_count")
+            && [sample.label("service_name"), sample.label("service_peer_name")].contains(&&*name)
+    });
+    let series: Vec<_> = series.collect();
+    assert_eq!(counts(&scrape), [3, 3], "by what was asked for, and at the backend: {series:#?}");
+    agent.stop().expect("ends well");
+    drop((before, after, turn));
+}
+
+#[test]
+fn balanced_at_the_socket_after_the_agent() {
+    balanced_at_the_socket(true);
+}
+
+#[test]
+fn balanced_at_the_socket_before_the_agent() {
+    balanced_at_the_socket(false);
 }

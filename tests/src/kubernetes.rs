@@ -9,6 +9,7 @@ mod before;
 pub mod binaries;
 pub mod certificates;
 mod control_plane;
+pub mod definition;
 mod dns;
 mod fake;
 mod families;

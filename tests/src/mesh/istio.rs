@@ -50,16 +50,16 @@ pub fn is_injected(pod: &Pod) -> bool {
     pod.labels.contains_key(TLS_MODE)
 }
 
-/// Sets the rules in the pod's network namespace, for both families.
-pub fn redirect(sandbox: &Sandbox, has_v6: bool) -> Result<()> {
+/// Sets the rules in the pod's network namespace, for both families; `user` is the sidecar's.
+pub fn redirect(sandbox: &Sandbox, user: u32, has_v6: bool) -> Result<()> {
     let netns = sandbox.netns()?;
-    for rule in rules("127.0.0.1/32", "127.0.0.6/32") {
+    for rule in rules("127.0.0.1/32", "127.0.0.6/32", user) {
         netns.run(&format!("iptables -w -t nat {rule}"))?;
     }
     if has_v6 {
         // The address that the sidecar speaks from to the application.
         netns.run("ip -6 addr add ::6/128 dev lo")?;
-        for rule in rules("::1/128", "::6/128") {
+        for rule in rules("::1/128", "::6/128", user) {
             netns.run(&format!("ip6tables -w -t nat {rule}"))?;
         }
     }
@@ -69,14 +69,14 @@ pub fn redirect(sandbox: &Sandbox, has_v6: bool) -> Result<()> {
 /// A line of a shell that sets the rules in the network namespace in which it runs, of IPv4.
 #[must_use]
 pub fn redirection() -> String {
-    let rules = rules("127.0.0.1/32", "127.0.0.6/32");
+    let rules = rules("127.0.0.1/32", "127.0.0.6/32", USER);
     rules.iter().map(|rule| format!("iptables -w -t nat {rule}")).collect::<Vec<_>>().join(" && ")
 }
 
 /// The rules: what the sidecar sends to the pod itself goes to its inbound side, what it
 /// sends elsewhere goes out, and what others send goes to its outbound side, except by the
 /// loopback. What arrives goes to the inbound side.
-fn rules(loopback: &str, sidecar: &str) -> Vec<String> {
+fn rules(loopback: &str, sidecar: &str, user: u32) -> Vec<String> {
     let mut rules: Vec<String> = ["INBOUND", "REDIRECT", "IN_REDIRECT", "OUTPUT"]
         .map(|chain| format!("-N ISTIO_{chain}"))
         .into();
@@ -91,10 +91,10 @@ fn rules(loopback: &str, sidecar: &str) -> Vec<String> {
     rules.push(format!("-A ISTIO_OUTPUT -s {sidecar} -o lo -j RETURN"));
     for owner in ["--uid-owner", "--gid-owner"] {
         rules.push(format!(
-            "-A ISTIO_OUTPUT ! -d {loopback} -o lo -p tcp ! --dport 15008 -m owner {owner} {USER} -j ISTIO_IN_REDIRECT"
+            "-A ISTIO_OUTPUT ! -d {loopback} -o lo -p tcp ! --dport 15008 -m owner {owner} {user} -j ISTIO_IN_REDIRECT"
         ));
-        rules.push(format!("-A ISTIO_OUTPUT -o lo -m owner ! {owner} {USER} -j RETURN"));
-        rules.push(format!("-A ISTIO_OUTPUT -m owner {owner} {USER} -j RETURN"));
+        rules.push(format!("-A ISTIO_OUTPUT -o lo -m owner ! {owner} {user} -j RETURN"));
+        rules.push(format!("-A ISTIO_OUTPUT -m owner {owner} {user} -j RETURN"));
     }
     rules.push(format!("-A ISTIO_OUTPUT -d {loopback} -j RETURN"));
     rules.push("-A ISTIO_OUTPUT -j ISTIO_REDIRECT".to_owned());

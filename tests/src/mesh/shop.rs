@@ -10,9 +10,9 @@ use super::ambient::{USE_WAYPOINT, Ztunnel};
 use super::lab::{Lab, authority};
 use super::relay::Relay;
 use super::sandbox::Sandbox;
-use super::sidecar::Sidecar;
+use super::sidecar::{Guise, Sidecar};
 use super::{ambient, istio, linkerd};
-use crate::cluster::{Driver, Pod, Service};
+use crate::cluster::{Driver, Pod, Role, Service};
 use crate::netns::Place;
 use crate::process::{free_port, output};
 use crate::requirement::program;
@@ -31,6 +31,8 @@ pub enum Mesh {
     Waypoint,
     /// A proxy as Linkerd's on either side.
     Linkerd,
+    /// Envoy on either side that is no mesh's which the agent knows, without encryption.
+    Other,
 }
 
 impl Mesh {
@@ -115,7 +117,7 @@ impl Shop {
             return Some(format!("not installed: {}", absent.join(", ")));
         }
         match mesh {
-            Mesh::Istio | Mesh::Waypoint => Sidecar::missing(),
+            Mesh::Istio | Mesh::Waypoint | Mesh::Other => Sidecar::missing(),
             Mesh::None | Mesh::Ambient | Mesh::Linkerd => Lab::missing(),
         }
     }
@@ -170,7 +172,10 @@ impl Shop {
             self.grpc.push(Cart::start_at(Grpc::Go, place, ports[1], &[])?);
         }
         match mesh {
-            Mesh::Istio => self.inbound.push(Sidecar::start(&self.lab, &server, &ports)?),
+            Mesh::Istio | Mesh::Other => {
+                let guise = guise(mesh);
+                self.inbound.push(Sidecar::start(&self.lab, &server, guise, &ports)?);
+            }
             Mesh::Linkerd => self.relays.push(linkerd::start(&self.lab, &server)?),
             Mesh::None | Mesh::Ambient | Mesh::Waypoint => {}
         }
@@ -182,7 +187,9 @@ impl Shop {
     pub fn add_client(&mut self, mesh: Mesh, name: &str) -> Result<()> {
         let client = self.lab.run(pod(mesh, name))?;
         match mesh {
-            Mesh::Istio => self.outbound.push(Sidecar::start(&self.lab, &client, &[])?),
+            Mesh::Istio | Mesh::Other => {
+                self.outbound.push(Sidecar::start(&self.lab, &client, guise(mesh), &[])?);
+            }
             Mesh::Linkerd => self.relays.push(linkerd::start(&self.lab, &client)?),
             Mesh::None | Mesh::Ambient | Mesh::Waypoint => {}
         }
@@ -305,6 +312,10 @@ impl Shop {
     }
 }
 
+fn guise(mesh: Mesh) -> Guise {
+    if mesh == Mesh::Other { Guise::OTHER } else { Guise::ISTIO }
+}
+
 fn pod(mesh: Mesh, name: &str) -> Pod {
     let pod = Pod::of_deployment(NAMESPACE, name).account(name);
     match mesh {
@@ -312,5 +323,6 @@ fn pod(mesh: Mesh, name: &str) -> Pod {
         Mesh::Istio => istio::injected(pod, true),
         Mesh::Ambient | Mesh::Waypoint => ambient::enrolled(pod),
         Mesh::Linkerd => linkerd::injected(pod),
+        Mesh::Other => pod.with(Guise::OTHER.container, Role::Sidecar),
     }
 }

@@ -68,6 +68,25 @@ pub fn inbound(port: u16) -> String {
     format!("inbound|{port}||")
 }
 
+/// Whom a sidecar is taken for.
+#[derive(Clone, Copy, Debug)]
+pub struct Guise {
+    /// Its container.
+    pub container: &'static str,
+    /// Its user and group.
+    pub user: u32,
+    /// Its executable.
+    pub program: &'static str,
+}
+
+impl Guise {
+    /// Istio's.
+    pub const ISTIO: Self =
+        Self { container: istio::CONTAINER, user: istio::USER, program: "envoy" };
+    /// One of nobody whom the agent knows.
+    pub const OTHER: Self = Self { container: "gate", user: 4242, program: "shop-gate" };
+}
+
 impl Sidecar {
     /// Why there can be none here; `None`: there can.
     #[must_use]
@@ -77,13 +96,13 @@ impl Sidecar {
 
     /// Starts one in a pod that was [`istio::injected`], with the rules that lead through
     /// it, for the application's `ports` and every service that the laboratory has now.
-    pub fn start(lab: &Lab, sandbox: &Sandbox, ports: &[u16]) -> Result<Self> {
+    pub fn start(lab: &Lab, sandbox: &Sandbox, guise: Guise, ports: &[u16]) -> Result<Self> {
         let own = lab.authority().issue(&sandbox.pod, &[])?;
         let has_v6 = lab.has_v6();
         let configuration = configuration(&sandbox.pod, &own, ports, &lab.services(), has_v6);
         let listening = [istio::OUTBOUND, istio::INBOUND];
-        let started = Self::launch(lab, sandbox, &configuration, &listening)?;
-        istio::redirect(sandbox, has_v6)?;
+        let started = Self::launch(lab, sandbox, guise, &configuration, &listening)?;
+        istio::redirect(sandbox, guise.user, has_v6)?;
         Ok(started)
     }
 
@@ -99,7 +118,8 @@ impl Sidecar {
         services.retain(|(found, _)| found.key() == service.key());
         let (service, pods) = services.first().context("there is no such service")?;
         let to = (service, number, pods.as_slice());
-        Self::launch(lab, sandbox, &gateway(&sandbox.pod, &own, port, to)?, &[port])
+        let configuration = gateway(&sandbox.pod, &own, port, to)?;
+        Self::launch(lab, sandbox, Guise::ISTIO, &configuration, &[port])
     }
 
     /// Starts Envoy as the waypoint of a service: a pod of its own, to which ztunnel sends
@@ -110,19 +130,25 @@ impl Sidecar {
         upstreams.retain(|found| found.service.key() == service.key());
         let resources = waypoint::resources(&own, &upstreams, lab.has_v6());
         let configuration = bootstrap(&sandbox.pod, &resources);
-        Self::launch(lab, sandbox, &configuration, &[waypoint::TUNNEL])
+        Self::launch(lab, sandbox, Guise::ISTIO, &configuration, &[waypoint::TUNNEL])
     }
 
-    fn launch(lab: &Lab, sandbox: &Sandbox, configuration: &Value, ports: &[u16]) -> Result<Self> {
+    fn launch(
+        lab: &Lab,
+        sandbox: &Sandbox,
+        guise: Guise,
+        configuration: &Value,
+        ports: &[u16],
+    ) -> Result<Self> {
         let file = lab.folder().join(format!("{}.json", sandbox.pod.uid));
         public(&file, &configuration.to_string())?;
-        let mut command = sandbox.place(istio::CONTAINER)?.inside("setpriv")?;
-        command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
-        command.args(["--clear-groups", "--"]).arg(program(lab.folder())?);
+        let mut command = sandbox.place(guise.container)?.inside("setpriv")?;
+        command.arg(format!("--reuid={}", guise.user)).arg(format!("--regid={}", guise.user));
+        command.args(["--clear-groups", "--"]).arg(program(lab.folder(), guise.program)?);
         command.args(["--concurrency", "2", "--disable-hot-restart", "-l", "warning", "-c"]);
         let mut running = Running::start(command.arg(&file))?;
         for port in ports.iter().chain(&[istio::ADMINISTRATION]) {
-            running.wait_for_listener(&sandbox.place(istio::CONTAINER)?, *port)?;
+            running.wait_for_listener(&sandbox.place(guise.container)?, *port)?;
         }
         Ok(Self { running, netns: sandbox.netns()?.path() })
     }
@@ -245,8 +271,8 @@ fn retried(cluster: &str) -> Value {
 }
 
 /// Envoy where a user that is not root can start it.
-fn program(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join("envoy");
+fn program(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
     if !path.exists() {
         let binary = envoy::binary()?;
         // Another name of the file costs nothing; on another device it takes a copy.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lab::{NODE_V4, authority};
+use super::sidecar::Guise;
 use super::{Lab, Sidecar, istio, sidecar};
 use crate::cluster::{Driver, Pod, Service};
 use crate::netns::Place;
@@ -119,11 +120,11 @@ fn sidecars_know_each_other() {
     let server = lab.run(pod("cart")).expect("runs");
     let seen = "location = /seen { return 200 \"$remote_addr|$http_x_forwarded_client_cert|$http_x_envoy_attempt_count|$http_x_request_id\"; }";
     let nginx = Nginx::start_in(server.place("app").expect("has one"), 1, seen).expect("starts");
-    let inbound = Sidecar::start(&lab, &server, &[nginx.port()]).expect("starts");
+    let inbound = Sidecar::start(&lab, &server, Guise::ISTIO, &[nginx.port()]).expect("starts");
     let service = Service::new("shop", "cart").port("http", 80, nginx.port());
     let service = lab.serve(service, &[&server]).expect("is served");
     let client = lab.run(pod("buyer")).expect("runs");
-    let outbound = Sidecar::start(&lab, &client, &[]).expect("starts");
+    let outbound = Sidecar::start(&lab, &client, Guise::ISTIO, &[]).expect("starts");
     for address in &service.addresses {
         let url = format!("http://{}/seen", authority(*address, 80));
         let answer = ask(client.place("app").expect("has one"), &url);
