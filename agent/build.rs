@@ -58,7 +58,9 @@ fn embed(root: &Path) -> Result<String, String> {
         ));
     }
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo did not say where to write")?;
-    std::fs::write(PathBuf::from(folder).join("meshtap.bpf.o"), &object)
-        .map_err(|error| format!("cannot write the object ({error})"))?;
+    let copy = PathBuf::from(folder).join("meshtap.bpf.o");
+    // Where a folder of builds was copied by links, another one has this file, too.
+    let _ = std::fs::remove_file(&copy);
+    std::fs::write(copy, &object).map_err(|error| format!("cannot write the object ({error})"))?;
     Ok(digest)
 }

@@ -235,11 +235,23 @@ impl Attributor {
         }
         self.refresh(socket, now_ns);
         let Some(connection) = self.connections.get(socket) else { return false };
-        let pod = connection.awaits_pod && self.cluster.is_reachable();
-        let address = connection.remote.kind == IdentityKind::Address
-            && connection.remotes().any(|remote| self.cluster.may_name(remote.ip()))
-            && join::peer(&self.connections, socket, connection).is_none();
-        !connection.is_passed_on() && (pod || address)
+        if connection.is_passed_on() {
+            return false;
+        }
+        if connection.awaits_pod && self.cluster.is_reachable() {
+            return true;
+        }
+        // Where the other end is on this host, it is what its own socket is.
+        let Some(peer) = join::peer(&self.connections, socket, connection) else {
+            return connection.remote.kind == IdentityKind::Address
+                && connection.remotes().any(|remote| self.cluster.may_name(remote.ip()));
+        };
+        let awaits = |connection: &Connection| connection.awaits_pod && !connection.is_passed_on();
+        if !self.connections.get(peer).is_some_and(awaits) {
+            return false;
+        }
+        self.refresh(peer, now_ns);
+        self.cluster.is_reachable() && self.connections.get(peer).is_some_and(awaits)
     }
 
     /// How long that is waited for, and the state of what is known of Kubernetes.

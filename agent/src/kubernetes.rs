@@ -10,7 +10,7 @@
 //! `discovery.k8s.io`, and of namespaces where they are watched.
 
 mod ask;
-mod object;
+pub mod object;
 mod watch;
 
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::mpsc;
 
-pub use ask::{Refusal, ask};
+pub use ask::{Refusal, UNCONFIGURED, ask};
 
 use crate::attribution::cluster::Change;
 
@@ -93,10 +93,33 @@ async fn client(settings: &WatchSettings) -> Result<kube::Client, WatchError> {
             .map_err(|error| WatchError::ServiceAccount(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT);
+    // It asks an interface that has too much to do again within milliseconds, and unseen; the
+    // watches have pauses of their own.
+    config.default_retry = false;
     kube::Client::try_from(config).map_err(|error| WatchError::Client(Box::new(error)))
 }
 
 /// A time within [`SPREAD`].
 fn spread() -> Duration {
     SPREAD.mul_f64(rand::random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SPREAD, spread};
+
+    #[test]
+    fn starts_are_spread_over_a_time_and_not_beyond() {
+        let mut times: Vec<_> = (0..1_000).map(|_| spread()).collect();
+        assert!(times.iter().all(|time| *time < SPREAD), "{times:?}");
+        times.sort_unstable();
+        times.dedup();
+        assert!(times.len() > 900, "{} different ones", times.len());
+        // Over all of it: each quarter has some of them.
+        for quarter in 0..4 {
+            let within = SPREAD * quarter / 4..SPREAD * (quarter + 1) / 4;
+            let count = times.iter().filter(|time| within.contains(time)).count();
+            assert!(count > 100, "{count} within {within:?}");
+        }
+    }
 }

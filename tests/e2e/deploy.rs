@@ -117,6 +117,52 @@ fn nothing_is_granted_but_what_is_said() {
     assert_eq!(granted(&all), ["pods", "services", "nodes", "endpointslices"]);
 }
 
+/// What is written for people says what the manifests grant, no more and no less.
+#[test]
+fn texts_say_what_is_granted() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let text = |name: &str| {
+        let text = std::fs::read_to_string(format!("{folder}/{name}")).expect("is there");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let (readme, deploy) = (text("README.md"), text("docs/deploy.md"));
+    let all = objects(&std::fs::read_to_string(helm::committed()).expect("is committed"));
+    let capabilities = words(&agent(&all)["securityContext"]["capabilities"]["add"]);
+    let paths = pod(&all)["volumes"].as_sequence().expect("a list").iter();
+    let paths = paths.filter(|volume| volume.get("hostPath").is_some()).count();
+    let number = |count: usize| {
+        const NUMBERS: [&str; 13] = [
+            "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+            "eleven", "twelve",
+        ];
+        NUMBERS[count]
+    };
+    let said = format!(
+        "Not privileged: {} capabilities, {} paths of the node to read, and {} kinds of objects to watch",
+        number(capabilities.len()),
+        number(paths),
+        number(granted(&all).len()),
+    );
+    assert!(readme.contains(&said), "README.md does not say: {said}");
+    // The table has a row for each, and none for what is not granted.
+    let table = deploy.split("What it may do, and what for").nth(1).expect("is there");
+    let table = table.split("The start is over").next().expect("has an end");
+    let is_capability =
+        |word: &&str| word.len() > 2 && word.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+    let rows = table.split("| `").skip(1).flat_map(|row| row.split('|').next());
+    let mut named: Vec<&str> =
+        rows.flat_map(|cell| cell.split('`')).filter(is_capability).collect();
+    let mut wanted = capabilities.clone();
+    named.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(named, wanted, "docs/deploy.md");
+    let asked = "`list` and `watch` on pods, services, nodes and endpoint slices, and on namespaces with \
+                 `config.mesh.istio_metrics`. No secrets, no config maps, nothing to write.";
+    assert!(deploy.contains(asked), "docs/deploy.md does not say: {asked}");
+    let granted = granted(&all).join(" ").replace("endpointslices", "endpoint slices");
+    assert_eq!(granted, "pods services nodes endpoint slices");
+}
+
 fn words(list: &Value) -> Vec<&str> {
     list.as_sequence().into_iter().flatten().filter_map(Value::as_str).collect()
 }

@@ -239,8 +239,9 @@ fn pods_are_known_by_their_workloads() {
         Err(reason) => skip!(reason),
     };
     let town = found(&helm);
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("deployed", is_deployed),
+        ("the API server", the_api_server_is_named),
         ("every way", every_way),
         ("a container starts anew", a_container_starts_anew),
         ("pods are replaced", pods_are_replaced),
@@ -315,6 +316,27 @@ fn without_the_api(town: &Town) {
         );
     }
     agent.stop().expect("ends well");
+}
+
+/// Pods ask it by the Service of the cluster, behind which no pod is. Here it is a process of
+/// the host, and known as that, not by its address; where it runs elsewhere it is the Service.
+fn the_api_server_is_named(town: &Town) {
+    let service = town.node.get(&["service", "--namespace", "default", "kubernetes"]);
+    let service = service.expect("is there")["spec"]["clusterIP"].as_str().map(str::to_owned);
+    let connect = format!("timeout 2 nc {} 443 < /dev/null; true", service.expect("has one"));
+    let client = one(town, "client");
+    town.node.exec(NAMESPACE, &client.name, None, &["sh", "-c", &connect]).expect("is connected");
+    let opened = |scrape: &Scrape| {
+        scrape.by(
+            "meshtap_tcp_connections_opened_total",
+            &["service_peer_name", "service_peer_namespace"],
+            &[("service_name", "client"), ("service_namespace", NAMESPACE), ("role", "client")],
+        )
+    };
+    let scrape = town.agent.scrape_until(|scrape| !opened(scrape).is_empty());
+    let found = opened(&scrape.expect("is scraped"));
+    let wanted = ["kube-apiserver", ""].map(str::to_owned).to_vec();
+    assert_eq!(found, [(wanted, 1)].into());
 }
 
 /// By pod, by Service, by a port of the node, by name, from and to the node's own network.

@@ -3,7 +3,7 @@
 
 use meshtap_tests::agent::{Agent, Observer};
 use meshtap_tests::call::CallLine;
-use meshtap_tests::cluster::{Driver, Resource};
+use meshtap_tests::cluster::{Driver, Resource, Service};
 use meshtap_tests::mesh::ambient::USE_WAYPOINT;
 use meshtap_tests::mesh::lab::authority;
 use meshtap_tests::mesh::shop::{BUYER, CART, GRPC, HTTP, NAMESPACE, Seen};
@@ -11,7 +11,7 @@ use meshtap_tests::mesh::{Mesh, Shop, istio, sidecar};
 use meshtap_tests::scrape::Scrape;
 use meshtap_tests::skip;
 use meshtap_tests::workload::grpc::ledger;
-use meshtap_tests::workload::{Grpc, load, shop};
+use meshtap_tests::workload::{Grpc, Nginx, load, shop};
 
 /// Paths that a server answers by different statuses, none of which is tried again.
 const PATHS: [&str; 3] = ["/ok", "/nothing", "/teapot"];
@@ -27,12 +27,17 @@ fn open(mesh: Mesh, servers: usize, clients: usize) -> Option<Shop> {
     Some(Shop::open(mesh, servers, clients, Driver::Cgroupfs).expect("opens"))
 }
 
+/// Makes `count` calls from one client, on connections that are kept.
+fn load(shop: &Shop, client: usize, count: u64) {
+    let address = shop.address(HTTP).expect("has one");
+    let place = shop.client(client).expect("is there");
+    load::h2load(place, &address, &PATHS, 4, count).expect("is answered");
+}
+
 /// Makes `count` calls from each client, on connections that are kept.
 fn visit(shop: &Shop, count: u64) {
-    let address = shop.address(HTTP).expect("has one");
     for number in 0..shop.clients.len() {
-        let place = shop.client(number).expect("is there");
-        load::h2load(place, &address, &PATHS, 4, count).expect("is answered");
+        load(shop, number, count);
     }
 }
 
@@ -248,7 +253,12 @@ struct Edges<'a>(&'a Scrape);
 impl Edges<'_> {
     /// Calls of the buyer to the cart as they were counted at one side: `client` or `server`.
     fn between(&self, protocol: &str, side: &str) -> u64 {
-        let (own, peer) = if side == "client" { (BUYER, CART) } else { (CART, BUYER) };
+        self.from(BUYER, protocol, side)
+    }
+
+    /// The same of another client.
+    fn from(&self, client: &str, protocol: &str, side: &str) -> u64 {
+        let (own, peer) = if side == "client" { (client, CART) } else { (CART, client) };
         let labels = [
             ("service_name", own),
             ("service_namespace", NAMESPACE),
@@ -359,6 +369,50 @@ fn without_a_mesh_the_edge_is_of_the_workloads() {
     expect_edge(&agent, "http", [6000, 6000]);
 }
 
+/// What runs is found by its cgroups, also where systemd lays them out.
+#[test]
+fn systemds_slices_and_scopes_are_pods_and_containers() {
+    for mesh in [Mesh::None, Mesh::Istio] {
+        if let Some(reason) = Shop::missing(mesh) {
+            skip!(reason);
+        }
+        let shop = Shop::open(mesh, 1, 1, Driver::Systemd).expect("opens");
+        let agent = agent(&shop);
+        visit(&shop, 300);
+        expect_edge(&agent, "http", [300, 300]);
+    }
+}
+
+/// Addresses that are none of the cluster's are a Service's as it says; by the pod behind them
+/// it could be either of two.
+#[test]
+fn a_balancers_and_an_external_address_are_their_services() {
+    let Some(shop) = open(Mesh::None, 1, 1) else { return };
+    let mut door = Service::new(NAMESPACE, "door").port("http", HTTP, shop.port());
+    door.balancer.push([192, 0, 2, 10].into());
+    door.external.push([198, 51, 100, 10].into());
+    let door = shop.lab.serve(door, &[&shop.servers[0]]).expect("is served");
+    let config = format!("{}mesh:\n  istio_metrics: true\n", shop.lab.configuration());
+    let agent = Agent::start(&config).expect("starts");
+    for address in [door.balancer[0], door.external[0], door.addresses[0]] {
+        let place = shop.client(0).expect("is there");
+        load::h2load(place, &authority(address, HTTP), &PATHS, 4, 300).expect("is answered");
+    }
+    visit(&shop, 100);
+    expect_edge(&agent, "http", [1000, 1000]);
+    let scrape = agent.scrape_until(|_| true).expect("is scraped");
+    let asked = scrape.by(
+        "istio_requests_total",
+        &["destination_service", "source_workload", "destination_workload"],
+        &[("reporter", "source")],
+    );
+    let edge = |service: &str| {
+        let service = format!("{service}.{NAMESPACE}.svc.cluster.local");
+        vec![service, BUYER.to_owned(), CART.to_owned()]
+    };
+    assert_eq!(asked, [(edge("door"), 900), (edge(CART), 100)].into());
+}
+
 #[test]
 
 fn through_sidecars_each_call_counts_once_per_side() {
@@ -415,6 +469,54 @@ fn grpc_and_http_through_sidecars() {
     let again = shop.outbound[0].counter(&cluster, "upstream_rq_retry").expect("counts");
     expect_edge(&agent, "http", [2000, 2000]);
     expect_edge(&agent, "rpc", [2000, 2000 + again]);
+}
+
+/// Both protocols at the same time, over the same two sidecars.
+#[test]
+fn grpc_and_http_at_once_through_sidecars() {
+    if let Some(reason) = Grpc::Go.missing() {
+        skip!(reason);
+    }
+    let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    let agent = agent(&shop);
+    let address = shop.address(GRPC).expect("has one");
+    std::thread::scope(|scope| {
+        let place = shop.client(0).expect("is there");
+        let address = &address;
+        scope.spawn(move || self::shop(place, address, 2000, (2, 10)).expect("shops"));
+        scope.spawn(|| visit(&shop, 4000));
+    });
+    let cluster = sidecar::outbound(&shop.service, GRPC);
+    let again = shop.outbound[0].counter(&cluster, "upstream_rq_retry").expect("counts");
+    expect_edge(&agent, "http", [4000, 4000]);
+    expect_edge(&agent, "rpc", [2000, 2000 + again]);
+}
+
+/// The server's sidecar keeps a few connections to the application, on which the requests of
+/// both clients follow each other: only what it says of each tells whose it is.
+#[test]
+fn clients_that_share_a_sidecars_connections_keep_their_own_calls() {
+    const AUDITOR: &str = "auditor";
+    let Some(mut shop) = open(Mesh::Istio, 1, 1) else { return };
+    shop.add_client(Mesh::Istio, AUDITOR).expect("runs");
+    let agent = agent(&shop);
+    std::thread::scope(|scope| {
+        scope.spawn(|| load(&shop, 0, 3000));
+        scope.spawn(|| load(&shop, 1, 2000));
+    });
+    let enough = |scrape: &Scrape| Edges(scrape).of_anybody("http") >= [5000, 5000];
+    let scrape = agent.scrape_until(enough).expect("is scraped");
+    let edges = Edges(&scrape);
+    let from = |client| ["client", "server"].map(|side| edges.from(client, "http", side));
+    assert_eq!([from(BUYER), from(AUDITOR)], [[3000; 2], [2000; 2]]);
+    assert_eq!(edges.of_anybody("http"), [5000, 5000]);
+    assert_eq!(edges.of_proxies(), Vec::<String>::new());
+    let inbound = sidecar::inbound(shop.port());
+    let count = |name| shop.inbound[0].counter(&inbound, name).expect("counts");
+    let (connections, requests) = (count("upstream_cx_total"), count("upstream_rq_total"));
+    assert_eq!(requests, 5000);
+    // Of eight that came in, each with one client's requests.
+    assert!(connections < 50, "{connections} connections for {requests} requests");
 }
 
 #[test]
@@ -708,15 +810,37 @@ fn a_waypoint_of_the_namespace_holds_istios_metrics_back() {
     }
 }
 
-/// A mesh's own agent asks the application whether it lives: that is nobody's traffic.
+/// A mesh's own agent asks the application whether it lives and for its metrics, and others ask
+/// it: that is nobody's traffic.
 #[test]
-fn probes_of_the_mesh_are_not_counted() {
+fn probes_and_scrapes_of_the_mesh_are_not_counted() {
+    const STATUS: u16 = 15020;
     let Some(shop) = open(Mesh::Istio, 1, 1) else { return };
+    // Stands for the agent, in whose name the kubelet and Prometheus ask at its own port.
+    let beside = shop.servers[0].place(istio::CONTAINER).expect("has one");
+    let own = Nginx::start_at(beside, STATUS, "").expect("starts");
     let agent = agent(&shop);
     for _ in 0..20 {
         shop.probe(0, "/ok").expect("is answered");
+        assert_eq!(shop.scrape(0).expect("is answered"), "up 1\n");
     }
+    let own_address = authority(shop.servers[0].address(false).expect("has one"), STATUS);
+    let prometheus = shop.stranger("prometheus").expect("runs");
+    load::h2load(prometheus.place("app").expect("has one"), &own_address, &["/ok"], 1, 10)
+        .expect("is answered");
     visit(&shop, 100);
-    expect_edge(&agent, "http", [100, 100]);
-    assert_eq!(served(&shop), 120);
+    let enough = |scrape: &Scrape| Edges(scrape).between("http", "server") >= 100;
+    let scrape = agent.scrape_until(enough).expect("is scraped");
+    let name = series("http", "server");
+    let at_servers = scrape.by(&name, &["service_name", "service_peer_name"], &[]);
+    let of_applications = [CART, BUYER].map(str::to_owned).to_vec();
+    let ours: Vec<_> = at_servers.iter().filter(|(ends, _)| ends[0] != "meshtap").collect();
+    assert_eq!(ours, [(&of_applications, &100)], "{at_servers:?}");
+    assert_eq!(Edges(&scrape).between("http", "client"), 100);
+    // Prometheus itself is an application, and its requests are its own.
+    let of_prometheus = [("service_name", "prometheus")];
+    let asked = scrape.count(&series("http", "client"), &of_prometheus);
+    assert_eq!((asked, own.ledger().expect("is there").total()), (10, 10));
+    assert_eq!(Edges(&scrape).of_anybody("http"), [110, 100]);
+    assert_eq!(served(&shop), 140);
 }

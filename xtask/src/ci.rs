@@ -14,10 +14,14 @@ use crate::tally::Tally;
 use crate::test::budget::Budget;
 use crate::test::parts::Parts;
 use crate::workspace::{cargo, has, root, run};
-use crate::{agent, deb, docs, ebpf, licences, test, tidy, tools};
+use crate::{agent, deb, docs, ebpf, fuzz, licences, test, tidy, tools};
 
 /// How long two cores build cargo-deny.
 const CARGO_DENY: Duration = Duration::from_secs(180);
+/// How long they build the fuzzer's targets and run them.
+const FUZZ: Duration = Duration::from_secs(240);
+/// How long each of them runs.
+const FUZZ_SECONDS: u32 = 5;
 
 /// Runs everything that there is time for since the run `began`, in seconds after 1970, or
 /// now; `full`: however long it takes.
@@ -56,6 +60,14 @@ pub fn run_all(full: bool, began: Option<u64>) -> Result<()> {
         Ok(tests) => tally.add(tests),
         Err(error) => tally.count("tests", Err(error)),
     }
+    match budget.map_or(Ok(()), |budget| in_time(budget, FUZZ)) {
+        Ok(()) => {
+            if let Err(error) = fuzz::run_all(&[], FUZZ_SECONDS, &mut tally) {
+                tally.count("fuzz", Err(error));
+            }
+        }
+        Err(reason) => tally.skip("fuzz", reason),
+    }
     // Last, since it is built for minutes and says of the dependencies only what their licences
     // have not said above.
     match budget.map_or(Ok(()), dependencies_in_time) {
@@ -88,10 +100,15 @@ fn component(name: &str) -> Result<()> {
     run(Command::new("rustup").args(["component", "add", name]))
 }
 
+/// Whether something that took `usual` before can be done in time.
+fn in_time(budget: Budget, usual: Duration) -> Result<(), String> {
+    budget.for_program(usual).map(|_| ())
+}
+
 /// Whether what checks the dependencies is there, or can be built in time.
 fn dependencies_in_time(budget: Budget) -> Result<(), String> {
     if tools::has_cargo_deny() {
         return Ok(());
     }
-    budget.for_program(CARGO_DENY).map(|_| ())
+    in_time(budget, CARGO_DENY)
 }

@@ -8,6 +8,7 @@ mod ci;
 mod deb;
 mod docs;
 mod ebpf;
+mod fuzz;
 mod image;
 mod install;
 mod lab;
@@ -129,6 +130,14 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Feed every parser of bytes from outside by a fuzzer: `cargo xtask fuzz --seconds 600 route`.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+        /// Only these; the names are those of the files in agent/fuzz/fuzz_targets.
+        targets: Vec<String>,
+    },
     /// Make calls that are hard to count, and print how many of them the agent saw, declared
     /// lost and got wrong.
     Truth {
@@ -218,6 +227,11 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Bench { quick } => {
             bench::measure(if quick { bench::Effort::QUICK } else { bench::Effort::WHOLE })
+        }
+        Command::Fuzz { seconds, targets } => {
+            let mut tally = tally::Tally::default();
+            fuzz::run_all(&targets, seconds, &mut tally)?;
+            tally.finish()
         }
         Command::Truth { filters } => agent::examine(&filters),
         Command::Lab { laboratory } => match lab::start(&laboratory)? {},

@@ -246,15 +246,36 @@ mod tests {
     #[test]
     #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
     fn exact_and_exposed_bounds_agree_and_grow() {
-        for bounds in [&DURATION, &MILLISECONDS, &SIZE, &LATENCY] {
+        let all = [&DURATION, &MILLISECONDS, &SIZE, &LATENCY, &ISTIO_MILLISECONDS, &ISTIO_BYTES];
+        for bounds in all {
             assert!(bounds.buckets() <= BUCKETS);
             assert!(bounds.exact.is_sorted_by(|a, b| a < b));
+            // No observation lies between a bound that is no whole number and the one below.
             let scaled: Vec<_> =
-                bounds.exact.iter().map(|bound| *bound as f64 / bounds.per_unit).collect();
-            assert_eq!(scaled, bounds.exposed);
+                bounds.exposed.iter().map(|bound| (bound * bounds.per_unit).floor()).collect();
+            let exact: Vec<_> = bounds.exact.iter().map(|bound| *bound as f64).collect();
+            assert_eq!(scaled, exact);
         }
         assert_eq!(DURATION.buckets(), DURATION_BUCKETS);
         assert_eq!(SIZE.buckets(), SIZE_BUCKETS);
+    }
+
+    /// Whoever adds up buckets of both, or takes quantiles over them, needs the same bounds:
+    /// `HistogramSettingsImpl::defaultBuckets` of Envoy (`source/common/stats/histogram_impl.cc`).
+    #[test]
+    fn istios_bounds_are_envoys() {
+        const ENVOY: &str = "0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, \
+                             30000, 60000, 300000, 600000, 1800000, 3600000";
+        let envoys: Vec<f64> =
+            ENVOY.split(',').map(|bound| bound.trim().parse().expect("a number")).collect();
+        assert_eq!(envoys.len(), 19);
+        assert_eq!(ISTIO_MILLISECONDS.exposed, envoys);
+        assert_eq!(ISTIO_BYTES.exposed, envoys);
+        // Whole milliseconds and bytes: 0 is below a half, 1 is not.
+        for (bounds, unit) in [(&ISTIO_MILLISECONDS, 1_000_000), (&ISTIO_BYTES, 1)] {
+            let buckets = [0, 1, 2, 5, 6, 3_600_000, 3_600_001].map(|n| bounds.bucket(n * unit));
+            assert_eq!(buckets, [0, 1, 2, 2, 3, 18, 19]);
+        }
     }
 
     #[test]

@@ -107,6 +107,9 @@ impl Cluster {
         if let Some(listed) = self.listed.get_mut(&kind) {
             listed.insert(Arc::clone(uid));
         }
+        if self.is_relabelled(&object) {
+            self.waypoints.relabelled();
+        }
         match object {
             Object::Pod(pod) => self.pods.apply(pod),
             Object::Service(service) => self.services.apply(service),
@@ -120,6 +123,19 @@ impl Cluster {
             }
             Object::Namespace(namespace) => self.waypoints.apply(namespace),
         }
+    }
+
+    /// Whether a Service or a pod that was known before says something else of waypoints now.
+    fn is_relabelled(&self, object: &Object) -> bool {
+        let (before, now) = match object {
+            Object::Pod(pod) => (self.pods.get(&pod.uid).map(|known| known.waypoint), pod.waypoint),
+            Object::Service(service) => {
+                let known = self.services.get(&service.uid);
+                (known.map(|known| known.waypoint), service.waypoint)
+            }
+            Object::Endpoints(_) | Object::Node(_) | Object::Namespace(_) => return false,
+        };
+        before.is_some_and(|before| before != now)
     }
 
     fn deleted(&mut self, kind: ObjectKind, uid: &Arc<str>, at_ns: u64) {
@@ -301,7 +317,8 @@ impl Cluster {
         self.is_reachable
     }
 
-    /// Grows with every change of what namespaces say of waypoints.
+    /// Grows with every change of what is said of waypoints: of all in a namespace, or of a
+    /// Service or a pod that is known.
     #[must_use]
     pub fn waypoints(&self) -> u64 {
         self.waypoints.revision()

@@ -5,7 +5,7 @@
 //! **Bounded** by [`Bounds`]; what was left out is counted.
 
 mod descriptors;
-mod diag;
+pub mod diag;
 
 pub(super) use descriptors::{namespaces, processes};
 

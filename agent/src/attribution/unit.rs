@@ -78,7 +78,10 @@ pub fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find("\\x") {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let code = rest.get(at + 2..at + 4).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        // Digits alone: a sign would be read as part of a number.
+        let code =
+            rest.get(at + 2..at + 4).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let code = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match code {
             Some(byte) => {
                 bytes.push(byte);
@@ -171,5 +174,10 @@ mod tests {
         assert_eq!(unescape("a\\xzzb\\x"), "a\\xzzb\\x");
         assert_eq!(unescape("\\x2d\\x2d"), "--");
         assert_eq!(unescape("ü\\x2dß"), "ü-ß");
+    }
+
+    #[test]
+    fn a_sign_is_no_digit_of_an_escape() {
+        assert_eq!(unescape("a\\x+fb"), "a\\x+fb");
     }
 }

@@ -67,8 +67,10 @@ pub fn run(layers: &Layers, session: &impl Session) -> Result<(), Failure> {
 /// of libraries from warnings on.
 pub(super) fn log_to_standard_error(config: &Config) {
     let others = config.log.level.min(Level::Warn);
+    // Those of Kubernetes' client come with every attempt and every end of a watch; that it is
+    // away we say ourselves, once.
     let filter = format!(
-        "{},meshtap={},meshtap_ebpf={}",
+        "{},kube_client::client=off,kube_runtime::watcher=off,meshtap={},meshtap_ebpf={}",
         others.word(),
         config.log.level.word(),
         config.log.kernel.word()

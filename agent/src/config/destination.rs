@@ -163,6 +163,8 @@ fn decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let escaped = (first == b'%').then(|| tail.get(..2)).flatten();
+        // Digits alone: a sign would be read as part of a number.
+        let escaped = escaped.filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         let escaped = escaped.and_then(|hex| std::str::from_utf8(hex).ok());
         match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
@@ -176,4 +178,15 @@ fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_is_no_digit_of_an_escape() {
+        assert_eq!(decode("a%20b%3d%"), "a b=%");
+        assert_eq!(decode("1%+2"), "1%+2");
+    }
 }

@@ -72,8 +72,9 @@ fn unescape(word: &[u8]) -> PathBuf {
 }
 
 fn octal(digits: &[u8]) -> Option<u8> {
-    let text = str::from_utf8(digits.get(..3)?).ok()?;
-    u8::from_str_radix(text, 8).ok()
+    // Digits alone: a sign would be read as part of a number.
+    let digits = digits.get(..3)?.iter().map(|digit| digit.checked_sub(b'0').filter(|d| *d < 8));
+    digits.into_iter().try_fold(0u8, |value, digit| value.checked_mul(8)?.checked_add(digit?))
 }
 
 /// Opens a directory to read it and to hand it to the kernel (an `O_PATH`
@@ -135,6 +136,11 @@ mod tests {
     fn leaves_a_backslash_that_escapes_nothing() {
         assert_eq!(unescape(b"/a\\9z\\"), PathBuf::from("/a\\9z\\"));
         assert_eq!(unescape(b"/a\\777"), PathBuf::from("/a\\777"));
+    }
+
+    #[test]
+    fn a_sign_is_no_digit_of_an_escape() {
+        assert_eq!(unescape(b"/a\\+12"), PathBuf::from("/a\\+12"));
     }
 
     #[test]

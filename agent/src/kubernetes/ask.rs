@@ -12,6 +12,18 @@ use super::{WatchSettings, client};
 /// An API server that says nothing for so long is out of reach.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What an agent has to be granted.
+macro_rules! rights {
+    () => {
+        "list and watch of pods, services, nodes and endpointslices (discovery.k8s.io)"
+    };
+}
+/// What helps where it is not granted.
+const REMEDY: &str = concat!("grant ", rights!(), ", as the Helm chart does");
+/// What helps where no API server is configured.
+pub const UNCONFIGURED: &str =
+    concat!("install the Helm chart, or set `kubernetes.kubeconfig` (", rights!(), ")");
+
 /// Why it cannot be watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -72,8 +84,7 @@ async fn questions(settings: &WatchSettings) -> Result<String, Refusal> {
     }
     Err(Refusal::new(
         format!("the API server does not let this agent list {}", forbidden.join(", ")),
-        "grant get, list and watch of pods, services, nodes and endpointslices \
-         (discovery.k8s.io), as the Helm chart does",
+        REMEDY,
     ))
 }
 
@@ -87,7 +98,32 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{WatchSettings, ask};
+    use super::{REMEDY, UNCONFIGURED, WatchSettings, ask};
+
+    /// The plain manifests are the chart's (`tests/e2e/deploy.rs`).
+    #[test]
+    fn what_helps_is_what_the_chart_grants() {
+        let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes/meshtap.yaml");
+        let manifests = std::fs::read_to_string(manifests).unwrap();
+        let role = manifests.split("\n---\n").find(|text| text.contains("kind: ClusterRole\n"));
+        let list = |name: &str| -> Vec<String> {
+            let key = format!("{name}: [");
+            let lists = role.unwrap().lines().filter_map(|line| line.trim().strip_prefix(&key));
+            let words = lists.flat_map(|list| list.trim_end_matches(']').split(", "));
+            words.map(str::to_owned).collect()
+        };
+        let (resources, mut verbs) = (list("resources"), list("verbs"));
+        verbs.dedup();
+        verbs.truncate(2);
+        let [rest @ .., last] = &resources[..] else { panic!("{role:?}") };
+        let said = format!("{} of {} and {last} (", verbs.join(" and "), rest.join(", "));
+        // With what stands before it: further verbs would.
+        for (text, before) in [(REMEDY, "grant "), (UNCONFIGURED, "(")] {
+            assert!(text.contains(&format!("{before}{said}")), "{text:?} is not: {said:?}");
+        }
+        let each = list("verbs").chunks(2).all(|verbs| verbs == ["list", "watch"]);
+        assert!(each, "{role:?}");
+    }
 
     #[test]
     fn what_cannot_be_asked_says_why_and_what_helps() {

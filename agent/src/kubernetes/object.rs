@@ -29,6 +29,31 @@ pub(super) struct Reading {
     pub well_known_labels: bool,
 }
 
+/// What is kept of an object of this kind that stands in JSON; `None` where it names nothing.
+///
+/// # Errors
+/// It is no such object.
+pub fn read(
+    kind: ObjectKind,
+    json: &[u8],
+    well_known_labels: bool,
+) -> Result<Option<Object>, serde_json::Error> {
+    fn of<K>(json: &[u8], reading: Reading) -> Result<Option<Object>, serde_json::Error>
+    where
+        K: Watched + serde::de::DeserializeOwned,
+    {
+        Ok(serde_json::from_slice::<K>(json)?.read(reading))
+    }
+    let reading = Reading { well_known_labels };
+    match kind {
+        ObjectKind::Pod => of::<PodObject>(json, reading),
+        ObjectKind::Service => of::<ServiceObject>(json, reading),
+        ObjectKind::Endpoints => of::<EndpointSliceObject>(json, reading),
+        ObjectKind::Node => of::<NodeObject>(json, reading),
+        ObjectKind::Namespace => of::<NamespaceObject>(json, reading),
+    }
+}
+
 /// An object that is watched.
 pub(super) trait Watched {
     /// What it is.

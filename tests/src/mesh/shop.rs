@@ -2,6 +2,7 @@
 //! laboratory's tests and its command have in common.
 
 use std::net::IpAddr;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -51,12 +52,13 @@ pub const HTTP: u16 = 80;
 /// The Service's port for gRPC.
 pub const GRPC: u16 = 90;
 
-/// What the servers answer besides what [`Nginx`] does: how the request came, and
+/// What the servers answer besides what [`Nginx`] does: how the request came, metrics, and
 /// 503 to every first attempt.
 const LINES: &str = r#"
 location = /seen {
     return 200 "$remote_addr|$http_x_forwarded_client_cert|$http_x_envoy_attempt_count|$http_x_request_id|$http_l5d_client_id";
 }
+location = /metrics { return 200 "up 1\n"; }
 location = /flaky {
     if ($http_x_envoy_attempt_count = "1") { return 503; }
     return 200 "at last\n";
@@ -148,7 +150,7 @@ impl Shop {
         let behind: Vec<&Sandbox> = shop.servers.iter().collect();
         shop.service = shop.lab.serve(shop.service.clone(), &behind)?;
         for _ in 0..clients {
-            shop.add_client(mesh)?;
+            shop.add_client(mesh, BUYER)?;
         }
         if mesh == Mesh::Waypoint {
             let waypoint = shop.lab.run(ambient::waypoint(NAMESPACE))?;
@@ -181,8 +183,9 @@ impl Shop {
         Ok(())
     }
 
-    fn add_client(&mut self, mesh: Mesh) -> Result<()> {
-        let client = self.lab.run(pod(mesh, BUYER))?;
+    /// One more client, of the Deployment and account of this name, behind the others.
+    pub fn add_client(&mut self, mesh: Mesh, name: &str) -> Result<()> {
+        let client = self.lab.run(pod(mesh, name))?;
         match mesh {
             Mesh::Istio | Mesh::Other => {
                 self.outbound.push(Sidecar::start(&self.lab, &client, guise(mesh), &[])?);
@@ -274,13 +277,29 @@ impl Shop {
     /// Asks a server's application for a path the way Istio's agent does it for the kubelet:
     /// from the sidecar's container, as the sidecar's user, from its address.
     pub fn probe(&self, server: usize, path: &str) -> Result<String> {
+        let own = self.servers.get(server).context("there is no such server")?.address(false)?;
+        let mut command = self.beside(server)?;
+        command.args(["--interface", "127.0.0.6"]);
+        output(command.arg(format!("http://{}{path}", authority(own, self.port()))))
+    }
+
+    /// Asks a server's application for its metrics the way Istio's agent does it, to tell them
+    /// together with the sidecar's: from the sidecar's container, by the loopback.
+    pub fn scrape(&self, server: usize) -> Result<String> {
+        let mut command = self.beside(server)?;
+        command.args(["-H", "Accept: application/openmetrics-text;version=1.0.0"]);
+        command.args(["-H", "X-Prometheus-Scrape-Timeout-Seconds: 10"]);
+        output(command.arg(format!("http://localhost:{}/metrics", self.port())))
+    }
+
+    /// curl in the sidecar's container of a server, as the sidecar's user.
+    fn beside(&self, server: usize) -> Result<Command> {
         let server = self.servers.get(server).context("there is no such server")?;
-        let to = authority(server.address(false)?, self.port());
         let mut command = server.place(istio::CONTAINER)?.inside("setpriv")?;
         command.arg(format!("--reuid={}", istio::USER)).arg(format!("--regid={}", istio::USER));
         command.args(["--clear-groups", "--"]).arg(program("curl").context("no curl")?);
-        command.args(["-q", "-sS", "--fail", "--noproxy", "*", "--interface", "127.0.0.6"]);
-        output(command.arg(format!("http://{to}{path}")))
+        command.args(["-q", "-sS", "--fail", "--noproxy", "*"]);
+        Ok(command)
     }
 
     /// What all servers logged of a path, by status.

@@ -159,13 +159,13 @@ metrics! {
     TcpRtt "meshtap.tcp.rtt" "s" Kind::Histogram(&LATENCY), Workload, TCP,
         "Samples of the smoothed round-trip time of TCP connections, one per report of a connection.";
     IstioRequests "istio_requests_total" "" Kind::Counter, Edge, ISTIO,
-        "Requests, as Istio's proxies count them. Only where `mesh.istio_metrics` says so, and for edges of which no proxy of Istio's reports either end.";
+        "Requests, as Istio's proxies count them. Only where `mesh.istio_metrics` says so, and for edges of which no proxy of Istio's reports either end: where one reports the other end, it calls an end without a sidecar `unknown`, and so the two would not be taken for the same calls, but drawn and added up as two edges.";
     IstioDuration "istio_request_duration_milliseconds" "ms" Kind::Histogram(&ISTIO_MILLISECONDS), Edge, ISTIO,
         "Their duration in whole milliseconds, likewise.";
     IstioRequestBytes "istio_request_bytes" "By" Kind::Histogram(&ISTIO_BYTES), Edge, ISTIO,
-        "Sizes of their bodies, likewise; headers and framing, which Istio counts, are not in it.";
+        "Sizes of their bodies, likewise. Headers and framing, which Istio counts as well, are not in it: beside its proxies the same requests are smaller here.";
     IstioResponseBytes "istio_response_bytes" "By" Kind::Histogram(&ISTIO_BYTES), Edge, ISTIO,
-        "Sizes of the answers' bodies, likewise.";
+        "Sizes of the answers' bodies, likewise, without headers and framing.";
     IstioTcpOpened "istio_tcp_connections_opened_total" "" Kind::Counter, Edge, ISTIO_TCP,
         "Connections that carry no calls that can be read, as Istio's proxies count them; likewise.";
     IstioTcpClosed "istio_tcp_connections_closed_total" "" Kind::Counter, Edge, ISTIO_TCP,

@@ -144,6 +144,98 @@ fn what_is_outside_of_the_cluster_reports_nothing_and_is_unknown() {
     }
 }
 
+/// gRPC has its own status beside HTTP's, as Envoy tells them: `0` stands for no answer of
+/// HTTP's, and what is gRPC's only by name (gRPC-Web, Connect) is HTTP.
+#[test]
+fn grpc_is_told_as_envoy_does() {
+    use crate::protocol::{Rpc, RpcSystem};
+    let world = world(Sidecar::None, Sidecar::None);
+    for (system, http, status, wanted) in [
+        (
+            Some(RpcSystem::Grpc),
+            Some(200),
+            Some(14),
+            "grpc_response_status=14,reporter=destination,request_protocol=grpc,response_code=200",
+        ),
+        (
+            Some(RpcSystem::Grpc),
+            Some(200),
+            Some(0),
+            "grpc_response_status=0,reporter=destination,request_protocol=grpc,response_code=200",
+        ),
+        (
+            Some(RpcSystem::Grpc),
+            Some(503),
+            None,
+            "reporter=destination,request_protocol=grpc,response_code=503",
+        ),
+        (
+            Some(RpcSystem::Grpc),
+            None,
+            None,
+            "reporter=destination,request_protocol=grpc,response_code=0",
+        ),
+        (
+            Some(RpcSystem::GrpcWeb),
+            Some(200),
+            Some(14),
+            "reporter=destination,request_protocol=http,response_code=200",
+        ),
+        (
+            Some(RpcSystem::Connect),
+            Some(200),
+            None,
+            "reporter=destination,request_protocol=http,response_code=200",
+        ),
+        (None, None, None, "reporter=destination,request_protocol=http,response_code=0"),
+    ] {
+        let mut call = Call { service: Some(service()), ..world.call(Side::Server) };
+        call.exchange.status = http;
+        call.exchange.rpc = system.map(|system| Box::new(Rpc { system, ..*Rpc::sample(status) }));
+        let mut stage = stage();
+        stage.record(&call, 1);
+        let labels =
+            format!("connection_security_policy=none,{ENDS},{wanted},response_flags=-,{SOURCE}");
+        let figures = of_istio(&stage);
+        let requests = (format!("istio_requests_total{{{labels}}}"), 1.0);
+        assert!(figures.contains(&requests), "{requests:#?} {figures:#?}");
+        assert_eq!(figures.len(), 4);
+    }
+}
+
+/// At the server alone: a client's proxy does not say how it was seen at the other end.
+#[test]
+fn what_ambient_secures_has_its_policy_and_whom_certificates_name() {
+    const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/front";
+    const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/back";
+    let world = world(Sidecar::None, Sidecar::None);
+    let passage = |policy| {
+        Some(Arc::new(Passage {
+            mesh: Mesh::Ambient,
+            policy: Some(policy),
+            client_principal: Some(Text::from(CLIENT)),
+            server_principal: Some(Text::from(SERVER)),
+        }))
+    };
+    for (side, reporter, policy, wanted) in [
+        (Side::Server, "destination", Policy::MutualTls, "mutual_tls"),
+        (Side::Server, "destination", Policy::None, "none"),
+        (Side::Client, "source", Policy::MutualTls, "unknown"),
+    ] {
+        let mut stage = stage();
+        let passage = passage(policy);
+        stage.record(&Call { service: Some(service()), passage, ..world.call(side) }, 1);
+        let ends = ENDS.replace("principal=unknown", &format!("principal={SERVER}"));
+        let source = SOURCE.replace("principal=unknown", &format!("principal={CLIENT}"));
+        let labels = format!(
+            "connection_security_policy={wanted},{ends},reporter={reporter},request_protocol=http,response_code=200,response_flags=-,{source}"
+        );
+        let figures = of_istio(&stage);
+        let requests = (format!("istio_requests_total{{{labels}}}"), 1.0);
+        assert!(figures.contains(&requests), "{requests:#?} {figures:#?}");
+    }
+}
+
 #[test]
 fn connections_count_where_nobody_reads_calls_off_them() {
     let world = world(Sidecar::None, Sidecar::None);
@@ -159,17 +251,28 @@ fn connections_count_where_nobody_reads_calls_off_them() {
     stage.connection(&ConnectionReport { mesh: Some(Mesh::Ambient), ..report.clone() }, 1);
     assert_eq!(of_istio(&stage), []);
     stage.connection(&report, 1);
-    let sums: Vec<(String, f64)> = of_istio(&stage)
-        .into_iter()
-        .map(|(name, figure)| (name.split('{').next().unwrap_or_default().to_owned(), figure))
-        .collect();
-    let wanted = [
-        ("istio_tcp_connections_closed_total", 0.0),
-        ("istio_tcp_connections_opened_total", 1.0),
-        ("istio_tcp_received_bytes_total", 7.0),
-        ("istio_tcp_sent_bytes_total", 70.0),
-    ];
-    assert_eq!(sums, wanted.map(|(name, figure)| (name.to_owned(), figure)));
+    let wanted = |labels: &str, figures: [f64; 4]| {
+        let names = ["connections_closed", "connections_opened", "received_bytes", "sent_bytes"];
+        let series = names.map(|name| format!("istio_tcp_{name}_total{{{labels}}}"));
+        series.into_iter().zip(figures).collect::<Vec<_>>()
+    };
+    // Those of calls but for `response_code` and `grpc_response_status`.
+    let labels = |reporter: &str, policy: &str| {
+        format!(
+            "connection_security_policy={policy},{ENDS},reporter={reporter},request_protocol=tcp,response_flags=-,{SOURCE}"
+        )
+    };
+    let source = labels("source", "unknown");
+    assert_eq!(source.split(',').count(), 23);
+    assert_eq!(of_istio(&stage), wanted(&source, [0.0, 1.0, 7.0, 70.0]));
+    // The same directions at the server: received is what the client sent.
+    let mut stage = self::stage();
+    let (closed, side) = (Some(CLOSE_FIN), Side::Server);
+    let (bytes_received, bytes_sent) = (7, 70);
+    let report = ConnectionReport { side, closed, bytes_received, bytes_sent, ..report };
+    stage.connection(&report, 1);
+    let destination = labels("destination", "none");
+    assert_eq!(of_istio(&stage), wanted(&destination, [1.0, 1.0, 7.0, 70.0]));
 }
 
 #[test]

@@ -145,6 +145,11 @@ impl Services {
         self.by_node_port.get(&port)
     }
 
+    /// A service by its uid.
+    pub fn get(&self, uid: &str) -> Option<&Arc<Service>> {
+        self.by_uid.get(uid)
+    }
+
     /// A service by namespace and name.
     pub fn named(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
         self.by_name.get(&(Arc::from(namespace), Arc::from(name)))

@@ -232,6 +232,27 @@ fn a_waypoint_is_named_by_the_service_the_pod_or_the_namespace() {
     }
 }
 
+/// Connections that are there ask again only where the number has grown.
+#[test]
+fn a_label_of_a_service_or_a_pod_that_changes_is_a_change_of_waypoints() {
+    let mut all = Cluster::new(100, true);
+    let mut grows = |object: Object| {
+        let before = all.waypoints();
+        all.apply(Change::Applied(Box::new(object)));
+        all.waypoints() > before
+    };
+    let front = |waypoint| Service { waypoint, ..service("s", "front", "10.96.0.1") };
+    let web = |waypoint| Pod { waypoint, ..pod("1", "web", "10.0.0.5", 0) };
+    for (waypoint, wanted) in
+        [(None, false), (Some(true), true), (Some(true), false), (Some(false), true), (None, true)]
+    {
+        assert_eq!(grows(Object::Service(front(waypoint))), wanted, "Service: {waypoint:?}");
+        assert_eq!(grows(Object::Pod(web(waypoint))), wanted, "pod: {waypoint:?}");
+    }
+    let renamed = Service { ports: vec![81], ..front(None) };
+    assert!(!grows(Object::Service(renamed)), "a change of something else");
+}
+
 #[test]
 fn as_long_as_it_is_not_known_there_may_be_a_waypoint() {
     let served: SocketAddr = "10.96.0.1:80".parse().unwrap();

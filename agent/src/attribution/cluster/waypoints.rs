@@ -61,6 +61,11 @@ impl Waypoints {
         self.is_listed = true;
     }
 
+    /// A Service or a pod says something else itself.
+    pub fn relabelled(&mut self) {
+        self.revision += 1;
+    }
+
     /// Whether traffic to something passes a waypoint, by what it says itself and where it is.
     /// As long as it is not known what namespaces say it does: the waypoint reports it then.
     pub fn lead(&self, own: Option<bool>, namespace: &str) -> bool {

@@ -156,15 +156,22 @@ fn question(sequence: u32, from: SocketAddr, to: SocketAddr) -> Option<Vec<u8>> 
     Some(bytes)
 }
 
-enum Answer {
+/// What the kernel answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// It knows the connection.
     Entry(Translation),
+    /// It does not.
     Nothing,
     /// To an earlier question.
     Stale,
 }
 
 /// What the kernel answered to the question with this number.
-fn read(bytes: &[u8], sequence: u32) -> io::Result<Answer> {
+///
+/// # Errors
+/// What the kernel refused, or bytes that are no message.
+pub fn read(bytes: &[u8], sequence: u32) -> io::Result<Answer> {
     let message = NetlinkMessage::<NetfilterMessage>::deserialize(bytes)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
     if message.header.sequence_number != sequence {

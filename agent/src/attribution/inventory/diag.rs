@@ -24,13 +24,20 @@ const CGROUP_ID: u16 = 21;
 
 /// One socket as the kernel describes it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub struct Row {
+    /// Its cookie, which is never used again.
     pub cookie: u64,
+    /// Its cgroup's id; 0: the kernel did not say.
     pub cgroup: u64,
+    /// Its inode, by which descriptors name it.
     pub inode: u64,
+    /// Whose it is.
     pub uid: u32,
+    /// Its own address.
     pub local: SocketAddr,
+    /// The other end's.
     pub remote: SocketAddr,
+    /// Whether it waits for connections.
     pub listens: bool,
 }
 
@@ -80,26 +87,37 @@ fn request(family: u8, socket_id: SocketId, only_listeners: bool) -> Vec<u8> {
 fn receive(socket: &Socket, rows: &mut Vec<Row>) -> io::Result<()> {
     loop {
         let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    rows.push(row(&response));
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            // Messages are aligned to four bytes.
-            let length = (message.header.length as usize).next_multiple_of(4);
-            if length == 0 {
-                break;
-            }
-            rest = rest.get(length..).unwrap_or_default();
+        if read(&bytes, rows)? {
+            return Ok(());
         }
     }
+}
+
+/// Reads the messages of one datagram; whether they end the dump.
+///
+/// # Errors
+/// What the kernel refused, or a message that cannot be read; what came before it is kept.
+pub fn read(bytes: &[u8], rows: &mut Vec<Row>) -> io::Result<bool> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        match message.payload {
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                rows.push(row(&response));
+            }
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            _ => {}
+        }
+        // Messages are aligned to four bytes.
+        let length = (message.header.length as usize).next_multiple_of(4);
+        if length == 0 {
+            break;
+        }
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(false)
 }
 
 fn row(response: &InetResponse) -> Row {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::attribution::cluster::{
-    Change, Endpoints, Node, Object, Pod, PodFacts, Service, Workload,
+    Change, Endpoints, Node, Object, ObjectKind, Pod, PodFacts, Service, Workload,
 };
 
 const UID: &str = "0c3a5a26-9a5c-4f7a-8ac1-0d9f0a6b1c2d";
@@ -42,7 +42,12 @@ impl World {
     }
 
     fn pod(&mut self, uid: &str, name: &str, address: &str, container: &str) {
-        self.applied(Object::Pod(Pod {
+        let pod = Self::pod_object(uid, name, address, container);
+        self.applied(Object::Pod(pod));
+    }
+
+    fn pod_object(uid: &str, name: &str, address: &str, container: &str) -> Pod {
+        Pod {
             uid: uid.into(),
             static_uid: None,
             name: format!("{name}-7d9f-x").into(),
@@ -54,7 +59,7 @@ impl World {
             waypoint: None,
             until_ns: None,
             containers: vec![(container.into(), "web".into())],
-        }));
+        }
     }
 
     fn service(&mut self, address: &str, pods: &[(&str, &str)]) {
@@ -125,6 +130,21 @@ fn a_pod_that_is_told_of_late_is_waited_for_and_then_named() {
     assert!(!world.attributor.awaits(2, world.now));
 }
 
+/// Each side counts the call; the one does not go by a name that the other waits for.
+#[test]
+fn the_pod_of_the_other_end_is_waited_for_as_well() {
+    let mut world = watching();
+    world.process(CURL, &["/usr/bin/curl"], &[]);
+    world.open(client(1, "10.9.9.9:4000", "10.244.0.5:8080", curl()));
+    world.open(server(2, "10.244.0.5:8080", "10.9.9.9:4000", nginx()));
+    assert!(world.attributor.awaits(2, world.now), "its own");
+    assert!(world.attributor.awaits(1, world.now), "the server's");
+    world.pod(UID, "cart", "10.244.0.5", ID);
+    assert!(!world.attributor.awaits(1, world.now));
+    assert_eq!(&*world.call(1, Side::Client, 1).server.identity.name, "cart");
+    assert!(!world.attributor.awaits(2, world.now));
+}
+
 #[test]
 fn remote_ends_are_pods_services_and_nodes() {
     let mut world = watching();
@@ -177,4 +197,43 @@ fn a_name_of_the_clusters_dns_is_its_service() {
     world.open(client(1, "10.0.0.1:4000", "192.0.2.9:80", curl()));
     let found = world.call(1, Side::Client, 1).server.identity;
     assert_eq!((&*found.name, found.kind), ("front", IdentityKind::Service));
+}
+
+/// A connection that is open follows what is said of waypoints, whoever says it.
+#[test]
+fn a_waypoint_that_a_label_names_later_holds_for_open_connections() {
+    let mut world = World::with(AttributionSettings {
+        watches_kubernetes: true,
+        watches_namespaces: true,
+        ..AttributionSettings::default()
+    });
+    world.process(CURL, &["/usr/bin/curl"], &[]);
+    world.attributor.change(Change::ListBegun(ObjectKind::Namespace));
+    world.attributor.change(Change::ListComplete(ObjectKind::Namespace, 0));
+    world.pod("1", "cart", "10.244.1.5", "x");
+    world.service("10.96.0.1", &[("10.244.1.5", "1")]);
+    world.open(client(1, "10.0.0.1:4000", "10.96.0.1:80", curl()));
+    world.open(client(2, "10.0.0.1:4001", "10.244.1.5:9090", curl()));
+    let passes = |world: &mut World, number| {
+        [1, 2].map(|cookie| world.call(cookie, Side::Client, number).passes_waypoint)
+    };
+    assert_eq!(passes(&mut world, 1), [false, false]);
+    let service = |waypoint| Service {
+        uid: "service".into(),
+        name: "front".into(),
+        namespace: "shop".into(),
+        addresses: vec!["10.96.0.1".parse().unwrap()],
+        ports: vec![80],
+        node_ports: vec![],
+        is_alias: false,
+        waypoint,
+    };
+    world.applied(Object::Service(service(Some(true))));
+    assert_eq!(passes(&mut world, 2), [true, false]);
+    world.applied(Object::Service(service(Some(false))));
+    assert_eq!(passes(&mut world, 3), [false, false]);
+    let mut pod = World::pod_object("1", "cart", "10.244.1.5", "x");
+    pod.waypoint = Some(true);
+    world.applied(Object::Pod(pod));
+    assert_eq!(passes(&mut world, 4), [false, true]);
 }

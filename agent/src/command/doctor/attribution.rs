@@ -55,11 +55,7 @@ pub(super) fn kubernetes(answer: Option<Result<String, Refusal>>, is_node: bool)
         Some(Ok(server)) => check(format!("the API server answers ({server})")),
         Some(Err(Refusal { why, remedy })) => check(why).failed(lost, remedy),
         None if is_node => check("this host is a node, and no API server is configured".into())
-            .failed(
-                lost,
-                "install the Helm chart, or set `kubernetes.kubeconfig` (get, list and watch of \
-                 pods, services, nodes and endpointslices)",
-            ),
+            .failed(lost, kubernetes::UNCONFIGURED),
         None => check("no API server is configured, and this host is no node of a cluster".into()),
     }
 }

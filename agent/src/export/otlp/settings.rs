@@ -350,7 +350,9 @@ fn percent_decoded(text: &str) -> Option<String> {
             rest = tail;
             continue;
         }
-        let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+        // Digits alone: a sign would be read as part of a number.
+        let digits = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))?;
+        let digits = std::str::from_utf8(digits).ok()?;
         bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = &tail[2..];
     }
@@ -445,5 +447,6 @@ mod tests {
         let secret = refused("OTEL_EXPORTER_OTLP_HEADERS", "secret-token");
         assert!(!secret.contains("secret-token"), "{secret}");
         assert!(refused("OTEL_EXPORTER_OTLP_HEADERS", "a=%zz").contains("list of headers"));
+        assert!(refused("OTEL_EXPORTER_OTLP_HEADERS", "a=%+f").contains("list of headers"));
     }
 }

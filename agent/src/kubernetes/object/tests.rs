@@ -126,6 +126,55 @@ fn services_have_addresses_and_ports() {
     }
 }
 
+/// As a cluster with a balancer has them; the recording's has none.
+#[test]
+fn balancers_and_external_addresses_and_names_are_read() {
+    let read = |name: &str, spec: Value, status: Value| {
+        let metadata = serde_json::json!({"name": name, "namespace": "shop", "uid": name});
+        let object = serde_json::json!({"metadata": metadata, "spec": spec, "status": status});
+        let object: ServiceObject = serde_json::from_value(object).unwrap();
+        match object.read(READING) {
+            Some(Object::Service(service)) => service,
+            other => panic!("{other:?}"),
+        }
+    };
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let balanced = read(
+        "door",
+        serde_json::json!({
+            "type": "LoadBalancer", "clusterIP": "10.96.0.7",
+            "clusterIPs": ["10.96.0.7", "fd00:96::7"], "externalIPs": ["198.51.100.10"],
+            "allocateLoadBalancerNodePorts": true, "ipFamilyPolicy": "RequireDualStack",
+            "ports": [
+                {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080, "nodePort": 30080},
+                {"name": "quic", "protocol": "UDP", "port": 443, "targetPort": 8443, "nodePort": 30443},
+            ],
+        }),
+        // A balancer of some clouds has a name and no address.
+        serde_json::json!({"loadBalancer": {"ingress": [
+            {"ip": "192.0.2.10", "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]},
+            {"hostname": "door.example.com"},
+            {"ip": "2001:db8::10", "ipMode": "Proxy"},
+        ]}}),
+    );
+    let mut found = balanced.addresses.clone();
+    found.sort_unstable();
+    found.dedup();
+    let wanted = ["10.96.0.7", "192.0.2.10", "198.51.100.10", "2001:db8::10", "fd00:96::7"];
+    assert_eq!(found, wanted.map(address));
+    assert_eq!((balanced.ports, balanced.node_ports), (vec![80], vec![30080]));
+    assert!(!balanced.is_alias);
+    let alias = read(
+        "bank",
+        serde_json::json!({
+            "type": "ExternalName", "externalName": "bank.example.com", "sessionAffinity": "None",
+        }),
+        serde_json::json!({"loadBalancer": {}}),
+    );
+    assert!(alias.is_alias);
+    assert_eq!((alias.addresses, alias.ports), (vec![], vec![]));
+}
+
 #[test]
 fn labels_say_whether_there_is_a_waypoint() {
     const USE: &str = "istio.io/use-waypoint";
@@ -181,6 +230,31 @@ fn endpoints_lead_to_pods() {
         ("ledger", (vec![some("ledger")], vec![8080])),
     ];
     assert_eq!(behind, wanted.map(|(name, found)| (name.to_owned(), found)).into());
+}
+
+/// By its Service, and where it really listens: no pod is behind either.
+#[test]
+fn the_api_server_is_the_service_of_the_cluster() {
+    use crate::attribution::cluster::{Change, Cluster, Remote};
+    let mut cluster = Cluster::new(100, false);
+    let objects = [
+        list::<ServiceObject>("services.json"),
+        list::<EndpointSliceObject>("endpointslices.json"),
+        list::<NodeObject>("nodes.json"),
+    ];
+    for (_, object) in objects.into_iter().flatten() {
+        cluster.apply(Change::Applied(Box::new(object)));
+    }
+    let slices = list::<EndpointSliceObject>("endpointslices.json");
+    let own = slices.iter().find(|(item, _)| item["metadata"]["name"] == "kubernetes").unwrap();
+    let real = text(&own.0["endpoints"][0]["addresses"][0]);
+    for endpoint in ["10.96.0.1:443".to_owned(), format!("{real}:16443")] {
+        let Some(Remote::External(service)) = cluster.remote(endpoint.parse().unwrap(), true, 1)
+        else {
+            panic!("{endpoint}");
+        };
+        assert_eq!((&*service.name, &*service.namespace), ("kubernetes", "default"), "{endpoint}");
+    }
 }
 
 #[test]

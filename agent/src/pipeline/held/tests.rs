@@ -8,6 +8,7 @@ use meshtap_ebpf::event::{self, Endpoint, Header, Opened, Statistics};
 use super::*;
 use crate::attribution::AttributionSettings;
 use crate::attribution::cluster::{Change, Object, Pod, PodFacts};
+use crate::protocol::{Protocol, RouteSettings, Side, Text};
 use crate::ring_buffer::Event;
 
 const MS: u64 = 1_000_000;
@@ -152,4 +153,44 @@ fn what_needs_no_name_does_not_wait() {
     world.pod("known", [10, 244, 1, 9]);
     let opened = world.opened();
     assert!(!world.keep(opened));
+}
+
+/// What finds no room goes on at once, by the names that are known; all else comes with its name.
+#[test]
+fn what_finds_no_room_goes_on_unnamed_and_nothing_is_dropped() {
+    let mut world = World::new();
+    assert!(!world.opened().is_empty());
+    let call = |path: usize| {
+        let mut exchange = Exchange::begun(1, Side::Client, Protocol::Http11, MS);
+        exchange.path = Text::from(format!("/{path}"));
+        exchange.end_ns = 2 * MS;
+        Unnamed::Call(Box::new(exchange))
+    };
+    let path = |found: &Unnamed| match found {
+        Unnamed::Call(exchange) => exchange.path.as_str().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    for number in 0..BOUND {
+        assert!(world.held.keep(call(number), &mut world.attributor).is_none(), "{number}");
+    }
+    let beyond = world.held.keep(call(BOUND), &mut world.attributor).expect("there is no room");
+    assert_eq!(path(&beyond), format!("/{BOUND}"));
+    assert_eq!(world.held.occupancy().0, BOUND);
+    let mut routes = Routes::new(RouteSettings::default());
+    let mut server = |found: Unnamed, attributor: &mut Attributor| {
+        let Some(Found::Call(call)) = found.name(attributor, &mut routes) else {
+            panic!("it is a call");
+        };
+        call.server.identity.name.to_string()
+    };
+    assert_eq!(server(beyond, &mut world.attributor), "10.244.1.9");
+    world.pod("late", [10, 244, 1, 9]);
+    let due = world.held.due(world.now_ns, &mut world.attributor);
+    let paths: Vec<String> = due.iter().map(path).collect();
+    let wanted: Vec<String> = (0..BOUND).map(|number| format!("/{number}")).collect();
+    assert!(paths == wanted, "{} of {BOUND}, in their order", paths.len());
+    for found in due {
+        assert_eq!(server(found, &mut world.attributor), "late");
+    }
+    assert_eq!(world.held.occupancy().0, 0);
 }
