@@ -73,7 +73,7 @@ END
         $bb ln -s /dev/null $units/$unit
     done
     # Devices of the host's; and what says that the host is a container.
-    $bb rm -f /root/etc/fstab /root/.dockerenv
+    $bb chroot /root /run/vm/busybox rm -f /etc/fstab /.dockerenv
     exec $bb switch_root /root $init --unit=vm.service
 fi
 $bb cat >/root/run/vm/last <<END
