@@ -161,7 +161,8 @@ enum Command {
         /// Only the systemd unit with all that it asks for, under systemd itself, on Debian 12's.
         #[arg(long, conflicts_with_all = ["kernel", "filters"])]
         unit: bool,
-        /// Only tests whose name contains one of these, behind `--`; a short list without.
+        /// Only tests whose name contains one of these, behind `--`, and nothing is verified; a
+        /// short list without.
         #[arg(last = true)]
         filters: Vec<String>,
     },
