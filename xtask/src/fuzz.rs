@@ -28,12 +28,30 @@ const FLAGS: [&str; 8] = [
 /// Longest that one input may take, in seconds, and megabytes that the process may hold.
 const BOUNDS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
 
-/// Builds the targets, all unless some are named, runs each for so many seconds, and counts
+/// How much a target is given.
+#[derive(Clone, Copy, Debug)]
+pub enum Effort {
+    /// So many seconds, and other inputs each time.
+    Seconds(u32),
+    /// A gate's: the same inputs each time, so that it says something of a change.
+    Gate,
+}
+
+impl Effort {
+    fn arguments(self) -> Vec<String> {
+        match self {
+            Self::Seconds(seconds) => vec![format!("-max_total_time={seconds}")],
+            Self::Gate => ["-seed=1", "-runs=3000", "-max_total_time=8"].map(str::to_owned).into(),
+        }
+    }
+}
+
+/// Builds the targets, all unless some are named, runs each, and counts
 /// each; without a compiler of C++ they are skipped together.
 ///
 /// # Errors
 /// A target is named that is none, or they do not compile.
-pub fn run_all(names: &[String], seconds: u32, tally: &mut Tally) -> Result<()> {
+pub fn run_all(names: &[String], effort: Effort, tally: &mut Tally) -> Result<()> {
     let known = targets()?;
     if let Some(stranger) = names.iter().find(|name| !known.contains(name)) {
         bail!("there is no target {stranger}; there are: {}", known.join(", "));
@@ -48,7 +66,7 @@ pub fn run_all(names: &[String], seconds: u32, tally: &mut Tally) -> Result<()> 
     }
     let programs = build(&chosen)?;
     for name in &chosen {
-        tally.count(&format!("fuzz {name}"), one(&programs.join(name), name, seconds));
+        tally.count(&format!("fuzz {name}"), one(&programs.join(name), name, effort));
     }
     Ok(())
 }
@@ -78,16 +96,21 @@ fn build(names: &[String]) -> Result<PathBuf> {
     Ok(folder.join(host.trim()).join("debug"))
 }
 
-fn one(program: &Path, name: &str, seconds: u32) -> Result<()> {
+fn one(program: &Path, name: &str, effort: Effort) -> Result<()> {
     let folder = target().join("fuzz");
-    let [corpus, found] = ["corpus", "found"].map(|part| folder.join(part).join(name));
+    // What was found before would make a gate's inputs others.
+    let corpus = if matches!(effort, Effort::Gate) { "gate" } else { "corpus" };
+    if corpus == "gate" {
+        let _ = std::fs::remove_dir_all(folder.join(corpus).join(name));
+    }
+    let [corpus, found] = [corpus, "found"].map(|part| folder.join(part).join(name));
     for folder in [&corpus, &found] {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let mut command = Command::new(program);
     command
         .args(BOUNDS)
-        .arg(format!("-max_total_time={seconds}"))
+        .args(effort.arguments())
         .arg(format!("-artifact_prefix={}/", found.display()))
         .arg("-print_final_stats=1")
         .arg(&corpus);

@@ -231,7 +231,7 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Fuzz { seconds, targets } => {
             let mut tally = tally::Tally::default();
-            fuzz::run_all(&targets, seconds, &mut tally)?;
+            fuzz::run_all(&targets, fuzz::Effort::Seconds(seconds), &mut tally)?;
             tally.finish()
         }
         Command::Truth { filters } => agent::examine(&filters),

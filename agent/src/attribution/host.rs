@@ -6,7 +6,10 @@
 pub mod conntrack;
 pub mod real;
 
+use std::io;
 use std::net::SocketAddr;
+
+use netlink_packet_core::ErrorMessage;
 
 use super::container::ContainerName;
 use super::translation::Translation;
@@ -28,6 +31,12 @@ pub struct ProcessRecord {
     pub cgroups: Vec<String>,
     /// Id of its v2 cgroup; 0: not known.
     pub cgroup_id: u64,
+}
+
+/// What the kernel refused, by a message of netlink. Any number may stand there; the library's
+/// own reading of it panics at the lowest.
+pub(super) fn refusal(message: &ErrorMessage) -> io::Error {
+    io::Error::from_raw_os_error(message.raw_code().saturating_abs())
 }
 
 /// Precision of [`ProcessRecord::started_ns`].

@@ -31,6 +31,7 @@ use netlink_packet_netfilter::{
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 
+use super::refusal;
 use crate::attribution::translation::Translation;
 
 /// There where the network namespace of who looks tracks connections, or could.
@@ -178,7 +179,7 @@ pub fn read(bytes: &[u8], sequence: u32) -> io::Result<Answer> {
         return Ok(Answer::Stale);
     }
     match message.payload {
-        NetlinkPayload::Error(error) => match error.to_io() {
+        NetlinkPayload::Error(error) => match refusal(&error) {
             error if error.kind() == io::ErrorKind::NotFound => Ok(Answer::Nothing),
             error => Err(error),
         },

@@ -19,6 +19,8 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::attribution::host::refusal;
+
 /// `INET_DIAG_CGROUP_ID` of the kernel's interface, from 5.8.
 const CGROUP_ID: u16 = 21;
 
@@ -107,7 +109,7 @@ pub fn read(bytes: &[u8], rows: &mut Vec<Row>) -> io::Result<bool> {
                 rows.push(row(&response));
             }
             NetlinkPayload::Done(_) => return Ok(true),
-            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            NetlinkPayload::Error(error) => return Err(refusal(&error)),
             _ => {}
         }
         // Messages are aligned to four bytes.

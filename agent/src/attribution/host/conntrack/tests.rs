@@ -65,6 +65,13 @@ fn an_error_other_than_no_entry_is_one() {
     assert!(read(&[], 7).is_err());
 }
 
+#[test]
+fn a_refusal_by_any_number_is_one() {
+    let [length, number] = [36_u32, 0].map(u32::to_ne_bytes);
+    let head: [&[u8]; 5] = [&length, &[2, 0, 0, 0], &number, &[0; 4], &i32::MIN.to_ne_bytes()];
+    read(&[&head.concat()[..], &[0; 16]].concat(), 0).expect_err("is refused");
+}
+
 proptest! {
     #[test]
     fn bytes_of_any_kind_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
