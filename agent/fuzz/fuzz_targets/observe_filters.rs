@@ -1,7 +1,9 @@
 //! Filters that a person types for `observe`: refused, or as a simple matching says.
 //!
-//! The input is lines: of a name, and of what is typed behind the options.
+//! The input is lines: a name, a pattern for it, and what is typed behind another option.
 #![no_main]
+
+use std::sync::LazyLock;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 use libfuzzer_sys::fuzz_target;
@@ -14,9 +16,15 @@ const OPTIONS: [&str; 7] =
 /// Longer patterns are compiled for long, and nobody types them.
 const LONGEST: usize = 64;
 
+static COMMAND: LazyLock<Command> = LazyLock::new(|| {
+    let mut command = Filter::augment_args(Command::new("filters").no_binary_name(true));
+    command.build();
+    command
+});
+
 fn filter(words: &[&str]) -> Option<Filter> {
-    let command = Filter::augment_args(Command::new("filters").no_binary_name(true));
-    Filter::from_arg_matches(&command.try_get_matches_from(words).ok()?).ok()
+    let matches = COMMAND.clone().try_get_matches_from(words).ok()?;
+    Filter::from_arg_matches(&matches).ok()
 }
 
 /// `*` is any text and `?` any one character.
@@ -37,11 +45,11 @@ fuzz_target!(|text: &str| {
     if name.len() > LONGEST || pattern.len() > LONGEST || pattern.matches('*').count() > 4 {
         return;
     }
-    for (option, value) in OPTIONS.iter().zip(lines) {
-        if value.len() <= LONGEST {
-            let _ = filter(&[&format!("{option}={value}")]);
-            let _ = duration(value);
-        }
+    // One of the others, which its first letter chooses.
+    if let Some(value) = lines.next().filter(|value| value.len() <= LONGEST) {
+        let first = value.bytes().next().unwrap_or_default();
+        let _ = filter(&[&format!("{}={value}", OPTIONS[usize::from(first) % OPTIONS.len()])]);
+        let _ = duration(value);
     }
     let end = End { name, namespace: None, kind: "unit", address: None, port: None, pid: None };
     let lost = LostLine { time: Time(0), lost: 1, reason: "", client: Some(end), server: None };

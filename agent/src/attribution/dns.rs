@@ -139,7 +139,8 @@ fn read(message: &[u8]) -> Option<Vec<(IpAddr, Arc<str>, u32)>> {
             asked = Some(query.name);
         }
     }
-    let Some(asked) = asked else { return Some(Vec::new()) };
+    // The root has no name to show.
+    let Some(asked) = asked.filter(|asked| !asked.is_root()) else { return Some(Vec::new()) };
     if header.metadata.response_code != ResponseCode::NoError {
         return Some(Vec::new());
     }
@@ -233,6 +234,14 @@ mod tests {
         assert_eq!(names.name(ip(2), 5, 1), None, "not part of the chain");
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
         assert_eq!(names.name(mapped, 5, 1).as_deref(), Some("api.example.org"));
+    }
+
+    #[test]
+    fn the_root_names_no_address() {
+        let mut names = table();
+        names.hear(&answer(".", &[(".", 60, a(1))]), 5, 0);
+        assert_eq!(names.name(ip(1), 5, 1), None);
+        assert_eq!((names.unreadable(), names.occupancy().0), (0, 0));
     }
 
     #[test]
