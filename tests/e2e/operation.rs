@@ -296,7 +296,8 @@ fn for_people() {
     assert!(!text.contains('\u{1b}'), "colours are for terminals: {text:?}");
     let start = Instant::now();
     assert_eq!(ended(&mut meshtap(&["observe", "--duration", "1s", "--port", &port])).0, 0);
-    assert!((1..10).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    // Loading takes as long as the machine has other things to do.
+    assert!((1..60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
 /// Every field is there in every line, null where nothing is known.

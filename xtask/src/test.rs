@@ -166,9 +166,13 @@ fn package(folder: &Path) -> &'static str {
 /// How long a test program takes where it takes minutes, as measured on two cores.
 fn usual(program: &str) -> Duration {
     Duration::from_secs(match program {
-        "kubernetes_mesh" | "kubernetes_kubelet" | "kubernetes_scope" => 60,
-        "kubernetes_lab" | "kubernetes_network" => 120,
-        "kubernetes" => 400,
+        "dashboards" | "kubernetes_mesh" | "kubernetes_kubelet" | "kubernetes_scope" => 80,
+        "accuracy" | "awkward" | "connections" | "containers" | "grpc_accuracy" | "limits"
+        | "kubernetes_api" | "kubernetes_lab" | "kubernetes_network" | "translation" => 130,
+        "http1" | "http2" | "repeats" | "telemetry" => 150,
+        "attribution" | "awkward_http2" | "operation" => 200,
+        "faults" | "grpc" => 300,
+        "kubernetes" | "mesh" => 400,
         _ => 0,
     })
 }
