@@ -19,7 +19,7 @@ use crate::{agent, deb, docs, ebpf, fuzz, licences, test, tidy, tools};
 /// How long two cores build cargo-deny.
 const CARGO_DENY: Duration = Duration::from_secs(180);
 /// How long they build the fuzzer's targets and run them.
-const FUZZ: Duration = Duration::from_secs(240);
+const FUZZ: Duration = Duration::from_secs(330);
 
 /// Runs everything that there is time for since the run `began`, in seconds after 1970, or
 /// now; `full`: however long it takes.
