@@ -191,6 +191,17 @@ fn impaired(observer: Observer, nginx: &Nginx) {
     assert!(declared * 100 <= log.total(), "{declared} of {} lost", log.total());
 }
 
+/// Calls from one namespace to nginx in the other, and who watched them.
+fn load(client: &Netns, server: &Netns) -> (Observer, Nginx) {
+    let nginx = Nginx::start_in(Place::netns(server), 1, "").expect("starts");
+    nginx.file("page", 40_000).expect("is made");
+    let observer = Observer::start().expect("observes");
+    let address = format!("{SERVER}:{}", nginx.port());
+    let paths = ["/ok", "/nothing", "/files/page", "/broken", "/empty"];
+    h2load(Place::netns(client), &address, &paths, 32, 10_000).expect("runs");
+    (observer, nginx)
+}
+
 #[test]
 fn packet_loss() {
     require!("nginx", "h2load", "iptables", "ip", "ss");
@@ -200,12 +211,7 @@ fn packet_loss() {
             .run("iptables -A INPUT -m statistic --mode random --probability 0.01 -j DROP")
             .expect("is set");
     }
-    let nginx = Nginx::start_in(Place::netns(&server), 1, "").expect("starts");
-    nginx.file("page", 40_000).expect("is made");
-    let observer = Observer::start().expect("observes");
-    let address = format!("{SERVER}:{}", nginx.port());
-    let paths = ["/ok", "/nothing", "/files/page", "/broken", "/empty"];
-    h2load(Place::netns(&client), &address, &paths, 32, 10_000).expect("runs");
+    let (observer, nginx) = load(&client, &server);
     let dropped = server.run("iptables -nvxL INPUT").expect("is told");
     let dropped = dropped.lines().nth(2).and_then(|line| line.split_whitespace().next());
     assert!(dropped.is_some_and(|count| count != "0"), "the link lost packets: {dropped:?}");
@@ -227,12 +233,7 @@ fn emulated_network() {
             Err(error) => panic!("netem: {error:#}"),
         }
     }
-    let nginx = Nginx::start_in(Place::netns(&server), 1, "").expect("starts");
-    nginx.file("page", 40_000).expect("is made");
-    let observer = Observer::start().expect("observes");
-    let address = format!("{SERVER}:{}", nginx.port());
-    let paths = ["/ok", "/nothing", "/files/page", "/broken", "/empty"];
-    h2load(Place::netns(&client), &address, &paths, 32, 10_000).expect("runs");
+    let (observer, nginx) = load(&client, &server);
     let told = server.run("tc -s qdisc show dev eth0").expect("is told");
     let dropped = told.split("dropped ").nth(1).and_then(|rest| rest.split(',').next());
     assert!(dropped.is_some_and(|count| count != "0"), "the link lost packets: {told}");
@@ -251,12 +252,7 @@ fn reordering_and_duplication() {
         seed: 7,
     };
     let link = Link::lay(&client, &server, impairment).expect("is laid");
-    let nginx = Nginx::start_in(Place::netns(&server), 1, "").expect("starts");
-    nginx.file("page", 40_000).expect("is made");
-    let observer = Observer::start().expect("observes");
-    let address = format!("{SERVER}:{}", nginx.port());
-    let paths = ["/ok", "/nothing", "/files/page", "/broken", "/empty"];
-    h2load(Place::netns(&client), &address, &paths, 32, 10_000).expect("runs");
+    let (observer, nginx) = load(&client, &server);
     for count in [&link.tally().reordered, &link.tally().duplicated, &link.tally().lost] {
         assert!(count.load(Ordering::Relaxed) > 10, "{:?}", link.tally());
     }

@@ -60,6 +60,7 @@ fn curl_and_nginx() {
         let (client, server) = (call.client_duration_us, call.server_duration_us);
         assert!(client >= server, "the client's duration holds the server's: {call:?}");
         assert!(call.first_byte_us <= client && call.rtt_us.is_some(), "{call:?}");
+        assert_eq!(call.user_agent.as_deref(), Some("tool"), "curl is one: {call:?}");
         let text = serde_json::to_string(&call.time).expect("is JSON");
         assert!(!format!("{call:?}{text}").contains("secret"), "a query is never shown: {call:?}");
     }

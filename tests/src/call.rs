@@ -85,6 +85,9 @@ pub struct CallLine {
     pub tcp_bytes_acked: Option<u64>,
     /// On the connection so far; `None`: not known.
     pub tcp_bytes_received: Option<u64>,
+    /// What kind of client asked, as it says.
+    #[serde(default)]
+    pub user_agent: Option<String>,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
     /// The head was longer than what is captured.

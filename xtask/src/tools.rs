@@ -33,31 +33,25 @@ pub fn typos() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// What checks dependencies, as a subcommand of cargo; builds it for some minutes where it was
-/// not built before.
+/// What checks dependencies; builds it for some minutes where it was not built before.
 pub fn cargo_deny() -> Result<PathBuf> {
-    if has("cargo-deny") {
-        return Ok("cargo-deny".into());
-    }
-    let folder = target().join("tools");
-    let program = folder.join("bin/cargo-deny");
-    if !program.is_file() {
-        let what = ["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug"];
-        run(cargo().args(what).arg("--root").arg(&folder))?;
-    }
-    Ok(program)
+    of_cargo("cargo-deny", CARGO_DENY)
 }
 
-/// What puts a package of Debian together, as a subcommand of cargo; builds it where it was not
-/// built before.
+/// What puts a package of Debian together, likewise.
 pub fn cargo_deb() -> Result<PathBuf> {
-    if has("cargo-deb") {
-        return Ok("cargo-deb".into());
+    of_cargo("cargo-deb", CARGO_DEB)
+}
+
+/// A subcommand of cargo.
+fn of_cargo(name: &str, version: &str) -> Result<PathBuf> {
+    if has(name) {
+        return Ok(name.into());
     }
     let folder = target().join("tools");
-    let program = folder.join("bin/cargo-deb");
+    let program = folder.join("bin").join(name);
     if !program.is_file() {
-        let what = ["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--debug"];
+        let what = ["install", name, "--version", version, "--locked", "--debug"];
         run(cargo().args(what).arg("--root").arg(&folder))?;
     }
     Ok(program)

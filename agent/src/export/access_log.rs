@@ -18,6 +18,7 @@
 //! | `request_messages`, `response_messages` | of a remote procedure call |
 //! | `rtt_us`, `retransmits` | of the connection, at this end |
 //! | `tcp_bytes_acked`, `tcp_bytes_received` | on the whole connection so far, as `ss -i` counts them |
+//! | `user_agent` | what kind of client the request says it is from |
 //! | `weight` | how many calls it stands for (`limits.cpu`) |
 //! | `cut` | the head was longer than what is captured: facts of its headers may be missing |
 //! | `request_id`, `trace_id`, `span_id` | where the request carried them and they are allowed |

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::attribution::{Call, Identity, IdentityKind, Party};
-use crate::protocol::exchange::TraceContext;
+use crate::protocol::exchange::{AgentClass, TraceContext};
 use crate::protocol::{ConnectionBytes, Exchange, Protocol, Side};
 
 /// The context of [`call`] where it carries one.
@@ -40,6 +40,7 @@ pub(super) fn call(side: Side) -> Call {
             first_byte_ns: Some(1_002_000_000),
             end_ns: 1_003_000_000,
             response_bytes: 512,
+            agent: AgentClass::Library,
             rtt_us: Some(80),
             connection_bytes: Some(ConnectionBytes { acked: 612, received: 97 }),
             sequence: 1,

@@ -216,6 +216,22 @@ pub enum AgentClass {
     Other,
 }
 
+impl AgentClass {
+    /// As lines and spans have it; `None`: the request said nothing.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Browser => Some("browser"),
+            Self::Bot => Some("bot"),
+            Self::Probe => Some("probe"),
+            Self::Tool => Some("tool"),
+            Self::Library => Some("library"),
+            Self::Other => Some("other"),
+        }
+    }
+}
+
 /// One request and its answer, as one socket saw them.
 #[derive(Clone, Debug)]
 pub struct Exchange {

@@ -192,6 +192,8 @@ pub struct Line<'a> {
     pub tcp_bytes_acked: Option<u64>,
     /// Of the connection.
     pub tcp_bytes_received: Option<u64>,
+    /// What kind of client the request says it is from.
+    pub user_agent: Option<&'static str>,
     /// 32 hexadecimal digits.
     pub trace_id: Option<String>,
     /// Through a mesh.
@@ -266,6 +268,7 @@ impl<'a> Line<'a> {
                 .sum(),
             tcp_bytes_acked: bytes.map(|bytes| bytes.acked),
             tcp_bytes_received: bytes.map(|bytes| bytes.received),
+            user_agent: request.iter().find_map(|exchange| exchange.agent.name()),
             trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)),
             way: Way::of([back, front]),
             weight: front.exchange.weight.max(back.exchange.weight),

@@ -97,9 +97,14 @@ pub const CALL: &[Field] = &[
     (
         "tcp_bytes_acked",
         "number or null",
-        "Bytes that the client's end had sent and had acknowledged since its connection began, as of the answer's head, as `ss -i` counts them (a SYN is one); at the server's end where only that was seen; null for HTTP/2, whose streams share a connection",
+        "Bytes that the client's end had sent and had acknowledged since its connection began, as of the latest head on it or of its end, as `ss -i` counts them (a SYN is one); at the server's end where only that was seen; null for HTTP/2, whose streams share a connection",
     ),
     ("tcp_bytes_received", "number or null", "Bytes received on the connection, likewise"),
+    (
+        "user_agent",
+        "string or null",
+        "What kind of client the request says it is from (`User-Agent`): `browser`, `bot`, `probe`, `tool`, `library` or `other`; null where it says nothing",
+    ),
     (
         "trace_id",
         "string or null",

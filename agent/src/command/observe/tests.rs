@@ -118,7 +118,7 @@ fn a_call_seen_at_both_ends_is_exactly_this_line_of_json() {
         r#""client_error":null,"server_error":null,"client_duration_us":1500,"server_duration_us":1000,"#,
         r#""first_byte_us":700,"request_bytes":0,"response_bytes":1234,"#,
         r#""request_messages":null,"response_messages":null,"rtt_us":42,"retransmits":3,"tcp_bytes_acked":412,"tcp_bytes_received":1630,"#,
-        r#""trace_id":"00000000000000000000000000000abc","mesh":null,"security_policy":null,"#,
+        r#""user_agent":"tool","trace_id":"00000000000000000000000000000abc","mesh":null,"security_policy":null,"#,
         r#""client_principal":null,"server_principal":null,"attempt":null,"#,
         r#""waypoint":null,"joined_by":null,"between_us":null,"client_proxy_us":null,"server_proxy_us":null,"#,
         r#""weight":1,"cut":false,"late_half":false}"#,

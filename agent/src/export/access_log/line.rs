@@ -45,6 +45,7 @@ pub(super) struct Line<'a> {
     retransmits: u32,
     tcp_bytes_acked: Option<u64>,
     tcp_bytes_received: Option<u64>,
+    user_agent: Option<&'static str>,
     weight: u32,
     cut: bool,
     request_id: Option<&'a str>,
@@ -143,6 +144,7 @@ impl<'a> Line<'a> {
             retransmits: exchange.retransmits,
             tcp_bytes_acked: exchange.connection_bytes.map(|bytes| bytes.acked),
             tcp_bytes_received: exchange.connection_bytes.map(|bytes| bytes.received),
+            user_agent: exchange.agent.name(),
             weight: exchange.weight,
             cut: exchange.cut,
             request_id: exchange

@@ -57,6 +57,7 @@ fn a_json_line_says_everything() {
             "retransmits": 0,
             "tcp_bytes_acked": 612,
             "tcp_bytes_received": 97,
+            "user_agent": "library",
             "weight": 1,
             "cut": false,
             "request_id": "req-1",

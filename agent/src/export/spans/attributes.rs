@@ -187,6 +187,9 @@ fn between(call: &Call, list: &mut Vec<KeyValue>) {
 }
 
 fn connection(call: &Call, list: &mut Vec<KeyValue>) {
+    if let Some(class) = call.exchange.agent.name() {
+        list.push(KeyValue::new("meshtap.user_agent.class", class));
+    }
     if let Some(rtt) = call.exchange.rtt_us {
         list.push(KeyValue::new("meshtap.tcp.rtt_us", i64::from(rtt)));
     }
