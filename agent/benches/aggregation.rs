@@ -57,7 +57,7 @@ fn calls(side: Side, routes: usize) -> Vec<Call> {
 }
 
 fn stage() -> Aggregator {
-    Aggregator::new(AggregationSettings::default(), 0)
+    Aggregator::new(AggregationSettings::default(), 0, 0)
 }
 
 fn record(criterion: &mut Criterion) {

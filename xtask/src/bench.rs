@@ -5,9 +5,11 @@
 //! rounds with and without the agent alternate in one run and are compared in pairs, so
 //! that what drifts on the machine cancels. **It reports and never gates.**
 
+mod floor;
 mod load;
 mod observed;
 mod report;
+mod stages;
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -18,7 +20,7 @@ use anyhow::{Result, ensure};
 use crate::agent;
 use crate::workspace::{has, is_root, privileged, run};
 use load::{Kind, Server, busy};
-use observed::Observed;
+use observed::{KernelTime, Observed};
 
 /// Says where the agent is when this program starts itself as root.
 const AGENT: &str = "MESHTAP_BIN";
@@ -65,13 +67,13 @@ pub struct Pair {
     pub observed: Round,
 }
 
-/// Everything that was measured.
+/// Everything that was measured under load.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
     /// Of each kind of load, in the order of measuring.
     pub pairs: Vec<(Kind, Pair)>,
-    /// Nanoseconds per run of a `cgroup_skb` program, and of programs per request.
-    pub kernel: Option<(f64, f64)>,
+    /// What the kernel takes for packets of each kind of load, where it measures that.
+    pub kernel: Vec<(Kind, KernelTime)>,
     /// Resident bytes at rest, with 10,000 connections, after churn.
     pub memory: [u64; 3],
     /// Share of one core without load.
@@ -80,15 +82,17 @@ pub struct Results {
 
 /// Measures, prints, and writes `docs/performance.md` unless the effort was small.
 pub fn measure(effort: Effort) -> Result<()> {
-    for program in ["nginx", "wrk", "h2load", "taskset"] {
+    for program in ["nginx", "wrk", "h2load", "openssl", "taskset"] {
         ensure!(has(program), "{program} is not installed; `cargo xtask test` installs it");
     }
     let given = |name| std::env::var_os(name).map(PathBuf::from);
-    let (agent, shop) = match (given(AGENT), given(SHOP)) {
-        (Some(agent), Some(shop)) => (agent, shop),
-        _ => (agent::build()?, load::build_shop()?),
-    };
-    if !is_root()? {
+    if let (Some(agent), Some(shop)) = (given(AGENT), given(SHOP)) {
+        return beside_bare_runs(&agent, &shop, effort);
+    }
+    let (agent, shop) = (agent::build()?, load::build_shop()?);
+    if is_root()? {
+        beside_bare_runs(&agent, &shop, effort)?;
+    } else {
         let this = std::env::current_exe()?;
         let mut again = privileged(Path::new("env"))?;
         again
@@ -96,27 +100,26 @@ pub fn measure(effort: Effort) -> Result<()> {
             .arg(format!("{SHOP}={}", shop.display()))
             .arg(this)
             .args(std::env::args_os().skip(1));
-        return run(&mut again);
+        run(&mut again)?;
     }
-    let server = Server::start(&shop)?;
+    stages::measure(effort)
+}
+
+fn beside_bare_runs(agent: &Path, shop: &Path, effort: Effort) -> Result<()> {
+    let server = Server::start(shop)?;
     let mut results = Results::default();
     server.load(1, Kind::Http1)?;
     for number in 1..=effort.rounds {
         for kind in [Kind::Http1, Kind::Told, Kind::Http2, Kind::Grpc] {
-            let pair = pair(&server, &agent, effort, kind, number % 2 == 0)?;
+            let pair = pair(&server, agent, effort, kind, number % 2 == 0)?;
             let ratio = report::rate(pair.observed) / report::rate(pair.bare);
             let bare = report::rate(pair.bare);
             println!("round {number}, {kind:?}: {ratio:.3} of {bare:.0} requests/s");
             results.pairs.push((kind, pair));
         }
     }
-    alone(&server, &agent, effort, &mut results)?;
-    let text = report::text(&results, effort);
-    println!("\n{text}");
-    if effort == Effort::WHOLE {
-        report::write(&text)?;
-    }
-    Ok(())
+    alone(&server, agent, effort, &mut results)?;
+    report::publish(effort, "", &report::text(&results, effort))
 }
 
 fn pair(
@@ -162,7 +165,10 @@ fn alone(server: &Server, agent: &Path, effort: Effort, results: &mut Results) -
     sleep(Duration::from_secs(effort.idle.into()));
     results.idle = (agent.processor_time()? - before) / f64::from(effort.idle);
     results.memory[0] = agent.resident()?;
-    results.kernel = agent.kernel_time(|| server.load(effort.seconds, Kind::Http1))?;
+    for kind in [Kind::Http1, Kind::Tls, Kind::Large] {
+        let time = agent.kernel_time(|| server.load(effort.seconds, kind))?;
+        results.kernel.extend(time.map(|time| (kind, time)));
+    }
     results.memory[1] = server.with_connections(10_000, || agent.resident())?;
     server.load(effort.seconds * 3, Kind::Churn)?;
     results.memory[2] = agent.resident()?;

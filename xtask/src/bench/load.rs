@@ -17,6 +17,8 @@ const TICKS: f64 = 100.0;
 const CONNECTIONS: &str = "32";
 /// Connections and streams of each, over HTTP/2.
 const MULTIPLEXED: [&str; 2] = ["4", "32"];
+/// Bytes of a large answer.
+const LARGE: u64 = 16 << 20;
 /// What a call of gRPC asks with: a message of three bytes behind its prefix.
 const MESSAGE: &[u8] = b"\0\0\0\0\x03tea";
 /// Where it is kept for the client.
@@ -31,6 +33,10 @@ pub enum Kind {
     Told,
     /// wrk, a connection for each request.
     Churn,
+    /// wrk to nginx by TLS, whose connections are left alone.
+    Tls,
+    /// wrk, answers of 16 MiB.
+    Large,
     /// h2load, 4 connections with 32 streams each.
     Http2,
     /// h2load, likewise, with unary calls of gRPC.
@@ -44,6 +50,8 @@ pub struct Server {
     port: u16,
     /// Speaks HTTP/2.
     multiplexed: u16,
+    /// Speaks TLS.
+    tls: u16,
     /// Speaks gRPC.
     shop: u16,
     folder: PathBuf,
@@ -59,16 +67,19 @@ pub fn build_shop() -> Result<PathBuf> {
 impl Server {
     /// Starts nginx and the program `shop`, and waits until both listen.
     pub fn start(shop_program: &Path) -> Result<Self> {
-        let (port, multiplexed, shop) = (free_port()?, free_port()?, free_port()?);
+        let [port, multiplexed, tls, shop] =
+            [free_port()?, free_port()?, free_port()?, free_port()?];
         let folder = target().join("bench");
         fs::create_dir_all(&folder)?;
         let configuration = folder.join("nginx.conf");
         fs::write(folder.join(MESSAGE_FILE), MESSAGE)?;
-        fs::write(&configuration, text(port, multiplexed))?;
+        fs::File::create(folder.join("large"))?.set_len(LARGE)?;
+        certificate(&folder)?;
+        fs::write(&configuration, text([port, multiplexed, tls]))?;
         let mut nginx = Command::new("taskset");
         nginx.args(["-c", "0", "nginx", "-p"]).arg(&folder);
         nginx.arg("-c").arg(&configuration).args(["-e", "nginx.log"]).stdin(Stdio::null());
-        let mut server = Self { children: Vec::new(), port, multiplexed, shop, folder };
+        let mut server = Self { children: Vec::new(), port, multiplexed, tls, shop, folder };
         server.children.push(nginx.spawn().context("cannot start nginx")?);
         let mut shop = Command::new("taskset");
         shop.args(["-c", "0"]).arg(shop_program).arg(server.shop.to_string());
@@ -90,7 +101,11 @@ impl Server {
         if kind == Kind::Churn {
             wrk.args(["-H", "Connection: close"]);
         }
-        wrk.arg(format!("http://127.0.0.1:{}/ok", self.port));
+        wrk.arg(match kind {
+            Kind::Tls => format!("https://127.0.0.1:{}/ok", self.tls),
+            Kind::Large => format!("http://127.0.0.1:{}/large", self.port),
+            _ => format!("http://127.0.0.1:{}/ok", self.port),
+        });
         let text = read(&mut wrk)?;
         counts(&text).with_context(|| format!("wrk printed no count:\n{text}"))
     }
@@ -143,14 +158,23 @@ impl Drop for Server {
     }
 }
 
-fn text(port: u16, multiplexed: u16) -> String {
+/// nginx's configuration; the ports of HTTP/1, HTTP/2 and TLS.
+fn text([port, multiplexed, tls]: [u16; 3]) -> String {
     format!(
         "daemon off;\nmaster_process off;\nworker_rlimit_nofile 30000;\npid nginx.pid;\n\
          events {{ worker_connections 20000; }}\n\
-         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  \
+         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  sendfile on;\n  \
+         ssl_certificate certificate;\n  ssl_certificate_key key;\n  \
          server {{ listen 127.0.0.1:{port} backlog=16384; listen 127.0.0.1:{multiplexed} http2; \
-         location / {{ return 200 \"ok\"; }} }}\n}}\n"
+         listen 127.0.0.1:{tls} ssl; root .; \
+         location / {{ return 200 \"ok\"; }} location = /large {{ }} }}\n}}\n"
     )
+}
+
+/// A certificate that nobody has to believe, and its key.
+fn certificate(folder: &Path) -> Result<()> {
+    const ASKED: &str = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key -out certificate";
+    read(Command::new("openssl").args(ASKED.split(' ')).current_dir(folder)).map(drop)
 }
 
 /// Requests and seconds in what wrk printed: `123 requests in 2.00s, 4MB read`.

@@ -1,5 +1,6 @@
 //! The agent under measurement, seen from outside through `/proc`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::floor::Floor;
 use super::load::{Kind, free_port};
 use crate::workspace::target;
 
@@ -17,6 +19,8 @@ use crate::workspace::target;
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 /// `BPF_PROG_TYPE_CGROUP_SKB`.
 const CGROUP_SKB: u64 = 8;
+/// The descriptors of this program.
+const OWN: &str = "/proc/self/fdinfo";
 /// How long the agent may take to start or stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,6 +29,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Observed {
     child: Child,
     port: u16,
+}
+
+/// Nanoseconds in the kernel under one load.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KernelTime {
+    /// Of a run of one of the agent's programs on packets.
+    pub per_packet: f64,
+    /// Of a run of an empty program, on the same packets.
+    pub floor: f64,
+    /// Of all of the agent's programs, per request.
+    pub per_request: f64,
 }
 
 /// Runs and nanoseconds of programs since they were loaded.
@@ -99,50 +114,25 @@ impl Observed {
         Ok(kilobytes.trim().parse::<u64>()? * 1024)
     }
 
-    /// Nanoseconds per run of a packet program, and of all programs per request, under `load`.
+    /// What programs take in the kernel while `load` runs; `None` where it does not measure.
     pub fn kernel_time(
         &self,
         load: impl FnOnce() -> Result<(f64, f64)>,
-    ) -> Result<Option<(f64, f64)>> {
+    ) -> Result<Option<KernelTime>> {
         let earlier = fs::read_to_string(STATISTICS).unwrap_or_default();
         if fs::write(STATISTICS, "1").is_err() {
             return Ok(None);
         }
-        let before = self.runs();
+        let floor = Floor::attach()?;
+        let all = || Ok::<_, anyhow::Error>((runs(&self.process("fdinfo"))?, runs(OWN.as_ref())?));
+        let before = all();
         let loaded = load();
-        let after = self.runs();
+        let after = all();
+        drop(floor);
         fs::write(STATISTICS, earlier.trim())?;
-        let ((requests, _), before, after) = (loaded?, before?, after?);
-        let packets = after.packets - before.packets;
-        ensure!(packets > 0.0, "no packet program of the agent ran under load");
-        let per_packet = (after.packet_time - before.packet_time) / packets;
-        Ok(Some((per_packet, (after.time - before.time) / requests)))
-    }
-
-    fn runs(&self) -> Result<Runs> {
-        let mut runs = Runs::default();
-        let mut seen = std::collections::BTreeSet::new();
-        for entry in fs::read_dir(self.process("fdinfo"))? {
-            // A descriptor may close meanwhile.
-            let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-            let field = |name: &str| -> Option<u64> {
-                text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-            };
-            // Links say `prog_id` too, but count no runs; a program may have two descriptors.
-            let (Some(kind), Some(id)) = (field("prog_type:"), field("prog_id:")) else { continue };
-            let (Some(time), Some(count)) = (field("run_time_ns:"), field("run_cnt:")) else {
-                continue;
-            };
-            if seen.insert(id) {
-                let (time, count) = (time as f64, count as f64);
-                runs.time += time;
-                if kind == CGROUP_SKB {
-                    runs.packet_time += time;
-                    runs.packets += count;
-                }
-            }
-        }
-        Ok(runs)
+        let ((requests, _), (agent, empty), (agent_now, empty_now)) = (loaded?, before?, after?);
+        let ((per_packet, time), (floor, _)) = (agent.until(agent_now)?, empty.until(empty_now)?);
+        Ok(Some(KernelTime { per_packet, floor, per_request: time / requests }))
     }
 
     /// Asks it to end and waits for that.
@@ -167,6 +157,42 @@ impl Drop for Observed {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+impl Runs {
+    /// Nanoseconds per packet between two readings, and of all programs.
+    fn until(self, later: Self) -> Result<(f64, f64)> {
+        let packets = later.packets - self.packets;
+        ensure!(packets > 0.0, "no program on packets ran under load");
+        Ok(((later.packet_time - self.packet_time) / packets, later.time - self.time))
+    }
+}
+
+/// Of the programs that a process holds, by its `descriptors`.
+fn runs(descriptors: &Path) -> Result<Runs> {
+    let mut runs = Runs::default();
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(descriptors)? {
+        // A descriptor may close meanwhile.
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let field = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        // Links say `prog_id` too, but count no runs; a program may have two descriptors.
+        let (Some(kind), Some(id)) = (field("prog_type:"), field("prog_id:")) else { continue };
+        let (Some(time), Some(count)) = (field("run_time_ns:"), field("run_cnt:")) else {
+            continue;
+        };
+        if seen.insert(id) {
+            let (time, count) = (time as f64, count as f64);
+            runs.time += time;
+            if kind == CGROUP_SKB {
+                runs.packet_time += time;
+                runs.packets += count;
+            }
+        }
+    }
+    Ok(runs)
 }
 
 fn is_ready(port: u16) -> bool {

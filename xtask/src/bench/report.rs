@@ -5,11 +5,11 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use super::load::Kind;
+use super::observed::KernelTime;
 use super::{Effort, Pair, Results, Round};
 use crate::workspace::root;
 
 const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- written by `cargo xtask bench` -->";
 const END: &str = "<!-- end -->";
 
 /// Requests per second.
@@ -46,13 +46,6 @@ fn median(values: &[f64]) -> f64 {
 pub fn text(results: &Results, effort: Effort) -> String {
     let mut rows = compared(&of(results, Kind::Http1));
     let mut single = |what: &str, value: String| rows.push(format!("| {what} | {value} | |"));
-    if let Some((per_packet, per_request)) = results.kernel {
-        single(
-            "kernel time per packet, ns (an empty program shows about 70)",
-            format!("{per_packet:.0}"),
-        );
-        single("kernel time per request, both ends, ns", format!("{per_request:.0}"));
-    }
     let [rest, connections, churn] = results.memory.map(|bytes| bytes as f64 / 1e6);
     single("resident memory at rest, MB", format!("{rest:.1}"));
     single("resident memory with 10,000 connections, MB", format!("{connections:.1}"));
@@ -71,12 +64,29 @@ pub fn text(results: &Results, effort: Effort) -> String {
          The same with HTTP/2, in turn with those rounds: h2load, 4 connections of 32 streams.\n\n\
          | | median | range |\n|---|---|---|\n{}\n\n\
          The same with unary calls of gRPC, by h2load as before, to a server of tonic.\n\n\
-         | | median | range |\n|---|---|---|\n{}\n",
+         | | median | range |\n|---|---|---|\n{}\n\n\
+         Nanoseconds in the kernel, as `kernel.bpf_stats_enabled` measures them, which takes most of \
+         what an empty program shows; beside it on the same packets.\n\n\
+         | | of a packet | an empty program | all programs, per request |\n|---|---|---|---|\n{}\n",
         rows.join("\n"),
         compared(&of(results, Kind::Told)).join("\n"),
         compared(&of(results, Kind::Http2)).join("\n"),
-        compared(&of(results, Kind::Grpc)).join("\n")
+        compared(&of(results, Kind::Grpc)).join("\n"),
+        in_the_kernel(results).join("\n")
     )
+}
+
+fn in_the_kernel(results: &Results) -> Vec<String> {
+    let row = |(kind, time): &(Kind, KernelTime)| {
+        let what = match kind {
+            Kind::Tls => "TLS, 32 connections, which are left alone",
+            Kind::Large => "answers of 16 MiB: segments of a body and empty acknowledgements",
+            _ => "HTTP/1, requests and short answers",
+        };
+        let KernelTime { per_packet, floor, per_request } = time;
+        format!("| {what} | {per_packet:.0} | {floor:.0} | {per_request:.0} |")
+    };
+    results.kernel.iter().map(row).collect()
 }
 
 fn of(results: &Results, kind: Kind) -> Vec<Pair> {
@@ -119,21 +129,26 @@ fn machine() -> (usize, String, String) {
     (cpus, model.to_owned(), kernel.trim().to_owned())
 }
 
-/// Puts the figures into the page, in place of the earlier ones.
-pub fn write(text: &str) -> Result<()> {
+/// Prints figures and puts them into the page, in place of the earlier ones of that section,
+/// unless they took little effort.
+pub fn publish(effort: Effort, section: &str, text: &str) -> Result<()> {
+    println!("\n{text}");
+    if effort != Effort::WHOLE {
+        return Ok(());
+    }
     let path = root().join(PAGE);
-    let page = fs::read_to_string(&path)
-        .unwrap_or_else(|_| format!("# What meshtap costs\n\n{BEGIN}\n{END}\n"));
-    fs::write(&path, replaced(&page, text)?)?;
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
+    fs::write(&path, replaced(&page, section, text)?)?;
     println!("{PAGE}");
     Ok(())
 }
 
-fn replaced(page: &str, text: &str) -> Result<String> {
+fn replaced(page: &str, section: &str, text: &str) -> Result<String> {
+    let begin = format!("<!-- written by `cargo xtask bench`{section} -->");
     let (before, rest) =
-        page.split_once(BEGIN).with_context(|| format!("{PAGE} has no line {BEGIN}"))?;
+        page.split_once(&begin).with_context(|| format!("{PAGE} has no line {begin}"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("{PAGE} has no line {END}"))?;
-    Ok(format!("{before}{BEGIN}\n{text}{END}{after}"))
+    Ok(format!("{before}{begin}\n{text}{END}{after}"))
 }
 
 #[cfg(test)]
@@ -159,9 +174,10 @@ mod tests {
 
     #[test]
     fn the_page_keeps_what_people_wrote() {
-        let page = format!("# Title\n\nwords\n\n{BEGIN}\nold\n{END}\nmore\n");
-        let page = replaced(&page, "new\n").unwrap();
-        assert_eq!(page, format!("# Title\n\nwords\n\n{BEGIN}\nnew\n{END}\nmore\n"));
-        assert!(replaced("no marks", "new").is_err());
+        let begin = "<!-- written by `cargo xtask bench`, parts -->";
+        let page = format!("# Title\n\nwords\n\n{begin}\nold\n{END}\nmore\n");
+        let page = replaced(&page, ", parts", "new\n").unwrap();
+        assert_eq!(page, format!("# Title\n\nwords\n\n{begin}\nnew\n{END}\nmore\n"));
+        assert!(replaced(&page, "", "new").is_err());
     }
 }
