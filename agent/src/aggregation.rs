@@ -28,7 +28,7 @@ use definition::MetricId;
 use istio::Istio;
 use labels::Words;
 use rpc::Amounts;
-use series::{SeriesTable, SlotId};
+use series::{SeriesTable, SlotId, Start};
 use shortcut::{CallKey, CallSeries, EdgeKey, EdgeSeries, Recent, Shortcuts, Volume};
 use summary::CallFacts;
 
@@ -98,7 +98,7 @@ pub struct Occupancy {
 #[derive(Debug)]
 pub struct Aggregator {
     settings: AggregationSettings,
-    start_unix_ns: u64,
+    start: Start,
     series: SeriesTable,
     words: Words,
     istio: Option<Istio>,
@@ -111,12 +111,15 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An empty stage; `start_unix_ns` is when the agent began to count.
+    /// An empty stage; `start_ns` is when the agent began to count. All times are
+    /// `CLOCK_MONOTONIC`, which nobody sets; `unix_minus_monotonic`
+    /// makes the wall clock's time of them.
     #[must_use]
-    pub fn new(settings: AggregationSettings, start_unix_ns: u64) -> Self {
+    pub fn new(settings: AggregationSettings, start_ns: u64, unix_minus_monotonic: i64) -> Self {
+        let series = SeriesTable::new(settings.series_limit, unix_minus_monotonic);
         Self {
-            start_unix_ns,
-            series: SeriesTable::new(settings.series_limit),
+            start: series.start(start_ns),
+            series,
             words: Words::default(),
             istio: settings.istio.then(|| Istio::new(&settings.cluster)),
             recent: Recent::new(),
@@ -128,74 +131,88 @@ impl Aggregator {
         }
     }
 
+    /// Has series begin, and snapshots be taken, at the wall clock's time, which is so many
+    /// nanoseconds after the monotonic one. A step of it is no time in which something was idle.
+    /// Series go on to begin when they did, unless that would be in the future now: those
+    /// begin as long ago as they did.
+    pub fn follow_clock(&mut self, unix_minus_monotonic: i64, now_ns: u64) {
+        self.series.follow_clock(unix_minus_monotonic, now_ns, &mut self.start);
+    }
+
+    /// When the agent began to count, by the wall clock.
+    #[must_use]
+    pub fn start_unix_ns(&self) -> u64 {
+        self.start.unix_ns
+    }
+
     /// Counts a call. Costs no allocation where its label set is known.
-    pub fn record(&mut self, call: &Call, time_unix_ns: u64) {
-        let of = self.call_series(&CallFacts::from(call), time_unix_ns);
+    pub fn record(&mut self, call: &Call, time_ns: u64) {
+        let of = self.call_series(&CallFacts::from(call), time_ns);
         self.series.weigh(call.exchange.weight);
-        self.add(call, &of, time_unix_ns);
+        self.add(call, &of, time_ns);
         self.series.weigh(1);
     }
 
     #[inline]
-    fn add(&mut self, call: &Call, of: &CallSeries, time_unix_ns: u64) {
+    fn add(&mut self, call: &Call, of: &CallSeries, time_ns: u64) {
         let duration_ns = call.exchange.duration_ns();
         let series = &mut self.series;
-        series.observe(of.duration, duration_ns, time_unix_ns);
-        series.observe(of.edge_seconds, duration_ns, time_unix_ns);
+        series.observe(of.duration, duration_ns, time_ns);
+        series.observe(of.edge_seconds, duration_ns, time_ns);
         match (&of.volume, call.exchange.rpc.as_deref()) {
             (Volume::Bodies { request, response }, _) => {
-                series.observe(*request, call.exchange.request_bytes, time_unix_ns);
-                series.observe(*response, call.exchange.response_bytes, time_unix_ns);
+                series.observe(*request, call.exchange.request_bytes, time_ns);
+                series.observe(*response, call.exchange.response_bytes, time_ns);
             }
             (Volume::Rpc(of), Some(rpc)) => {
                 if let Some(beside) = of.beside {
-                    series.observe(beside, duration_ns, time_unix_ns);
+                    series.observe(beside, duration_ns, time_ns);
                 }
-                of.add(series, &Amounts::rest(&call.exchange, rpc), time_unix_ns);
+                of.add(series, &Amounts::rest(&call.exchange, rpc), time_ns);
             }
             // What has such series is one.
             (Volume::Rpc(_), None) => {}
         }
         if let Some(istio) = &of.istio {
-            istio.record(series, &call.exchange, time_unix_ns);
+            istio.record(series, &call.exchange, time_ns);
         }
         if let (Some(slot), Some(between_ns)) = (of.between, call.between_ns()) {
-            series.observe(slot, between_ns, time_unix_ns);
+            series.observe(slot, between_ns, time_ns);
         }
         if let Some((total, failed)) = of.edge_counts {
-            series.add(total, 1, time_unix_ns);
-            series.add(failed, u64::from(of.has_failed), time_unix_ns);
+            series.add(total, 1, time_ns);
+            series.add(failed, u64::from(of.has_failed), time_ns);
         }
     }
 
     /// Counts many calls; the series are those that [`Self::record`] would have made of them.
-    pub fn record_summary(&mut self, summary: &CallSummary, time_unix_ns: u64) {
+    pub fn record_summary(&mut self, summary: &CallSummary, time_ns: u64) {
         let calls = summary.durations.count();
         if calls == 0 {
             return;
         }
-        let of = self.call_series(&CallFacts::from(summary), time_unix_ns);
+        let of = self.call_series(&CallFacts::from(summary), time_ns);
         let (durations, requests, responses) =
             (&summary.durations, &summary.request_bytes, &summary.response_bytes);
         let series = &mut self.series;
-        series.merge(of.duration, &durations.buckets, durations.sum, time_unix_ns);
-        series.merge(of.edge_seconds, &durations.buckets, durations.sum, time_unix_ns);
+        series.merge(of.duration, &durations.buckets, durations.sum, time_ns);
+        series.merge(of.edge_seconds, &durations.buckets, durations.sum, time_ns);
         match (&of.volume, &summary.rpc) {
             (Volume::Bodies { request, response }, _) => {
-                series.merge(*request, &requests.buckets, requests.sum, time_unix_ns);
-                series.merge(*response, &responses.buckets, responses.sum, time_unix_ns);
+                series.merge(*request, &requests.buckets, requests.sum, time_ns);
+                series.merge(*response, &responses.buckets, responses.sum, time_ns);
             }
             (Volume::Rpc(of), Some(rpc)) => {
                 if let Some(beside) = of.beside {
-                    series.merge(beside, &durations.buckets, durations.sum, time_unix_ns);
+                    series.merge(beside, &durations.buckets, durations.sum, time_ns);
                 }
-                of.add(series, &rpc.amounts(calls), time_unix_ns);
+                of.add(series, &rpc.amounts(calls), time_ns);
             }
             (Volume::Rpc(_), None) => {}
         }
         if let Some((total, failed)) = of.edge_counts {
-            series.add(total, calls, time_unix_ns);
-            series.add(failed, if of.has_failed { calls } else { 0 }, time_unix_ns);
+            series.add(total, calls, time_ns);
+            series.add(failed, if of.has_failed { calls } else { 0 }, time_ns);
         }
     }
 
@@ -283,24 +300,24 @@ impl Aggregator {
         parties: Option<(&Party, &Party)>,
         reason: &'static str,
         calls: u64,
-        time_unix_ns: u64,
+        time_ns: u64,
     ) {
         let names =
             parties.map(|(client, server)| (client.identity.as_ref(), server.identity.as_ref()));
         let labels = self.words.lost(names, reason);
         // Without an edge there are as many series as reasons: they stay, and count from
         // the agent's start.
-        let start_ns = if parties.is_some() { time_unix_ns } else { self.start_unix_ns };
+        let start_ns = if parties.is_some() { time_ns } else { self.start.ns };
         let slot = self.series.slot(MetricId::CallsLost, None, &labels, start_ns);
         if parties.is_none() {
             self.series.keep(slot);
         }
-        self.series.add(slot, calls, time_unix_ns);
+        self.series.add(slot, calls, time_ns);
     }
 
     /// Drops the series that have been idle for too long. Call it before each snapshot.
-    pub fn expire(&mut self, now_unix_ns: u64) {
-        let deadline_ns = now_unix_ns.saturating_sub(self.settings.idle_ns);
+    pub fn expire(&mut self, now_ns: u64) {
+        let deadline_ns = now_ns.saturating_sub(self.settings.idle_ns);
         if self.series.expire(deadline_ns) == 0 {
             return;
         }
@@ -313,8 +330,8 @@ impl Aggregator {
 
     /// Every series as it stands.
     #[must_use]
-    pub fn snapshot(&self, now_unix_ns: u64) -> Snapshot {
-        Snapshot { time_unix_ns: now_unix_ns, families: self.series.families() }
+    pub fn snapshot(&self, now_ns: u64) -> Snapshot {
+        Snapshot { time_unix_ns: self.series.unix_ns(now_ns), families: self.series.families() }
     }
 
     /// How full the stage is.

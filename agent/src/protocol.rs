@@ -19,8 +19,6 @@ pub mod rpc;
 mod tcp;
 pub mod trace_context;
 
-use std::num::NonZeroUsize;
-
 use lru::LruCache;
 use meshtap_ebpf::{event, limits};
 
@@ -38,7 +36,7 @@ use heads::Heads;
 
 /// Connections that were forgotten with open requests and of which the numbers are
 /// kept: if they are heard of again, nothing is counted twice. The oldest go first.
-const FORGOTTEN: NonZeroUsize = NonZeroUsize::new(4_096).expect("invariant: not zero");
+const FORGOTTEN: usize = 65_536;
 
 /// Exchanges that are kept for their memory: about as many as end in one batch of events.
 const SPARE: usize = 512;
@@ -142,6 +140,9 @@ pub struct Counters {
     pub connections_evicted: u64,
     /// Connections forgotten because nothing was heard of them.
     pub connections_expired: u64,
+    /// Connections that were forgotten with open requests, of which that is not known any
+    /// more: what was lost of them may be counted as lost once more.
+    pub forgotten_dropped: u64,
     /// Requests not taken because their connection had too many.
     pub requests_refused: u64,
     /// Heads of which a part is missing: beyond the prefix, beyond a bound, or a lost record.
@@ -163,6 +164,8 @@ pub struct Counters {
 pub struct Occupancy {
     /// Connections.
     pub connections: Bound,
+    /// Connections that were forgotten with open requests.
+    pub forgotten: Bound,
     /// Open requests of all connections.
     pub requests: Bound,
     /// Bytes of heads of which only a part has come.
@@ -211,7 +214,7 @@ impl Protocols {
         Self {
             // The bound is kept by `keep_bounds`: what is evicted has calls to account for.
             connections: LruCache::unbounded_with_hasher(ByCookie::default()),
-            forgotten: LruCache::with_hasher(FORGOTTEN, ByCookie::default()),
+            forgotten: LruCache::unbounded_with_hasher(ByCookie::default()),
             shared: Shared {
                 settings,
                 scratch: Vec::new(),
@@ -247,7 +250,7 @@ impl Protocols {
             | Event::OwnerChanged(_)
             | Event::Statistics(_)
             | Event::Shut(_) => header.lost > 0,
-            Event::Closed(record) => header.lost > 0 && record.ended.requests > 0,
+            Event::Closed(record) => header.lost > 0 && record.ended.requests > record.ended.told,
         };
         let mut pass =
             Pass { socket: header.cookie, time_ns: header.time_ns, shared: &mut self.shared, out };
@@ -330,6 +333,7 @@ impl Protocols {
         let (used, limit) = self.shared.tables.occupancy();
         Occupancy {
             connections: Bound { used: self.connections.len(), limit: settings.connections },
+            forgotten: Bound { used: self.forgotten.len(), limit: FORGOTTEN },
             requests: Bound { used: self.shared.requests, limit: settings.requests },
             head_bytes: Bound { used: self.shared.head_bytes, limit: settings.head_bytes_total },
             table_bytes: Bound { used, limit },
@@ -368,6 +372,10 @@ fn forget(
 ) {
     if let Some(numbers) = connection.forgotten() {
         forgotten.put(pass.socket, numbers);
+        if forgotten.len() > FORGOTTEN {
+            forgotten.pop_lru();
+            pass.shared.counters.forgotten_dropped += 1;
+        }
     }
     connection.forgo(reason, pass);
 }

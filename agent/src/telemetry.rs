@@ -78,7 +78,6 @@ pub struct Export {
 /// The agent's own counters. Names are words of the program, so there are few of them.
 #[derive(Debug)]
 pub struct AgentTelemetry {
-    start_unix_ns: u64,
     kernel_release: Arc<str>,
     ring_used: Figure,
     ring_capacity: Figure,
@@ -103,11 +102,10 @@ pub struct AgentTelemetry {
 type Named<T> = Mutex<BTreeMap<&'static str, T>>;
 
 impl AgentTelemetry {
-    /// Counts from `start_unix_ns`; `kernel_release` as `uname -r` says it.
+    /// Counts from now on; `kernel_release` as `uname -r` says it.
     #[must_use]
-    pub fn new(start_unix_ns: u64, kernel_release: &str) -> Self {
+    pub fn new(kernel_release: &str) -> Self {
         Self {
-            start_unix_ns,
             kernel_release: kernel_release.into(),
             ring_used: Figure::default(),
             ring_capacity: Figure::default(),
@@ -222,11 +220,11 @@ impl AgentTelemetry {
         );
     }
 
-    /// Everything as it stands, in the order of the definitions. Reads the process' own
+    /// Everything as it stands since `start_unix_ns`, in the order of the definitions. Reads the process' own
     /// CPU time and memory from `/proc`; what cannot be read is left out.
     #[must_use]
-    pub fn families(&self) -> Vec<Family> {
-        let mut out = Exposition { start_unix_ns: self.start_unix_ns, families: Vec::new() };
+    pub fn families(&self, start_unix_ns: u64) -> Vec<Family> {
+        let mut out = Exposition { start_unix_ns, families: Vec::new() };
         self.host(&mut out);
         out.figures(MetricId::EventsLost, REASON.name, &self.events_lost);
         out.figures(MetricId::Events, EVENT_KIND.name, &self.events);
@@ -255,7 +253,7 @@ impl AgentTelemetry {
             out.one(MetricId::CpuSeconds, cost.cpu_seconds);
             out.one(MetricId::ResidentMemory, cost.resident_bytes);
         }
-        out.one(MetricId::StartTime, exposed(self.start_unix_ns) / 1e9);
+        out.one(MetricId::StartTime, exposed(start_unix_ns) / 1e9);
         let version = Label::Text(env!("CARGO_PKG_VERSION").into());
         let architecture = Label::Text(std::env::consts::ARCH.into());
         let build = vec![(ARCHITECTURE.name, architecture), (BUILD_VERSION.name, version)];
@@ -381,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_exposed_with_defined_names_and_labels() {
-        let telemetry = AgentTelemetry::new(1_500_000_000, "6.18.0");
+        let telemetry = AgentTelemetry::new("6.18.0");
         telemetry.events_lost("ring_full").set(7);
         telemetry.events("head").add(3);
         telemetry.queue("otlp_metrics").set(1, 10, 2);
@@ -392,7 +390,7 @@ mod tests {
         telemetry.spans_left_out("itself").set(8);
         telemetry.not_calls("push").set(9);
         telemetry.aggregation(&Occupancy { series: 5, series_limit: 9, ..Occupancy::default() });
-        let families = telemetry.families();
+        let families = telemetry.families(1_500_000_000);
         let value = |name: &str, label: Option<&str>| {
             let family = families.iter().find(|family| family.name == name)?;
             let wanted = label.map(|label| Label::Text(label.into()));
@@ -436,7 +434,7 @@ mod tests {
 
     #[test]
     fn handles_of_one_name_are_one_figure() {
-        let telemetry = AgentTelemetry::new(0, "6.18.0");
+        let telemetry = AgentTelemetry::new("6.18.0");
         telemetry.events_lost("gap").add(1);
         telemetry.events_lost("gap").add(1);
         assert_eq!(telemetry.events_lost("gap").get(), 2);

@@ -253,12 +253,14 @@ pub struct Ended {
     pub requests: u32,
     /// See [`Head::epoch`].
     pub epoch: u32,
+    /// How many of them records told of, the earlier ones of each included. Of HTTP/2: 0.
+    pub told: u32,
     /// Records of the messages that found no room since the last one that did.
-    pub lost: u32,
+    pub lost: u16,
     /// Of HTTP: 1 or 2.
     pub version: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
 }
 
 /// A process became another program.

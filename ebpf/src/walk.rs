@@ -116,7 +116,7 @@ impl<P: Port> Walk<'_, P> {
     /// Whether the other direction has begun requests in this epoch.
     #[inline(always)]
     fn waited_for(&self) -> bool {
-        self.shared.requests_epoch == self.shared.epoch && self.shared.begun != 0
+        self.shared.requests_epoch == self.shared.epoch as u16 && self.shared.begun != 0
     }
 
     /// A response flow whose epoch ended waits for the next request.
@@ -128,7 +128,8 @@ impl<P: Port> Walk<'_, P> {
     /// Whether the CONNECT before was answered: the connection would be a tunnel had it been granted.
     #[inline(always)]
     fn refused(&self) -> bool {
-        self.shared.responses_epoch == self.flow.epoch && self.shared.answered == self.flow.number
+        self.shared.responses_epoch == self.flow.epoch as u16
+            && self.shared.answered == self.flow.number
     }
 
     /// Whether an idle flow may look for a message at the start of a turn.
@@ -161,7 +162,7 @@ impl<P: Port> Walk<'_, P> {
     pub(super) fn show_answered(&mut self) {
         if self.is_response() {
             self.shared.answered = self.flow.number;
-            self.shared.responses_epoch = self.flow.epoch;
+            self.shared.responses_epoch = self.flow.epoch as u16;
         }
     }
 
@@ -257,7 +258,7 @@ impl<P: Port> Walk<'_, P> {
     pub(super) fn begin_message(&mut self) -> bool {
         if self.is_response() {
             if self.flow.epoch != self.shared.epoch
-                || self.shared.requests_epoch != self.flow.epoch
+                || self.shared.requests_epoch != self.flow.epoch as u16
                 || (self.shared.begun == self.flow.number && self.shared.waiting == 0)
             {
                 return false;

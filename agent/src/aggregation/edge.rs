@@ -19,20 +19,20 @@ use crate::protocol::Side;
 
 impl Aggregator {
     /// Counts what changed on a connection.
-    pub fn connection(&mut self, report: &ConnectionReport, time_unix_ns: u64) {
+    pub fn connection(&mut self, report: &ConnectionReport, time_ns: u64) {
         let key = EdgeKey::of(report);
         if self.edges.get(&key).is_none() {
-            let found = Edge::of(self, report, time_unix_ns).find();
+            let found = Edge::of(self, report, time_ns).find();
             self.edges.add_edge(key, found, report);
         }
         let Some(of) = self.edges.get_mut(&key) else { return };
         let istio = self.istio.as_ref();
         let (series, words) = (&mut self.series, &mut self.words);
-        let mut edge = Edge { series, words, istio, report, time_unix_ns };
+        let mut edge = Edge { series, words, istio, report, time_ns };
         edge.complete(of);
         let of = of.clone();
         edge.count(&of);
-        self.follow(report, of.active, time_unix_ns);
+        self.follow(report, of.active, time_ns);
     }
 
     /// Moves the gauges of active connections.
@@ -69,14 +69,14 @@ struct Edge<'a> {
     words: &'a mut Words,
     istio: Option<&'a Istio>,
     report: &'a ConnectionReport,
-    time_unix_ns: u64,
+    time_ns: u64,
 }
 
 impl<'a> Edge<'a> {
-    fn of(stage: &'a mut Aggregator, report: &'a ConnectionReport, time_unix_ns: u64) -> Self {
+    fn of(stage: &'a mut Aggregator, report: &'a ConnectionReport, time_ns: u64) -> Self {
         let istio = stage.istio.as_ref();
         let (series, words) = (&mut stage.series, &mut stage.words);
-        Self { series, words, istio, report, time_unix_ns }
+        Self { series, words, istio, report, time_ns }
     }
 
     fn slot(&mut self, metric: MetricId, more: Option<Facet>) -> SlotId {
@@ -86,7 +86,7 @@ impl<'a> Edge<'a> {
             Side::Server => (server, client),
         };
         let labels = self.words.tcp(self.report.side, peer, more);
-        self.series.slot(metric, Some(local), &labels, self.time_unix_ns)
+        self.series.slot(metric, Some(local), &labels, self.time_ns)
     }
 
     /// The series that every edge has.
@@ -111,7 +111,7 @@ impl<'a> Edge<'a> {
 
     fn istio(&mut self) -> Option<IstioTcpSeries> {
         let labels = self.istio.and_then(|istio| self.words.istio_tcp(self.report, istio))?;
-        let mut slot = |metric| self.series.slot(metric, None, &labels, self.time_unix_ns);
+        let mut slot = |metric| self.series.slot(metric, None, &labels, self.time_ns);
         Some(IstioTcpSeries {
             opened: slot(MetricId::IstioTcpOpened),
             closed: slot(MetricId::IstioTcpClosed),
@@ -142,7 +142,7 @@ impl<'a> Edge<'a> {
     }
 
     fn count(&mut self, of: &EdgeSeries) {
-        let (report, time_ns) = (self.report, self.time_unix_ns);
+        let (report, time_ns) = (self.report, self.time_ns);
         for slot in of.counters() {
             self.series.add(slot, 0, time_ns);
         }

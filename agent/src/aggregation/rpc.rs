@@ -62,20 +62,20 @@ impl Aggregator {
     /// Counts what a call that goes on did since its last report: `call` is as far as it
     /// got, `gains` are those of [`crate::protocol::exchange::rpc::Progress`]. Its duration
     /// and outcome count when it ends.
-    pub fn progress(&mut self, call: &Call, gains: &Traffic, time_unix_ns: u64) {
+    pub fn progress(&mut self, call: &Call, gains: &Traffic, time_ns: u64) {
         let facts = CallFacts::from(call);
         let Some(rpc) = &facts.rpc else { return };
         let counts = [gains.request_messages, gains.response_messages];
         let bytes = [gains.request_bytes, gains.response_bytes];
-        let mut find = Finder::of(self, &facts, time_unix_ns);
+        let mut find = Finder::of(self, &facts, time_ns);
         let each = SENDERS.into_iter().zip(rpc.counted).zip(counts.into_iter().zip(bytes));
         for ((sender, is_counted), (messages, bytes)) in each {
             if is_counted {
                 let slot = find.slot(MetricId::RpcMessages, sender);
-                find.series.add(slot, messages, time_unix_ns);
+                find.series.add(slot, messages, time_ns);
             }
             let slot = find.slot(MetricId::RpcIo, sender);
-            find.series.add(slot, bytes, time_unix_ns);
+            find.series.add(slot, bytes, time_ns);
         }
     }
 

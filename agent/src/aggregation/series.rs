@@ -25,12 +25,20 @@ enum State {
     Histogram(Distribution),
 }
 
+/// When counting began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub(super) ns: u64,
+    /// By the wall clock, as it stood then.
+    pub(super) unix_ns: u64,
+}
+
 #[derive(Debug)]
 struct Slot {
     metric: MetricId,
     state: State,
     last_ns: u64,
-    start_ns: u64,
+    start: Start,
     // `None`: an overflow series.
     key: Option<SeriesKey>,
     is_permanent: bool,
@@ -63,6 +71,8 @@ pub(super) struct SeriesTable {
     expired: u64,
     /// How many observations each one stands for.
     weight: u64,
+    /// Nanoseconds of the wall clock's time before the monotonic one's zero.
+    unix_minus_monotonic: i64,
 }
 
 /// Overflow series that there can be: one per budgeted metric.
@@ -71,7 +81,7 @@ pub(super) const OVERFLOWS: usize = MetricId::CallsLost as usize + 1;
 impl SeriesTable {
     /// A table that never holds more than `limit` series, overflow series included
     /// ([`OVERFLOWS`] at the least: totals have to go somewhere).
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, unix_minus_monotonic: i64) -> Self {
         Self {
             slots: Vec::new(),
             vacant: Vec::new(),
@@ -82,6 +92,32 @@ impl SeriesTable {
             overflowed: 0,
             expired: 0,
             weight: 1,
+            unix_minus_monotonic,
+        }
+    }
+
+    /// The wall clock's time of a monotonic one.
+    pub(super) fn unix_ns(&self, time_ns: u64) -> u64 {
+        time_ns.saturating_add_signed(self.unix_minus_monotonic)
+    }
+
+    /// What begins at a monotonic time.
+    pub(super) fn start(&self, ns: u64) -> Start {
+        Start { ns, unix_ns: self.unix_ns(ns) }
+    }
+
+    /// Sets the wall clock. Of the series and `agent`, those that begin in the future by it,
+    /// because it was put back, begin as long ago as they did.
+    pub(super) fn follow_clock(&mut self, unix_minus_monotonic: i64, now: u64, agent: &mut Start) {
+        let is_put_back = unix_minus_monotonic < self.unix_minus_monotonic;
+        self.unix_minus_monotonic = unix_minus_monotonic;
+        if !is_put_back {
+            return;
+        }
+        let now = self.unix_ns(now);
+        let starts = self.slots.iter_mut().flatten().map(|slot| &mut slot.start);
+        for start in starts.chain([agent]).filter(|start| start.unix_ns > now) {
+            start.unix_ns = start.ns.saturating_add_signed(unix_minus_monotonic);
         }
     }
 
@@ -125,8 +161,8 @@ impl SeriesTable {
             Kind::Gauge => State::Gauge(0),
             Kind::Histogram(bounds) => State::Histogram(Distribution::new(bounds)),
         };
-        let slot =
-            Slot { metric, state, last_ns: time_ns, start_ns: time_ns, key, is_permanent: false };
+        let start = self.start(time_ns);
+        let slot = Slot { metric, state, last_ns: time_ns, start, key, is_permanent: false };
         if let Some(place) = self.vacant.pop() {
             self.slots[place as usize] = Some(slot);
             return SlotId(place);
@@ -249,7 +285,7 @@ impl SeriesTable {
             families[slot.metric as usize].series.push(Series {
                 resource: slot.key.as_ref().and_then(SeriesKey::resource),
                 labels: labels.to_vec(),
-                start_unix_ns: slot.start_ns,
+                start_unix_ns: slot.start.unix_ns,
                 value: slot.state.value(),
             });
         }

@@ -104,7 +104,7 @@ impl World {
 }
 
 fn aggregator() -> Aggregator {
-    Aggregator::new(AggregationSettings::default(), 0)
+    Aggregator::new(AggregationSettings::default(), 0, 0)
 }
 
 /// Every series by text: name, workload and labels; counts of histograms.
@@ -363,7 +363,7 @@ fn what_exceeds_the_budget_is_in_one_series_per_metric_and_in_the_totals() {
     let world = World::new();
     let limit = OVERFLOWS + 12;
     let settings = AggregationSettings { series_limit: limit, ..AggregationSettings::default() };
-    let mut stage = Aggregator::new(settings, 0);
+    let mut stage = Aggregator::new(settings, 0, 0);
     for number in 0..100_u64 {
         let mut call = world.call(Side::Server);
         call.route = format!("/{number}").into();
@@ -421,6 +421,38 @@ fn an_idle_series_goes_and_comes_back_with_a_new_start() {
     }
 }
 
+/// A step is no time in which something was idle; nothing begins after the moment at which it
+/// is read, and nothing begins anew.
+#[test]
+fn steps_of_the_wall_clock_change_no_series() {
+    const HOUR: i64 = 3_600_000_000_000;
+    let world = World::new();
+    let mut stage = Aggregator::new(AggregationSettings::default(), SECOND, 10 * HOUR);
+    let of = |stage: &Aggregator, now| {
+        let snapshot = stage.snapshot(now);
+        let starts: std::collections::BTreeSet<u64> = snapshot
+            .families
+            .iter()
+            .flat_map(|family| family.series.iter().map(|series| series.start_unix_ns))
+            .collect();
+        assert_eq!(starts.len(), 1);
+        assert!(starts.iter().all(|start| *start <= snapshot.time_unix_ns), "{starts:?}");
+        assert_eq!(total(&snapshot, "http.server.request.duration"), 1.0);
+        (starts.into_iter().next().unwrap_or(0), snapshot.time_unix_ns)
+    };
+    stage.record(&world.call(Side::Server), 2 * SECOND);
+    let ten = 10 * HOUR.unsigned_abs();
+    assert_eq!(of(&stage, 3 * SECOND), (ten + 2 * SECOND, ten + 3 * SECOND));
+    stage.follow_clock(15 * HOUR, 4 * SECOND);
+    stage.expire(4 * SECOND);
+    assert_eq!(of(&stage, 4 * SECOND), (ten + 2 * SECOND, ten + ten / 2 + 4 * SECOND));
+    // To a time before the agent's start.
+    stage.follow_clock(5 * HOUR, 5 * SECOND);
+    stage.expire(5 * SECOND);
+    assert_eq!(of(&stage, 5 * SECOND), (ten / 2 + 2 * SECOND, ten / 2 + 5 * SECOND));
+    assert_eq!(stage.start_unix_ns(), ten / 2 + SECOND);
+}
+
 #[test]
 fn a_failure_counter_lives_as_long_as_its_total() {
     let world = World::new();
@@ -441,7 +473,7 @@ fn a_failure_counter_lives_as_long_as_its_total() {
 #[test]
 fn room_that_expiry_makes_is_used_again() {
     let settings = AggregationSettings { series_limit: OVERFLOWS + 6, ..Default::default() };
-    let mut stage = Aggregator::new(settings, 0);
+    let mut stage = Aggregator::new(settings, 0, 0);
     let (old, new) = (World::new(), World { route: "/new".into(), ..World::new() });
     stage.record(&old.call(Side::Server), 0);
     stage.record(&new.call(Side::Server), IDLE);
@@ -545,7 +577,7 @@ fn a_connection_that_changes_hands_moves_and_leaves_the_right_gauge() {
 fn connections_beyond_the_bound_are_not_in_the_gauge_and_do_not_leave_it() {
     let world = World::new();
     let settings = AggregationSettings { connection_limit: 2, ..Default::default() };
-    let mut stage = Aggregator::new(settings, 0);
+    let mut stage = Aggregator::new(settings, 0, 0);
     for socket in 1..=3 {
         stage.connection(&ConnectionReport { opened: true, ..world.report(socket) }, 0);
     }
@@ -562,7 +594,7 @@ fn connections_beyond_the_bound_are_not_in_the_gauge_and_do_not_leave_it() {
 #[test]
 fn the_gauge_does_not_drift_when_the_budget_frees_up_in_between() {
     let settings = AggregationSettings { series_limit: OVERFLOWS + 6, ..Default::default() };
-    let mut stage = Aggregator::new(settings, 0);
+    let mut stage = Aggregator::new(settings, 0, 0);
     let world = World::new();
     stage.record(&world.call(Side::Server), 0);
     stage.connection(&ConnectionReport { opened: true, ..world.report(1) }, IDLE);
@@ -579,7 +611,7 @@ fn the_gauge_does_not_drift_when_the_budget_frees_up_in_between() {
 #[test]
 fn lost_calls_are_declared_with_their_edge_where_it_is_known() {
     let world = World::new();
-    let mut stage = Aggregator::new(AggregationSettings::default(), 3);
+    let mut stage = Aggregator::new(AggregationSettings::default(), 3, 0);
     stage.lost(None, "gap", 0, 10);
     stage.lost(None, "syntax", 2, 10);
     stage.lost(Some((&party(&world.shop), &party(&world.stock))), "gap", 5, 10);
@@ -604,7 +636,7 @@ fn lost_calls_are_declared_with_their_edge_where_it_is_known() {
 #[test]
 fn shortcuts_are_bounded_and_dropping_them_loses_nothing() {
     let settings = AggregationSettings { series_limit: OVERFLOWS + 100, ..Default::default() };
-    let mut stage = Aggregator::new(settings, 0);
+    let mut stage = Aggregator::new(settings, 0, 0);
     let world = World::new();
     for number in 0..1_000_u64 {
         let mut call = world.call(Side::Client);
@@ -657,7 +689,7 @@ proptest! {
         calls in proptest::collection::vec(any_call(), 1..60),
     ) {
         let settings = AggregationSettings { rpc_names: RpcNames::Both, ..Default::default() };
-        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Aggregator::new(settings.clone(), 0));
+        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Aggregator::new(settings.clone(), 0, 0));
         let mut summaries: BTreeMap<String, CallSummary> = BTreeMap::new();
         for call in &calls {
             one_by_one.record(call, 7);
@@ -737,7 +769,7 @@ proptest! {
         let worlds = [World::new(), World { shop: identity("worker", ""), ..World::new() }];
         let settings =
             AggregationSettings { series_limit: OVERFLOWS + room, ..Default::default() };
-        let mut stage = Aggregator::new(settings, 0);
+        let mut stage = Aggregator::new(settings, 0, 0);
         let (mut now, mut open) = (1, std::collections::BTreeSet::new());
         let mut seen = stage.snapshot(now);
         for step in steps {

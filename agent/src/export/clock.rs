@@ -43,6 +43,12 @@ impl Clock {
     }
 }
 
+/// `CLOCK_MONOTONIC`, nanoseconds.
+#[must_use]
+pub fn monotonic_now_ns() -> u64 {
+    nanoseconds(ClockId::Monotonic).unsigned_abs()
+}
+
 fn nanoseconds(clock: ClockId) -> i64 {
     let now = clock_gettime(clock);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
@@ -64,13 +70,6 @@ impl SharedClock {
     #[must_use]
     pub fn get(&self) -> Clock {
         Clock { unix_minus_monotonic: self.0.load(Ordering::Relaxed) }
-    }
-
-    /// Nanoseconds since 1970 now, by the offset of the last sample.
-    #[must_use]
-    pub fn unix_now_ns(&self) -> u64 {
-        let monotonic = nanoseconds(ClockId::Monotonic);
-        self.get().unix_ns(u64::try_from(monotonic).unwrap_or_default())
     }
 
     /// Reads the clocks again. The offset stays what it was where the new one differs by no

@@ -8,7 +8,7 @@ use super::pulse::{Figures, Pulse};
 use super::{Found, Sink};
 use crate::aggregation::{Aggregator, Snapshot};
 use crate::command::observe::Flow;
-use crate::export::clock::SharedClock;
+use crate::export::clock::{SharedClock, monotonic_now_ns};
 use crate::export::spans::traced::{self, TracedStats};
 use crate::export::{Exporters, SignalStats};
 use crate::protocol::lost;
@@ -46,7 +46,7 @@ impl Counted {
         telemetry: Arc<AgentTelemetry>,
         clock: SharedClock,
     ) -> Self {
-        let now = clock.unix_now_ns();
+        let now = monotonic_now_ns();
         for reason in REASONS {
             aggregator.lost(None, reason, 0, now);
         }
@@ -56,14 +56,16 @@ impl Counted {
     /// Every series as it stands, the agent's own included.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let now = self.clock.unix_now_ns();
-        let mut snapshot = {
+        let offset = self.clock.get().unix_minus_monotonic;
+        let (mut snapshot, start_unix_ns) = {
             let mut aggregator = self.aggregator.lock();
+            let now = monotonic_now_ns();
+            aggregator.follow_clock(offset, now);
             aggregator.expire(now);
             self.telemetry.aggregation(&aggregator.occupancy());
-            aggregator.snapshot(now)
+            (aggregator.snapshot(now), aggregator.start_unix_ns())
         };
-        snapshot.families.extend(self.telemetry.families());
+        snapshot.families.extend(self.telemetry.families(start_unix_ns));
         snapshot
     }
 }
@@ -134,31 +136,30 @@ fn exported(stats: &SignalStats) -> Export {
 }
 
 impl Sink for Counting {
-    fn take(&mut self, found: &mut Vec<Found>, _: u64) -> Flow {
+    fn take(&mut self, found: &mut Vec<Found>, now_ns: u64) -> Flow {
         if found.is_empty() {
             return Flow::Continue;
         }
-        let clock = self.counted.clock.get();
         {
             let mut aggregator = self.counted.aggregator.lock();
+            aggregator.follow_clock(self.counted.clock.get().unix_minus_monotonic, now_ns);
             for found in found.iter() {
                 match found {
                     Found::Call(call) => {
-                        aggregator.record(call, clock.unix_ns(call.exchange.end_ns));
+                        aggregator.record(call, call.exchange.end_ns);
                     }
                     Found::Repeated(summary, time_ns) => {
-                        aggregator.record_summary(summary, clock.unix_ns(*time_ns));
+                        aggregator.record_summary(summary, *time_ns);
                     }
                     Found::Progress(call, gains) => {
-                        aggregator.progress(call, gains, clock.unix_ns(call.exchange.end_ns));
+                        aggregator.progress(call, gains, call.exchange.end_ns);
                     }
                     Found::Connection(report, time_ns) => {
-                        aggregator.connection(report, clock.unix_ns(*time_ns));
+                        aggregator.connection(report, *time_ns);
                     }
                     Found::Lost(lost) => {
                         let parties = lost.client.as_ref().zip(lost.server.as_ref());
-                        let time = clock.unix_ns(lost.time_ns);
-                        aggregator.lost(parties, lost.reason, lost.count, time);
+                        aggregator.lost(parties, lost.reason, lost.count, lost.time_ns);
                     }
                 }
             }

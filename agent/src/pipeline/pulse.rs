@@ -162,6 +162,9 @@ impl Figures {
             connections.limit,
             counters.connections_evicted,
         );
+        let forgotten = protocol.forgotten;
+        let dropped = counters.forgotten_dropped;
+        table("forgotten_connections", forgotten.used, forgotten.limit, dropped);
         let requests = protocol.requests;
         table("open_requests", requests.used, requests.limit, counters.requests_refused);
         let heads = protocol.head_bytes;

@@ -24,7 +24,7 @@ use crate::command::observe::Observer;
 use crate::command::run::Stop;
 use crate::command::{Exit, Failure, Layers, Output, Session, doctor};
 use crate::config::Config;
-use crate::export::clock::SharedClock;
+use crate::export::clock::{SharedClock, monotonic_now_ns};
 use crate::export::prometheus::{Format, render};
 use crate::export::server::{Readiness, Server};
 use crate::export::stop::Stopper;
@@ -328,9 +328,9 @@ async fn bind(starter: &Starter, config: &Config) -> Result<Server, Failure> {
 }
 
 fn counted(config: &Config, features: &Features, clock: SharedClock) -> Counted {
-    let start_unix_ns = clock.unix_now_ns();
-    let telemetry = Arc::new(AgentTelemetry::new(start_unix_ns, &features.release));
-    let aggregator = Aggregator::new(settings::aggregation(config), start_unix_ns);
+    let telemetry = Arc::new(AgentTelemetry::new(&features.release));
+    let (settings, offset) = (settings::aggregation(config), clock.get().unix_minus_monotonic);
+    let aggregator = Aggregator::new(settings, monotonic_now_ns(), offset);
     Counted::new(aggregator, telemetry, clock)
 }
 

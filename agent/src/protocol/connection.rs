@@ -221,7 +221,7 @@ impl Connection {
             self.open[index].piece(record, bytes, pass.shared);
             return;
         }
-        if !self.reach(record.number, pass) {
+        if !self.reach(record.number, false, pass) {
             pass.shared.counters.strays += 1;
             return;
         }
@@ -289,7 +289,7 @@ impl Connection {
             self.answer_end(record, pass);
             return;
         }
-        if self.reach(record.number, pass) {
+        if self.reach(record.number, true, pass) {
             // A request of which only the end was seen.
             self.step_over(record.number);
             self.lose(1, lost::RECORDS_LOST, pass);

@@ -213,7 +213,7 @@ impl Http2 {
     pub(crate) fn lose_unseen(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
         let unseen = match self.next {
             Some(next) => ended.requests.saturating_sub(next / 2),
-            None if self.late => ended.requests.min(ended.lost),
+            None if self.late => ended.requests.min(ended.lost.into()),
             None => ended.requests,
         };
         self.lose(unseen, self.gap.unwrap_or(lost::RECORDS_LOST), pass);

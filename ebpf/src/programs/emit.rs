@@ -94,7 +94,7 @@ pub unsafe fn send_statistics(
     // No option: 5.10 refuses to copy the part of one that was never written.
     // SAFETY: by the contract.
     let ended = if closed { unsafe { ended(sk) } } else { Ended::default() };
-    let lost = connection.lost.saturating_add(ended.lost as u16);
+    let lost = connection.lost.saturating_add(ended.lost);
     let header = Header {
         time_ns,
         cookie,
@@ -135,14 +135,16 @@ unsafe fn ended(sk: *mut bpf_sock) -> Ended {
     let http = unsafe { state::http(sk.cast(), false).as_ref() };
     let Some(http) = http else { return Ended::default() };
     let shared = &http.shared;
-    let (requests, version) = match shared.verdict {
-        VERDICT_HTTP1 if shared.requests_epoch == shared.epoch => (shared.begun, 1),
-        VERDICT_HTTP1 => (0, 1),
-        VERDICT_HTTP2 => (last_stream(http).div_ceil(2), 2),
+    let (requests, told, version) = match shared.verdict {
+        VERDICT_HTTP1 if shared.requests_epoch == shared.epoch as u16 => {
+            (shared.begun, shared.told, 1)
+        }
+        VERDICT_HTTP1 => (0, 0, 1),
+        VERDICT_HTTP2 => (last_stream(http).div_ceil(2), 0, 2),
         _ => return Ended::default(),
     };
-    let (epoch, lost) = (shared.epoch, u32::from(shared.lost));
-    Ended { requests, epoch, lost, version, ..Ended::default() }
+    let (epoch, lost) = (shared.epoch, shared.lost);
+    Ended { requests, epoch, told, lost, version, ..Ended::default() }
 }
 
 /// The highest stream that a client has begun.

@@ -67,8 +67,8 @@ impl<P: Port> Walk<'_, P> {
             return;
         }
         let shared = &mut *self.shared;
-        if shared.requests_epoch != self.flow.epoch || self.flow.number == 0 {
-            shared.requests_epoch = self.flow.epoch;
+        if shared.requests_epoch != self.flow.epoch as u16 || self.flow.number == 0 {
+            shared.requests_epoch = self.flow.epoch as u16;
             shared.heads = 0;
             shared.connect = 0;
         }
@@ -196,7 +196,7 @@ impl<P: Port> Walk<'_, P> {
     /// How many requests of the flow's epoch are answered.
     #[inline(always)]
     pub(super) fn answered(&self) -> u32 {
-        let current = self.shared.responses_epoch == self.flow.epoch;
+        let current = self.shared.responses_epoch == self.flow.epoch as u16;
         if current { self.shared.answered } else { 0 }
     }
 

@@ -13,7 +13,7 @@ impl<P: Port> Walk<'_, P> {
         let reason = self.flow.trouble;
         let current = self.flow.epoch == self.shared.epoch;
         let answered = if self.is_response() { self.flow.number } else { self.answered() };
-        let asked = self.shared.requests_epoch == self.flow.epoch;
+        let asked = self.shared.requests_epoch == self.flow.epoch as u16;
         let known = self.shared.verdict == VERDICT_HTTP1;
         let unanswered =
             if current && known && asked { self.shared.begun.saturating_sub(answered) } else { 0 };
@@ -41,6 +41,7 @@ impl<P: Port> Walk<'_, P> {
         }
         if current {
             self.shared.epoch = epoch.wrapping_add(1);
+            self.shared.told = 0;
         }
         self.start_message();
         self.flow.mode = mode::IDLE;
@@ -69,6 +70,7 @@ impl<P: Port> Walk<'_, P> {
             // SAFETY: the place of a record.
             unsafe { place.write(record) };
         });
+        self.shared.tell(number);
     }
 
     /// Sends `length` bytes of the window as a piece of the head, within the prefix.
@@ -123,6 +125,7 @@ impl<P: Port> Walk<'_, P> {
         self.port.measure(record);
         self.flow.sent = offset + length;
         self.port.send_head(self.flow, self.shared, WINDOW_START as u32 + length);
+        self.shared.tell(self.flow.number);
     }
 
     /// The last bytes before `end`: the beginning of a line that goes on.

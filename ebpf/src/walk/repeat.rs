@@ -49,7 +49,7 @@ impl<P: Port> Walk<'_, P> {
     fn obstacle(&self) -> u32 {
         let (flow, shared) = (&*self.flow, &*self.shared);
         let numbers = (flow.epoch ^ shared.epoch)
-            | (flow.epoch ^ shared.requests_epoch)
+            | (flow.epoch ^ u32::from(shared.requests_epoch))
             | (flow.number ^ shared.begun)
             | u32::from(shared.settled);
         let length = flow.segment_end ^ flow.segment_start;
@@ -158,7 +158,7 @@ impl<P: Port> Walk<'_, P> {
             | flow.line
             | u32::from(shared.waiting)
             | u32::from(shared.requests ^ (self.direction + 1))
-            | (shared.requests_epoch ^ flow.epoch)
+            | (u32::from(shared.requests_epoch) ^ flow.epoch)
             | (shared.begun ^ flow.number.wrapping_add(1));
         flow.number = flow.number.wrapping_add(1 ^ is_any(differs));
     }
@@ -169,8 +169,8 @@ impl<P: Port> Walk<'_, P> {
     fn hindrance(&self) -> u32 {
         let (flow, shared) = (&*self.flow, &*self.shared);
         let numbers = (flow.epoch ^ shared.epoch)
-            | (flow.epoch ^ shared.requests_epoch)
-            | (flow.epoch ^ shared.responses_epoch)
+            | (flow.epoch ^ u32::from(shared.requests_epoch))
+            | (flow.epoch ^ u32::from(shared.responses_epoch))
             | (flow.number ^ shared.begun)
             | (flow.number ^ shared.answered)
             | (1 ^ is_any(flow.number));
@@ -278,4 +278,5 @@ fn tell(asking: &mut Flow, shared: &mut Shared, port: &mut impl Port) {
     shared.sequence = asking.sequence;
     shared.begun = asking.number.wrapping_add(1);
     port.send_head(asking, shared, WINDOW_START as u32 + length);
+    shared.tell(asking.number);
 }

@@ -1,6 +1,6 @@
 //! What both directions of a connection share.
 
-use crate::flow::Flow;
+use crate::flow::{Flow, opaque};
 
 /// [`Shared::verdict`]: not judged yet.
 pub const VERDICT_OPEN: u8 = 0;
@@ -28,18 +28,21 @@ pub struct Shared {
     pub heads: u64,
     /// Requests: how many were begun in [`Shared::requests_epoch`] (their first byte was seen).
     pub begun: u32,
-    /// Requests: the epoch that their numbers belong to.
-    pub requests_epoch: u32,
+    /// Requests: the epoch that their numbers belong to, its lower half: a connection is given
+    /// up after few of them.
+    pub requests_epoch: u16,
+    /// Responses: the epoch that the current or next one belongs to, likewise.
+    pub responses_epoch: u16,
     /// Requests: sequence number of the latest one's first byte.
     pub sequence: u32,
     /// Requests: number of a CONNECT that waits for its answer, plus 1; 0: none.
     pub connect: u32,
     /// Responses: number of the current or next one.
     pub answered: u32,
-    /// Responses: the epoch that it belongs to.
-    pub responses_epoch: u32,
     /// Grows with every loss of message boundaries.
     pub epoch: u32,
+    /// Both directions: how many requests of the epoch user space knows to have begun.
+    pub told: u32,
     /// Records that found no room since the last one that did.
     pub lost: u16,
     /// `VERDICT_*`.
@@ -67,10 +70,28 @@ pub struct Shared {
 
 const _: () = assert!(size_of::<Shared>() == 48);
 
+/// All bits where the number is below zero, else none.
+#[inline(always)]
+const fn all_or_none(number: usize) -> usize {
+    (number.cast_signed() >> (usize::BITS - 1)).cast_unsigned()
+}
+
 /// [`Shared::late`]: the connection is older than the agent.
 pub const LATE: u8 = 1;
 
 impl Shared {
+    /// A record of message `number` found room, or [`Shared::lost`] counts it.
+    ///
+    /// VERIFIER: without a branch, each of which would double the paths of a walk.
+    #[inline(always)]
+    pub fn tell(&mut self, number: u32) {
+        let told = self.told as usize;
+        let found_room = opaque(usize::from(self.lost).wrapping_sub(1));
+        let known = (number as usize).wrapping_add(1) & all_or_none(found_room);
+        let more = opaque(known.wrapping_sub(told));
+        self.told = told.wrapping_add(more & !all_or_none(more)) as u32;
+    }
+
     /// `flags` of a record with what the connection stands for.
     #[inline(always)]
     #[must_use]
@@ -100,4 +121,21 @@ pub(crate) fn forget(flow: &mut &mut Flow, shared: &mut &mut Shared) {
     }
     #[cfg(not(target_arch = "bpf"))]
     let _ = (flow, shared);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shared;
+
+    #[test]
+    fn what_found_room_is_told_and_never_less() {
+        let mut shared = Shared::default();
+        for (number, lost, told) in
+            [(0, 0, 1), (1, 1, 1), (2, 2, 1), (2, 0, 3), (1, 0, 3), (9, u16::MAX, 3), (9, 0, 10)]
+        {
+            shared.lost = lost;
+            shared.tell(number);
+            assert_eq!(shared.told, told, "{number}, {lost} lost");
+        }
+    }
 }

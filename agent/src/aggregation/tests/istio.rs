@@ -45,7 +45,7 @@ fn world(client: Sidecar, server: Sidecar) -> World {
 
 fn stage() -> Aggregator {
     let cluster = "Kubernetes".into();
-    Aggregator::new(AggregationSettings { istio: true, cluster, ..Default::default() }, 0)
+    Aggregator::new(AggregationSettings { istio: true, cluster, ..Default::default() }, 0, 0)
 }
 
 fn of_istio(stage: &Aggregator) -> Vec<(String, f64)> {

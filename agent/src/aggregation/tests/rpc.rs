@@ -41,7 +41,7 @@ fn grpc(side: Side, status: Option<u32>) -> Call {
 }
 
 fn stage(rpc_names: RpcNames) -> Aggregator {
-    Aggregator::new(AggregationSettings { rpc_names, ..AggregationSettings::default() }, 0)
+    Aggregator::new(AggregationSettings { rpc_names, ..AggregationSettings::default() }, 0, 0)
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn a_stream_that_reports_does_not_expire_and_the_budget_holds_for_it() {
 
     let limit = OVERFLOWS + 4;
     let settings = AggregationSettings { series_limit: limit, ..AggregationSettings::default() };
-    let mut stage = Aggregator::new(settings, 0);
+    let mut stage = Aggregator::new(settings, 0, 0);
     for number in 0..50_u64 {
         let mut call = grpc(Side::Server, Some(0));
         call.route = format!("a.B/M{number}").into();

@@ -13,8 +13,9 @@ pub(crate) struct Numbers {
     pub(super) answered: u32,
 }
 
-/// What is kept of a connection that was forgotten with open requests, which were counted
-/// then and must not be counted again.
+/// What is kept of a connection that was forgotten, of which nothing must be counted again:
+/// open requests of HTTP/1, which were counted as lost then, and all streams of HTTP/2, of which
+/// the kernel does not know what it told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Forgotten {
     /// Of HTTP/1.
@@ -24,7 +25,7 @@ pub(crate) enum Forgotten {
 }
 
 impl Connection {
-    /// Goes on where a connection was forgotten that had open requests.
+    /// Goes on where a connection was forgotten.
     pub(crate) fn resume(forgotten: Option<Forgotten>) -> Self {
         let mut connection = Self::default();
         match forgotten {
@@ -35,14 +36,11 @@ impl Connection {
         connection
     }
 
-    /// What [`Self::resume`] needs, where there are open requests.
+    /// What [`Self::resume`] needs.
     pub(crate) fn forgotten(&self) -> Option<Forgotten> {
-        if !self.has_open_requests() {
-            return None;
-        }
         match &self.http2 {
             Some(http2) => http2.next().map(Forgotten::Stream),
-            None => self.numbers.map(Forgotten::Numbers),
+            None => self.numbers.filter(|_| self.has_open_requests()).map(Forgotten::Numbers),
         }
     }
 }

@@ -25,15 +25,17 @@ impl Connection {
     }
 
     /// Learns that request `number` exists: those before it of which nothing was seen
-    /// are lost. Whether it is new itself; if so, [`Self::step_over`] must follow.
-    pub(super) fn reach(&mut self, number: u32, pass: &mut Pass<'_>) -> bool {
+    /// are lost. Whether it is new itself; if so, [`Self::step_over`] must follow. `unseen`: the
+    /// record of the request itself is missing.
+    pub(super) fn reach(&mut self, number: u32, unseen: bool, pass: &mut Pass<'_>) -> bool {
         let Some(numbers) = &mut self.numbers else { return false };
         let next = match numbers.next {
             Some(next) => next,
             // The connection was forgotten while nothing was open, so earlier calls are
             // accounted for, unless records are missing.
             None => {
-                let next = number.wrapping_sub(number.min(self.missing));
+                let others = self.missing.saturating_sub(u32::from(unseen));
+                let next = number.wrapping_sub(number.min(others));
                 numbers.answered = next;
                 next
             }
@@ -62,7 +64,7 @@ impl Connection {
         ended: bool,
         pass: &mut Pass<'_>,
     ) -> Option<usize> {
-        let is_new = self.reach(number, pass);
+        let is_new = self.reach(number, true, pass);
         let passed_over = self.drop_while(|request| is_before(request.number, number), pass);
         self.lose(passed_over, lost::RECORDS_LOST, pass);
         if is_new {
@@ -172,7 +174,7 @@ impl Connection {
 impl Connection {
     /// The connection ended, and its record was lost.
     pub(in crate::protocol) fn ended(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
-        self.missing = self.missing.saturating_add(ended.lost);
+        self.missing = self.missing.saturating_add(u32::from(ended.lost));
         if let Some(http2) = &mut self.http2 {
             http2.lose_unseen(ended, pass);
         } else {
@@ -181,9 +183,9 @@ impl Connection {
         self.lose_all(lost::RECORDS_LOST, pass);
     }
 
-    /// Counts the requests that the kernel saw begin and of which no record came. Of a
-    /// connection that is not known there may be earlier ones that are accounted for: no
-    /// more are lost than records.
+    /// Counts the requests that the kernel saw begin and of which no record came. Where the
+    /// connection is not known, whatever was told of has been accounted for before it was
+    /// forgotten; what only began like a request is none, so no more are lost than records.
     pub(super) fn lose_unseen(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
         let unseen = match self.numbers {
             Some(Numbers { epoch, next: Some(next), .. }) if epoch == ended.epoch => {
@@ -191,7 +193,7 @@ impl Connection {
                 if unseen.cast_signed() < 0 { 0 } else { unseen }
             }
             Some(Numbers { epoch, .. }) if is_before(ended.epoch, epoch) => 0,
-            _ if ended.version == 1 => ended.requests.min(self.missing),
+            _ if ended.version == 1 => ended.requests.saturating_sub(ended.told).min(self.missing),
             // A record may tell of many streams.
             _ => ended.requests,
         };

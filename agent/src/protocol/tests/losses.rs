@@ -237,7 +237,7 @@ fn silence_ends_connections() {
 }
 
 /// What a connection had begun when it ended.
-fn ended(requests: u32, lost: u32) -> event::Ended {
+fn ended(requests: u32, lost: u16) -> event::Ended {
     event::Ended { requests, lost, version: 1, ..event::Ended::default() }
 }
 
@@ -267,12 +267,16 @@ fn requests_of_which_no_record_came_are_lost_at_the_end() {
 fn a_connection_of_which_no_record_came_is_lost_at_its_end() {
     let mut stage = Stage::new();
     stage.protocols.ended(9, &ended(4, 8), 2_000, &mut stage.out);
-    // Of a forgotten one the earlier calls are accounted for.
-    stage.protocols.ended(10, &ended(1_000, 6), 2_000, &mut stage.out);
+    // Of a forgotten one the calls that were told of are accounted for.
+    let forgotten = event::Ended { told: 993, ..ended(1_000, 9) };
+    stage.protocols.ended(10, &forgotten, 2_000, &mut stage.out);
+    // Whose FIN found no room.
+    let forgotten = event::Ended { told: 1_000, ..ended(1_000, 2) };
+    stage.protocols.ended(11, &forgotten, 2_000, &mut stage.out);
     // One that spoke HTTP/2: a record tells of many streams.
     let multiplexed = event::Ended { version: 2, ..ended(9, 2) };
-    stage.protocols.ended(11, &multiplexed, 2_000, &mut stage.out);
-    assert_eq!(stage.lost(), [4, 6, 9].map(|calls| (calls, lost::RECORDS_LOST)));
+    stage.protocols.ended(12, &multiplexed, 2_000, &mut stage.out);
+    assert_eq!(stage.lost(), [4, 7, 9].map(|calls| (calls, lost::RECORDS_LOST)));
     assert_eq!(stage.protocols.occupancy().connections.used, 0);
 }
 
