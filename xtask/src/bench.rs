@@ -6,6 +6,7 @@
 //! that what drifts on the machine cancels. **It reports and never gates.**
 
 mod floor;
+mod instead;
 mod load;
 mod observed;
 mod report;
@@ -19,6 +20,7 @@ use anyhow::{Result, ensure};
 
 use crate::agent;
 use crate::workspace::{has, is_root, privileged, run};
+use instead::Instead;
 use load::{Kind, Server, busy};
 use observed::{KernelTime, Observed};
 
@@ -82,7 +84,7 @@ pub struct Results {
 
 /// Measures, prints, and writes `docs/performance.md` unless the effort was small.
 pub fn measure(effort: Effort) -> Result<()> {
-    for program in ["nginx", "wrk", "h2load", "openssl", "taskset"] {
+    for program in ["nginx", "wrk", "h2load", "openssl", "tcpdump", "taskset"] {
         ensure!(has(program), "{program} is not installed; `cargo xtask test` installs it");
     }
     let given = |name| std::env::var_os(name).map(PathBuf::from);
@@ -110,7 +112,10 @@ fn beside_bare_runs(agent: &Path, shop: &Path, effort: Effort) -> Result<()> {
     let mut results = Results::default();
     server.load(1, Kind::Http1)?;
     for number in 1..=effort.rounds {
-        for kind in [Kind::Http1, Kind::Told, Kind::Http2, Kind::Grpc] {
+        for kind in report::COMPARED.map(|(kind, _)| kind) {
+            if kind == Kind::Proxy && instead::envoy().is_none() {
+                continue;
+            }
             let pair = pair(&server, agent, effort, kind, number % 2 == 0)?;
             let ratio = report::rate(pair.observed) / report::rate(pair.bare);
             let bare = report::rate(pair.bare);
@@ -130,12 +135,17 @@ fn pair(
     agent_first: bool,
 ) -> Result<Pair> {
     let bare = |pair: &mut Pair| -> Result<()> {
-        pair.bare = round(server, effort, kind, None)?;
+        pair.bare = round(server, None, effort, kind, None)?;
         Ok(())
     };
     let observed = |pair: &mut Pair| -> Result<()> {
+        if matches!(kind, Kind::Capture | Kind::Proxy) {
+            let instead = Instead::start(kind, server.port(), server.folder())?;
+            pair.observed = round(server, instead.port, effort, kind, None)?;
+            return Ok(());
+        }
         let agent = Observed::start(agent, kind)?;
-        pair.observed = round(server, effort, kind, Some(&agent))?;
+        pair.observed = round(server, None, effort, kind, Some(&agent))?;
         agent.stop()
     };
     let mut pair = Pair::default();
@@ -149,10 +159,17 @@ fn pair(
     Ok(pair)
 }
 
-fn round(server: &Server, effort: Effort, kind: Kind, agent: Option<&Observed>) -> Result<Round> {
+fn round(
+    server: &Server,
+    port: Option<u16>,
+    effort: Effort,
+    kind: Kind,
+    agent: Option<&Observed>,
+) -> Result<Round> {
     let own = |agent: Option<&Observed>| agent.map_or(Ok(0.0), Observed::processor_time);
     let (before, own_before) = (busy()?, own(agent)?);
-    let (requests, seconds) = server.load(effort.seconds, kind)?;
+    let port = port.unwrap_or(server.port());
+    let (requests, seconds) = server.load_at(port, effort.seconds, kind)?;
     Ok(Round { requests, seconds, busy: busy()? - before, agent: own(agent)? - own_before })
 }
 
@@ -165,7 +182,7 @@ fn alone(server: &Server, agent: &Path, effort: Effort, results: &mut Results) -
     sleep(Duration::from_secs(effort.idle.into()));
     results.idle = (agent.processor_time()? - before) / f64::from(effort.idle);
     results.memory[0] = agent.resident()?;
-    for kind in [Kind::Http1, Kind::Tls, Kind::Large] {
+    for kind in [Kind::Http1, Kind::Many, Kind::Tls, Kind::Large] {
         let time = agent.kernel_time(|| server.load(effort.seconds, kind))?;
         results.kernel.extend(time.map(|time| (kind, time)));
     }

@@ -26,6 +26,7 @@ use crate::tally::Tally;
 use crate::test::{self, Program};
 use crate::workspace::has;
 use examine::Examined;
+pub use image::cache;
 pub use kernels::Choice;
 use kernels::Guest;
 

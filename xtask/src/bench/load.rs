@@ -15,6 +15,8 @@ use crate::workspace::{cargo, read, run, target};
 const TICKS: f64 = 100.0;
 /// Connections of a round.
 const CONNECTIONS: &str = "32";
+/// Of [`Kind::Many`].
+const MANY: &str = "10000";
 /// Connections and streams of each, over HTTP/2.
 const MULTIPLEXED: [&str; 2] = ["4", "32"];
 /// Bytes of a large answer.
@@ -23,6 +25,11 @@ const LARGE: u64 = 16 << 20;
 const MESSAGE: &[u8] = b"\0\0\0\0\x03tea";
 /// Where it is kept for the client.
 const MESSAGE_FILE: &str = "message";
+/// What asks for a path that was never asked for.
+const SCRIPT: &str = "local n = 0\nrequest = function()\n  n = n + 1\n  \
+    return wrk.format(nil, '/item/' .. n)\nend\n";
+/// Where it is kept for wrk.
+const SCRIPT_FILE: &str = "unique.lua";
 
 /// What is asked for, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,10 @@ pub enum Kind {
     Http1,
     /// The same, of which the agent has every call told by a record.
     Told,
+    /// wrk, of which no path ever comes again.
+    Unique,
+    /// wrk, 10,000 connections.
+    Many,
     /// wrk, a connection for each request.
     Churn,
     /// wrk to nginx by TLS, whose connections are left alone.
@@ -41,6 +52,10 @@ pub enum Kind {
     Http2,
     /// h2load, likewise, with unary calls of gRPC.
     Grpc,
+    /// wrk; instead of the agent tcpdump.
+    Capture,
+    /// wrk; instead of the agent Envoy, in between.
+    Proxy,
 }
 
 /// nginx with one worker, and a gRPC server of tonic; both end with this value.
@@ -73,6 +88,7 @@ impl Server {
         fs::create_dir_all(&folder)?;
         let configuration = folder.join("nginx.conf");
         fs::write(folder.join(MESSAGE_FILE), MESSAGE)?;
+        fs::write(folder.join(SCRIPT_FILE), SCRIPT)?;
         fs::File::create(folder.join("large"))?.set_len(LARGE)?;
         certificate(&folder)?;
         fs::write(&configuration, text([port, multiplexed, tls]))?;
@@ -91,20 +107,41 @@ impl Server {
         Ok(server)
     }
 
+    /// Where nginx speaks HTTP/1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// One run of the client: requests and seconds.
     pub fn load(&self, seconds: u32, kind: Kind) -> Result<(f64, f64)> {
+        self.load_at(self.port, seconds, kind)
+    }
+
+    /// The same, where HTTP/1 is at another port.
+    pub fn load_at(&self, port: u16, seconds: u32, kind: Kind) -> Result<(f64, f64)> {
         if matches!(kind, Kind::Http2 | Kind::Grpc) {
             return self.load_multiplexed(seconds, kind);
         }
-        let mut wrk = Command::new("taskset");
-        wrk.args(["-c", "1", "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);
+        let connections = if kind == Kind::Many { MANY } else { CONNECTIONS };
+        let mut wrk = Command::new("sh");
+        // As many descriptors as are allowed.
+        wrk.args(["-c", "ulimit -n $(ulimit -H -n) && exec \"$@\"", "sh", "taskset", "-c", "1"]);
+        wrk.args(["wrk", "-t1", "-c", connections, "-d", &format!("{seconds}s")]);
         if kind == Kind::Churn {
             wrk.args(["-H", "Connection: close"]);
         }
+        if kind == Kind::Unique {
+            wrk.arg("-s").arg(self.folder.join(SCRIPT_FILE));
+        }
         wrk.arg(match kind {
             Kind::Tls => format!("https://127.0.0.1:{}/ok", self.tls),
-            Kind::Large => format!("http://127.0.0.1:{}/large", self.port),
-            _ => format!("http://127.0.0.1:{}/ok", self.port),
+            Kind::Large => format!("http://127.0.0.1:{port}/large"),
+            _ => format!("http://127.0.0.1:{port}/ok"),
         });
         let text = read(&mut wrk)?;
         counts(&text).with_context(|| format!("wrk printed no count:\n{text}"))
@@ -219,7 +256,8 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn wait_for(port: u16) -> Result<()> {
+/// Waits until something listens there.
+pub fn wait_for(port: u16) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {

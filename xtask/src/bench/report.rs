@@ -11,6 +11,38 @@ use crate::workspace::root;
 
 const PAGE: &str = "docs/performance.md";
 const END: &str = "<!-- end -->";
+const COMPARISON: &str = "| | median | range |\n|---|---|---|\n";
+
+/// What is compared with runs without it, in turn, and what stands above its table; the first
+/// one's stands above all.
+pub const COMPARED: [(Kind, &str); 7] = [
+    (Kind::Http1, ""),
+    (
+        Kind::Told,
+        "The same where every call is told by a record (`capture.count_in_kernel: false`, as for \
+         calls that do not repeat, or with spans), in turn with those rounds.",
+    ),
+    (
+        Kind::Unique,
+        "The same with paths of which none ever comes again, in turn with those rounds; wrk writes \
+         each of them by a script, without the agent, too.",
+    ),
+    (
+        Kind::Http2,
+        "The same with HTTP/2, in turn with those rounds: h2load, 4 connections of 32 streams.",
+    ),
+    (Kind::Grpc, "The same with unary calls of gRPC, by h2load as before, to a server of tonic."),
+    (
+        Kind::Capture,
+        "Instead of the agent, in turn with those rounds: `tcpdump -s 256 -w /dev/null`, which looks \
+         at no packet.",
+    ),
+    (
+        Kind::Proxy,
+        "Instead of the agent, in turn with those rounds: Envoy between wrk and nginx, as a sidecar \
+         of the server is, with its default statistics; two workers on the same two cores.",
+    ),
+];
 
 /// Requests per second.
 #[must_use]
@@ -53,32 +85,32 @@ pub fn text(results: &Results, effort: Effort) -> String {
     single("processor time without load, % of one core", format!("{:.3}", results.idle * 100.0));
     let (cpus, model, kernel) = machine();
     let Effort { rounds, seconds, .. } = effort;
-    format!(
+    let mut text = format!(
         "`cargo xtask bench`: nginx (one worker) and wrk (32 connections) on a core each, both ends \
          of every call observed by the same two cores; {rounds} pairs of alternating rounds of \
          {seconds} s, figures compared within each pair. Linux {kernel}, {cpus} × {model}.\n\n\
-         | | median | range |\n|---|---|---|\n{}\n\n\
-         The same where every call is told by a record (`capture.count_in_kernel: false`, as for \
-         calls that do not repeat, or with spans), in turn with those rounds.\n\n\
-         | | median | range |\n|---|---|---|\n{}\n\n\
-         The same with HTTP/2, in turn with those rounds: h2load, 4 connections of 32 streams.\n\n\
-         | | median | range |\n|---|---|---|\n{}\n\n\
-         The same with unary calls of gRPC, by h2load as before, to a server of tonic.\n\n\
-         | | median | range |\n|---|---|---|\n{}\n\n\
-         Nanoseconds in the kernel, as `kernel.bpf_stats_enabled` measures them, which takes most of \
-         what an empty program shows; beside it on the same packets.\n\n\
+         {COMPARISON}{}\n",
+        rows.join("\n")
+    );
+    for (kind, what) in COMPARED.iter().filter(|(_, what)| !what.is_empty()) {
+        let pairs = of(results, *kind);
+        if !pairs.is_empty() {
+            text.push_str(&format!("\n{what}\n\n{COMPARISON}{}\n", compared(&pairs).join("\n")));
+        }
+    }
+    text.push_str(&format!(
+        "\nNanoseconds in the kernel, as `kernel.bpf_stats_enabled` measures them, which takes most \
+         of what an empty program shows; beside it on the same packets.\n\n\
          | | of a packet | an empty program | all programs, per request |\n|---|---|---|---|\n{}\n",
-        rows.join("\n"),
-        compared(&of(results, Kind::Told)).join("\n"),
-        compared(&of(results, Kind::Http2)).join("\n"),
-        compared(&of(results, Kind::Grpc)).join("\n"),
         in_the_kernel(results).join("\n")
-    )
+    ));
+    text
 }
 
 fn in_the_kernel(results: &Results) -> Vec<String> {
     let row = |(kind, time): &(Kind, KernelTime)| {
         let what = match kind {
+            Kind::Many => "the same on 10,000 connections",
             Kind::Tls => "TLS, 32 connections, which are left alone",
             Kind::Large => "answers of 16 MiB: segments of a body and empty acknowledgements",
             _ => "HTTP/1, requests and short answers",
@@ -100,21 +132,19 @@ fn compared(pairs: &[Pair]) -> Vec<String> {
         rows.push(format!("| {what} | {median:.digits$} | {low:.digits$} to {high:.digits$} |"));
     };
     row(
-        "throughput with the agent, of that without",
+        "throughput with it, of that without",
         over(pairs, |pair| rate(pair.observed) / rate(pair.bare)),
         3,
     );
-    row("requests per second without the agent", over(pairs, |pair| rate(pair.bare)), 0);
-    row(
-        "processor time added per observed end of a call, µs",
-        over(pairs, |pair| added(pair) / 2.0),
-        2,
-    );
-    row(
-        "of that in the agent's process, µs",
-        over(pairs, |pair| pair.observed.agent / pair.observed.requests * 1e6 / 2.0),
-        2,
-    );
+    row("requests per second without", over(pairs, |pair| rate(pair.bare)), 0);
+    row("processor time added per end of a call, µs", over(pairs, |pair| added(pair) / 2.0), 2);
+    if pairs.iter().any(|pair| pair.observed.agent > 0.0) {
+        row(
+            "of that in the agent's process, µs",
+            over(pairs, |pair| pair.observed.agent / pair.observed.requests * 1e6 / 2.0),
+            2,
+        );
+    }
     rows
 }
 

@@ -27,12 +27,28 @@ pub fn measure(effort: Effort) -> Result<()> {
     let mut benches = cargo();
     benches
         .args("bench --locked --package meshtap --bench pipeline --bench aggregation".split(' '));
-    benches.args(["--", "^(stages|export|render|snapshot)/"]);
+    benches.args(["--", "^(stages|export|render|snapshot|growth)/"]);
     if effort == Effort::QUICK {
         benches.arg("--quick");
     }
     run(&mut benches)?;
-    report::publish(effort, ", stages", &text(&nanoseconds)?)
+    report::publish(effort, ", stages", &text(&nanoseconds)?)?;
+    report::publish(effort, ", growth", &growth(&nanoseconds)?)
+}
+
+/// How what a call costs grows, of what `nanoseconds` says about a bench's iteration.
+fn growth(nanoseconds: &impl Fn(&str) -> Result<f64>) -> Result<String> {
+    let mut text =
+        String::from("| | 32 | 320 | 3,200 | 32,000 | 96,000 |\n|---|---|---|---|---|---|\n");
+    for what in ["connections", "silent connections", "services", "routes"] {
+        text.push_str(&format!("| {what}"));
+        for number in [32, 320, 3_200, 32_000, 96_000] {
+            let each = nanoseconds(&format!("growth/{what}/{number}"))? / ENDS;
+            text.push_str(&format!(" | {each:.0} ns"));
+        }
+        text.push_str(" |\n");
+    }
+    Ok(text)
 }
 
 /// The table, of what `nanoseconds` says about a bench's iteration.
