@@ -64,12 +64,12 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
-    /// Set up what the tests need and run all that this machine can.
+    /// Set up what the tests need and run what takes a few minutes.
     Test {
-        /// Also what takes long to build or run.
+        /// All that this machine can, also what takes long to build or run.
         #[arg(long)]
         full: bool,
-        /// Only tests whose name contains one of these.
+        /// Only tests whose name contains one of these, however long they take.
         filters: Vec<String>,
     },
     /// Build the agent without any library of the system, and write a package of Debian.

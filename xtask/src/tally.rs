@@ -7,6 +7,15 @@ pub struct Skip {
     pub what: String,
     /// Why, and where it is known how to change that.
     pub reason: String,
+    /// How many.
+    pub count: usize,
+}
+
+impl Skip {
+    /// One test or check.
+    pub fn one(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { what: what.into(), reason: reason.into(), count: 1 }
+    }
 }
 
 /// Counts over everything that a command ran.
@@ -34,9 +43,17 @@ impl Tally {
 
     /// Counts a skip.
     pub fn skip(&mut self, what: impl Into<String>, reason: impl Into<String>) {
-        let skip = Skip { what: what.into(), reason: reason.into() };
+        let skip = Skip::one(what, reason);
         eprintln!("SKIP {}: {}", skip.what, skip.reason);
         self.skipped.push(skip);
+    }
+
+    /// Counts tests of one program that are skipped for one reason.
+    pub fn skip_many(&mut self, program: &str, count: usize, reason: &str) {
+        if count > 0 {
+            let what = format!("{program} ({count})");
+            self.skipped.push(Skip { count, ..Skip::one(what, reason) });
+        }
     }
 
     /// Adds what another part counted.
@@ -60,10 +77,11 @@ impl std::fmt::Display for Tally {
             writeln!(formatter, "failed   {name}")?;
         }
         let width = self.skipped.iter().map(|skip| skip.what.len()).max().unwrap_or(0);
-        for Skip { what, reason } in &self.skipped {
+        for Skip { what, reason, .. } in &self.skipped {
             writeln!(formatter, "skipped  {what:width$}  {reason}")?;
         }
-        let (failed, skipped) = (self.failed.len(), self.skipped.len());
+        let failed = self.failed.len();
+        let skipped: usize = self.skipped.iter().map(|skip| skip.count).sum();
         writeln!(formatter, "{} passed, {failed} failed, {skipped} skipped", self.passed)
     }
 }
@@ -78,9 +96,11 @@ mod tests {
         tally.count("good", Ok(()));
         tally.count("bad", Err(anyhow::anyhow!("broken")));
         tally.skip("absent", "no such program");
+        tally.skip_many("slow", 3, "takes hours");
+        tally.skip_many("quick", 0, "takes hours");
         let text = tally.to_string();
-        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
-        assert!(text.contains("skipped  absent  no such program"));
+        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 4 skipped"));
+        assert!(text.contains("skipped  absent    no such program"));
         assert!(tally.finish().is_err());
     }
 }

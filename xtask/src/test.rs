@@ -7,6 +7,7 @@ pub mod budget;
 mod image;
 pub mod libtest;
 pub mod parts;
+mod quick;
 pub mod setup;
 
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -35,7 +36,7 @@ const LIMIT_FULL: u32 = 5400;
 pub struct Options {
     /// Also what takes long to build or run.
     pub full: bool,
-    /// Only tests whose name contains one of these.
+    /// Only tests whose name contains one of these; where there are none, what is quick.
     pub filters: Vec<String>,
     /// How long it may take altogether; `None`: as long as it takes.
     pub budget: Option<Budget>,
@@ -81,6 +82,11 @@ impl Variables {
 }
 
 impl Options {
+    /// Whether nobody asked for more than what takes minutes.
+    fn is_quick(&self) -> bool {
+        !self.full && self.filters.is_empty() && self.budget.is_none()
+    }
+
     /// Seconds after which a test program is ended, or why it is not begun.
     fn limit(&self, program: &str) -> Result<u32, String> {
         let limit = if self.full { LIMIT_FULL } else { LIMIT };
@@ -184,6 +190,14 @@ fn execute(
     tally: &mut Tally,
 ) -> Result<()> {
     let is_end_to_end = program.package == END_TO_END;
+    let mut filters = options.filters.clone();
+    if is_end_to_end && options.is_quick() {
+        filters = quick::chosen(program, tally)?;
+        if filters.is_empty() {
+            return Ok(());
+        }
+        filters.push("--exact".to_owned());
+    }
     let limit = match options.limit(&program.name) {
         Ok(limit) => limit,
         Err(reason) => {
@@ -205,7 +219,7 @@ fn execute(
         command.args(variables.lines(options.full));
     }
     command.args(["timeout", "--kill-after=30", &limit.to_string()]);
-    command.arg(&program.executable).args(&options.filters).current_dir(&program.folder);
+    command.arg(&program.executable).args(&filters).current_dir(&program.folder);
     eprintln!(
         "\n── {} ({})",
         program.name,

@@ -37,7 +37,7 @@ impl Transcript {
                 transcript.failed += number_before(counts, " failed");
             } else if let Some(skip) = line.strip_prefix(SKIP) {
                 let (what, reason) = skip.split_once(": ").unwrap_or((skip, "no reason given"));
-                transcript.skips.push(Skip { what: what.to_owned(), reason: reason.to_owned() });
+                transcript.skips.push(Skip::one(what, reason));
             } else if let Some((name, outcome)) =
                 line.strip_prefix(TEST).and_then(|rest| rest.rsplit_once(" ... "))
             {
@@ -53,7 +53,7 @@ impl Transcript {
         } else if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches([',', ' ']);
             let reason = if reason.is_empty() { "ignored in the source" } else { reason };
-            self.skips.push(Skip { what: name.to_owned(), reason: reason.to_owned() });
+            self.skips.push(Skip::one(name, reason));
             // Not among those that passed, so nothing has to be taken off for it.
             self.passed += 1;
         }
