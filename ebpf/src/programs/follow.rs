@@ -72,6 +72,9 @@ pub fn follow<const DIRECTION: usize>(
         return frames::follow::<DIRECTION>(ctx, walk, http);
     }
     let ends = segment.flags & (FIN | RESET) != 0;
+    if segment.length > 0 && walk.pass_by(ends) {
+        return release::<DIRECTION>(http);
+    }
     if globals::repeats() == 1 && walk.may_defer(ends) {
         part::go_on::<DIRECTION>(ctx, part::REPEAT);
         // The next packet shows the hole.

@@ -166,6 +166,8 @@ struct Connection {
     sequence: [u32; 2],
     shared: Shared,
     port: Recorder,
+    /// Segments that were passed by.
+    passed: usize,
 }
 
 impl Connection {
@@ -181,6 +183,7 @@ impl Connection {
             sequence,
             shared: Shared::default(),
             port: Recorder { prefix: 4096, ..Recorder::default() },
+            passed: 0,
         }
     }
 
@@ -197,6 +200,10 @@ impl Connection {
         flow.segment_ack = ack;
         flow.payload = 0;
         let mut walk = Walk { flow, shared: &mut self.shared, port: &mut self.port, direction };
+        if !bytes.is_empty() && walk.pass_by(false) {
+            self.passed += 1;
+            return;
+        }
         if walk.may_defer(false) {
             let done = if walk.shared.requests == direction + 1 {
                 let nothing = new_flow();
@@ -532,6 +539,25 @@ fn a_fin_ahead_of_a_hole_waits() {
     assert!(connection.reaches_fin(INGRESS, false));
     assert!(!connection.reaches_fin(INGRESS, true), "a FIN ends a stream once");
     assert_eq!(connection.lines()[1..], ["< 0 200", "< 0 end 5 (0)"]);
+}
+
+#[test]
+fn the_midst_of_a_body_is_passed_by() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n");
+    let pieces = [20, 10, 19].map(|length| {
+        connection.send(INGRESS, &vec![b'\n'; length]);
+        connection.passed
+    });
+    // The last byte is the end of the message.
+    assert_eq!(pieces, [1, 2, 3]);
+    connection.send(INGRESS, b"x");
+    connection.send(EGRESS, GET);
+    connection.send(INGRESS, OK);
+    assert_eq!(connection.passed, 3);
+    let ends = |sent: &Sent| matches!(sent, Sent::End { response: true, body: 50, .. });
+    assert_eq!(connection.port.sent.iter().filter(|sent| ends(sent)).count(), 1);
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Floor {
             let program = programs.program_mut(name).context("the object lacks a program")?;
             let program: &mut CgroupSkb = program.try_into()?;
             program.load()?;
-            program.attach(&root, direction, CgroupAttachMode::AllowMultiple)?;
+            program.attach(&root, direction, CgroupAttachMode::default())?;
         }
         Ok(Self { _programs: programs })
     }
