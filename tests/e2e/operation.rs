@@ -362,7 +362,12 @@ fn series_of_a_few_calls() {
     curl(&[&url("/broken"), &url("/broken")]).expect("answers");
     let edge = [("client", "curl"), ("server", shop.as_str())];
     let requests = "traces_service_graph_request_total";
-    let scrape = agent.scrape_until(|scrape| scrape.count(requests, &edge) >= 3);
+    // nginx closes behind a 500. Connections are told of once a second.
+    let connected = [("service_name", "curl"), ("service_peer_name", shop.as_str())];
+    let connects = "meshtap_tcp_connect_duration_seconds_count";
+    let scrape = agent.scrape_until(|scrape| {
+        scrape.count(requests, &edge) >= 3 && scrape.count(connects, &connected) >= 3
+    });
     let scrape = scrape.expect("is served");
     assert_eq!(scrape.count(requests, &edge), 3);
     assert_eq!(scrape.count("traces_service_graph_request_failed_total", &edge), 2);
@@ -398,9 +403,7 @@ fn series_of_a_few_calls() {
         let size = format!("http_{side}_response_body_size_bytes_sum");
         assert!(scrape.count(&size, &good) > 0);
     }
-    // nginx closes behind a 500.
-    let connected = [("service_name", "curl"), ("service_peer_name", &shop)];
-    assert_eq!(scrape.count("meshtap_tcp_connect_duration_seconds_count", &connected), 3);
+    assert_eq!(scrape.count(connects, &connected), 3);
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("is there");
     assert_eq!(scrape.count("meshtap_kernel_info", &[("release", release.trim())]), 1);
     let capacity = scrape.count("meshtap_ring_buffer_capacity_bytes", &[]);
