@@ -262,6 +262,9 @@ impl Protocols {
         } else if let Some(connection) = self.connections.get_mut(&header.cookie) {
             connection
         } else {
+            if matches!(event, Event::Closed(_)) {
+                self.forgotten.pop(&header.cookie);
+            }
             return;
         };
         connection.feed(event, &mut pass);

@@ -336,7 +336,10 @@ fn a_proc_that_hides_processes() {
     let agent = Agent::start(&scene.config(&format!("host:\n  proc: {}\n", folder.path())));
     let agent = agent.expect("is ready");
     scene.calls(5_000);
-    scene.demand_truth(&agent, "h2load", &scene.ledger());
+    let record = scene.ledger();
+    assert_eq!(scene.demand_truth(&agent, "h2load", &record), 0);
+    let scrape = agent.scrape().expect("is served");
+    assert_eq!(scene.books.at_client(&scrape, "h2load"), record, "each client has its name");
     agent.stop().expect("ends well");
 }
 
@@ -400,6 +403,7 @@ fn steps_of_the_clock() {
     let scrape = agent.scrape().expect("is served");
     assert_eq!(scrape.count("meshtap_series_expired_total", &[]), 0);
     agent.stop().expect("ends well");
+    run(&format!("date -s @{}", unix_now() - FORWARD - BACK)).expect("the clock is set");
 }
 
 fn unix_now() -> i64 {

@@ -60,9 +60,10 @@ const SHORT: [&str; 10] = [
     "programs_that_somebody_detaches",
     // What the kernel of the machine that asks may not have.
     "behind_ipvs",
-    "steps_of_the_clock",
     "emulated_network",
     "unusual_packets",
+    // What nobody does to the machine that asks.
+    "steps_of_the_clock",
 ];
 
 /// Runs the unit under systemd, in the guest that has a systemd of its own age.

@@ -119,11 +119,11 @@ impl Observed {
         &self,
         load: impl FnOnce() -> Result<(f64, f64)>,
     ) -> Result<Option<KernelTime>> {
+        let floor = Floor::attach()?;
         let earlier = fs::read_to_string(STATISTICS).unwrap_or_default();
         if fs::write(STATISTICS, "1").is_err() {
             return Ok(None);
         }
-        let floor = Floor::attach()?;
         let all = || Ok::<_, anyhow::Error>((runs(&self.process("fdinfo"))?, runs(OWN.as_ref())?));
         let before = all();
         let loaded = load();

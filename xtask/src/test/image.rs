@@ -13,7 +13,8 @@ use crate::workspace::{has, target};
 /// How long two cores build it where nothing is built yet, beside the tests' other builds.
 const USUAL: Duration = Duration::from_secs(240);
 
-/// Writes it where all tests are asked for, or says why not. It is of a debug build, which is there sooner; fails where that does not compile.
+/// Writes it where all tests are asked for, or says why not. It is of a debug build, which is
+/// there sooner; fails where that does not compile.
 pub fn write(options: &Options) -> Result<Result<PathBuf, String>> {
     let architecture = Architecture::NATIVE;
     let is_asked_for = options.full || options.budget.is_some();

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::Program;
 use crate::tally::Tally;
@@ -40,6 +40,8 @@ pub fn chosen(program: &Program, tally: &mut Tally) -> Result<Vec<String>> {
     let output = command.args(["--list", "--format", "terse"]).output();
     let output =
         output.with_context(|| format!("cannot start {}", program.executable.display()))?;
+    let shown = program.executable.display();
+    ensure!(output.status.success(), "{shown} does not list its tests: {}", output.status);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let quick = quick(&program.name);
     let all = text.lines().filter_map(|line| line.strip_suffix(": test"));

@@ -1,6 +1,7 @@
 //! What cannot be known is counted, once, and never guessed.
 
 use super::*;
+use crate::protocol::connection::Forgotten;
 use crate::protocol::lost;
 
 #[test]
@@ -278,6 +279,17 @@ fn a_connection_of_which_no_record_came_is_lost_at_its_end() {
     stage.protocols.ended(12, &multiplexed, 2_000, &mut stage.out);
     assert_eq!(stage.lost(), [4, 7, 9].map(|calls| (calls, lost::RECORDS_LOST)));
     assert_eq!(stage.protocols.occupancy().connections.used, 0);
+}
+
+/// Of HTTP/2 the kernel does not know what it told: that is remembered of what is forgotten.
+#[test]
+fn streams_of_a_forgotten_connection_are_lost_once() {
+    let mut stage = Stage::new();
+    // Of 1, 3, 5 and 7 it was told.
+    stage.protocols.forgotten.put(7, Forgotten::Stream(9));
+    let ended = event::Ended { version: 2, ..ended(6, 2) };
+    stage.protocols.ended(7, &ended, 2_000, &mut stage.out);
+    assert_eq!(stage.lost(), [(2, lost::RECORDS_LOST)]);
 }
 
 #[test]
