@@ -79,12 +79,14 @@ impl Edge {
         if self.ahead == 0 || distance(self.ahead_start, self.end) > 0 {
             return;
         }
-        // Of several folded ranges only the first start is known: the kernel's own
-        // count (`rcv_nxt`) moves the edge on with the next packet.
+        // Of several folded ranges only the first start is known: there is another hole, and
+        // until it is closed the kernel's own count (`rcv_nxt`) moves the edge on.
         if self.ahead == 1 && distance(self.ahead_end, self.end) > 0 {
             self.end = self.ahead_end;
         }
-        self.ahead = 0;
+        if distance(self.ahead_end, self.end) <= 0 {
+            self.ahead = 0;
+        }
     }
 }
 
@@ -120,7 +122,11 @@ mod tests {
         edge.note_ahead(20, 30);
         edge.note_ahead(40, 50);
         edge.advance(20);
-        assert_eq!((edge.end, edge.ahead), (20, 0));
+        assert_eq!((edge.end, edge.ahead), (20, 2));
+        edge.advance(30);
+        assert_eq!((edge.end, edge.ahead), (30, 2));
+        edge.advance(50);
+        assert_eq!((edge.end, edge.ahead), (50, 0));
     }
 
     #[test]

@@ -99,9 +99,9 @@ impl Port for Recorder {
         self.open = None;
     }
     fn measure(&mut self, _: &mut Head) {}
-    fn set_aside(&mut self, flow: &mut Flow) -> bool {
+    fn set_aside(&mut self, flow: &mut Flow) -> u8 {
         self.aside.insert(flow.segment_start, self.packet.clone());
-        true
+        1
     }
 
     fn prefix(&self) -> u32 {

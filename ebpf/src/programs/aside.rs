@@ -6,6 +6,7 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::INGRESS;
 use meshtap_ebpf::flow::{Flow, mode};
+use meshtap_ebpf::limits;
 
 use super::follow::{finish, steps, walk};
 use super::frames;
@@ -18,24 +19,39 @@ const DIRECTION: usize = INGRESS as usize;
 /// Steps that one program takes.
 const STEPS: u32 = 32;
 
-/// Keeps the flow's segment; 0: it is too long to be kept whole, or there is no room.
+/// Keeps the flow's segment, piece by piece; returns how many pieces are kept. What there is
+/// no room for is missing behind them.
 #[inline(never)]
 pub fn keep(skb: *mut __sk_buff, flow: &Flow) -> u32 {
     let length = flow.segment_end.wrapping_sub(flow.segment_start);
-    if length as usize > HELD_BYTES {
-        return 0;
+    let room = u32::from(limits::ASIDE).wrapping_sub(flow.aside.into());
+    let mut pieces = 0;
+    while pieces < u32::from(limits::ASIDE) {
+        let before = pieces * HELD_BYTES as u32;
+        if before >= length || pieces >= room || !keep_piece(skb, flow, before, length - before) {
+            break;
+        }
+        pieces += 1;
     }
-    let key = AsideKey { cookie: flow.cookie, sequence: flow.segment_start.into() };
+    pieces
+}
+
+/// Keeps what fits one place of the segment's bytes behind the first `before`, of which
+/// there are `rest`.
+#[inline(always)]
+fn keep_piece(skb: *mut __sk_buff, flow: &Flow, before: u32, rest: u32) -> bool {
+    let sequence = flow.segment_start.wrapping_add(before);
+    let key = AsideKey { cookie: flow.cookie, sequence: sequence.into() };
     let _ = ASIDE.insert(&key, &EMPTY, u64::from(BPF_ANY));
-    let Some(held) = ASIDE.get_ptr_mut(&key) else { return 0 };
+    let Some(held) = ASIDE.get_ptr_mut(&key) else { return false };
     // SAFETY: a value of the map.
     unsafe {
-        (*held).sequence = flow.segment_start;
+        (*held).sequence = sequence;
         (*held).acknowledgement = flow.segment_ack;
-        (*held).length = length;
-        waiting::store(held, skb, flow.payload);
+        (*held).length = if rest > HELD_BYTES as u32 { HELD_BYTES as u32 } else { rest };
+        waiting::store(held, skb, flow.payload.wrapping_add(before));
     }
-    1
+    true
 }
 
 /// The segment of a connection that was set aside and begins at `sequence`.

@@ -72,7 +72,7 @@ pub fn claim_in_turn<const DIRECTION: usize>(
 }
 
 /// Whether the packet, if it is ahead of another one, waits for that: another CPU may carry
-/// it right now, and this one is too long to be set aside. So it does once for a hole.
+/// it right now, and to set aside one as long as this takes longer. So it does once for a hole.
 #[inline(always)]
 fn waits_for_turn(http: *mut Http, segment: &Segment) -> bool {
     // SAFETY: a value of the map; each field is read by itself.

@@ -95,8 +95,8 @@ impl Port for Outlet {
     }
 
     #[inline(always)]
-    fn set_aside(&mut self, flow: &mut Flow) -> bool {
-        aside::keep(self.skb, flow) != 0
+    fn set_aside(&mut self, flow: &mut Flow) -> u8 {
+        aside::keep(self.skb, flow) as u8
     }
 
     #[inline(always)]

@@ -113,8 +113,8 @@ impl Port for Waiting {
     }
 
     #[inline(always)]
-    fn set_aside(&mut self, _: &mut Flow) -> bool {
-        false
+    fn set_aside(&mut self, _: &mut Flow) -> u8 {
+        0
     }
 
     #[inline(always)]

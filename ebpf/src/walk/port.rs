@@ -14,8 +14,8 @@ impl Flow {
     pub fn note_ahead(&mut self, port: &mut impl Port, direction: u8) {
         let (start, end) = (self.segment_start, self.segment_end);
         self.edge.note_ahead(start, end);
-        if direction == INGRESS && self.aside < ASIDE && port.set_aside(self) {
-            self.aside += 1;
+        if direction == INGRESS && self.aside < ASIDE {
+            self.aside += port.set_aside(self);
         }
     }
 
@@ -58,8 +58,10 @@ pub trait Port {
     fn send<T: zerocopy::IntoBytes>(&mut self, shared: &mut Shared, fill: impl FnOnce(*mut T));
     /// Fills in what TCP knows at this moment.
     fn measure(&mut self, record: &mut Head);
-    /// Keeps the flow's segment, which came ahead of a hole; false: it could not.
-    fn set_aside(&mut self, flow: &mut Flow) -> bool;
+    /// Keeps the flow's segment, which came ahead of a hole, in pieces that are segments of
+    /// their own from then on; returns their number, at most so many that no more than
+    /// [`ASIDE`] of the flow are kept.
+    fn set_aside(&mut self, flow: &mut Flow) -> u8;
     /// Bytes of a request's head that may be sent.
     fn prefix(&self) -> u32;
 

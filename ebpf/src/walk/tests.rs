@@ -114,11 +114,11 @@ impl Port for Recorder {
 
     fn measure(&mut self, _: &mut Head) {}
 
-    fn set_aside(&mut self, flow: &mut Flow) -> bool {
+    fn set_aside(&mut self, flow: &mut Flow) -> u8 {
         if !self.full {
             self.aside.insert(flow.segment_start, self.packet.clone());
         }
-        !self.full
+        u8::from(!self.full)
     }
 
     fn prefix(&self) -> u32 {
@@ -600,6 +600,17 @@ fn what_comes_ahead_of_a_hole_waits_for_it() {
     connection.send(EGRESS, GET);
     let place = connection.sequence[0];
     for (from, to) in [(20, 30), (30, OK.len()), (10, 20), (0, 10)] {
+        connection.segment(INGRESS, place.wrapping_add(from as u32), &OK[from..to]);
+    }
+    assert_eq!(connection.lines(), ["> 0 GET /a ended 0", "< 0 200 ended 5"]);
+}
+
+#[test]
+fn several_holes_are_closed_one_by_one() {
+    let mut connection = Connection::new();
+    connection.send(EGRESS, GET);
+    let place = connection.sequence[0];
+    for (from, to) in [(30, OK.len()), (20, 25), (10, 15), (0, 10), (15, 20), (25, 30)] {
         connection.segment(INGRESS, place.wrapping_add(from as u32), &OK[from..to]);
     }
     assert_eq!(connection.lines(), ["> 0 GET /a ended 0", "< 0 200 ended 5"]);
