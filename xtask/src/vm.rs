@@ -15,6 +15,7 @@ mod plan;
 mod report;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -90,14 +91,11 @@ pub fn run(options: &Options) -> Result<()> {
     };
     // Who names tests wants these: to verify everything takes longer than most of them.
     let plan = if options.filters.is_empty() { plan::plan()? } else { plan::plan()?.of_nothing() };
-    let own = Built::here(&filters)?;
-    let foreign = chosen.iter().map(Guest::architecture).find(|it| *it != Architecture::NATIVE);
-    let foreign = foreign.map(|architecture| own.elsewhere(architecture)).transpose()?;
+    let built = built(chosen, &filters)?;
     let mut tally = Tally::default();
     let mut examined = Vec::new();
     for guest in chosen {
-        let is_own = guest.architecture() == Architecture::NATIVE;
-        let Built { agent, tests } = foreign.as_ref().filter(|_| !is_own).unwrap_or(&own);
+        let Built { agent, tests } = &built[guest.architecture().name()];
         let script = examine::Script { agent, plan: &plan, tests, filters: &filters };
         match one(guest, &script, options.fetch) {
             Ok(found) => {
@@ -108,7 +106,8 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     if options.filters.is_empty() && chosen.iter().any(unit::is_tried_on) {
-        tally.count("the unit under systemd", unit::attempt(&own.agent, options.fetch));
+        let agent = &built[Architecture::NATIVE.name()].agent;
+        tally.count("the unit under systemd", unit::attempt(agent, options.fetch));
     }
     let text = report::text(&examined, &plan, &filters);
     println!("\n{text}");
@@ -135,17 +134,24 @@ struct Built {
     tests: Vec<Program>,
 }
 
-impl Built {
-    /// The agent, and the test programs that hold a test of these names.
-    fn here(filters: &[String]) -> Result<Self> {
-        Ok(Self { agent: agent::build()?, tests: examine::tests(filters)? })
+/// By architecture, whatever the chosen guests run: the agent, and the test programs that hold
+/// a test of these names.
+fn built(chosen: &[Guest], filters: &[String]) -> Result<BTreeMap<&'static str, Built>> {
+    let own = examine::tests(filters)?;
+    let mut built = BTreeMap::new();
+    for architecture in chosen.iter().map(Guest::architecture) {
+        if built.contains_key(architecture.name()) {
+            continue;
+        }
+        let (agent, tests) = if architecture == Architecture::NATIVE {
+            (agent::build()?, own.clone())
+        } else {
+            let agent = standalone::build(architecture, false)?;
+            (agent, examine::tests_for(architecture, &own)?)
+        };
+        built.insert(architecture.name(), Built { agent, tests });
     }
-
-    /// The same for another architecture.
-    fn elsewhere(&self, architecture: Architecture) -> Result<Self> {
-        let agent = standalone::build(architecture, false)?;
-        Ok(Self { agent, tests: examine::tests_for(architecture, &self.tests)? })
-    }
+    Ok(built)
 }
 
 fn install(chosen: &[Guest]) -> Result<()> {

@@ -28,7 +28,7 @@ impl Apt {
         if !has("apt-get") {
             bail!("the kernels are Debian's, and this system has no apt-get to fetch them with");
         }
-        for part in ["lists/partial", "cache/archives/partial", "packages"] {
+        for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part))?;
         }
         let mut sources = String::new();
@@ -63,7 +63,6 @@ impl Apt {
         ] {
             command.arg(format!("-o{option}={value}"));
         }
-        command.current_dir(self.folder.join("packages"));
         command
     }
 
@@ -95,8 +94,10 @@ impl Apt {
 
     /// Downloads packages and unpacks them into a folder.
     pub fn unpack(&self, packages: &BTreeSet<String>, into: &Path) -> Result<()> {
-        run(self.command("apt-get").args(["-q", "download"]).args(packages))?;
         let folder = self.folder.join("packages");
+        fs::create_dir_all(&folder)?;
+        let mut download = self.command("apt-get");
+        run(download.args(["-q", "download"]).args(packages).current_dir(&folder))?;
         for entry in fs::read_dir(&folder)? {
             run(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(into))?;
         }

@@ -95,9 +95,12 @@ fn boot(
     virtualize: bool,
     limit: u32,
 ) -> Result<()> {
-    let socket = folder.join("files");
-    let _ = fs::remove_file(&socket);
-    let mut files = serve(&socket, folder, limit + 60)?;
+    let mut shares = vec![Share::serve("host", Path::new("/"), folder, limit + 60)?];
+    if let Some(programs) = &image.programs {
+        // Of its own, although it lies in the host's files: what an overlay lays over each
+        // other must not lie in each other.
+        shares.push(Share::serve("programs", programs, folder, limit + 60)?);
+    }
     let output = folder.join("output");
     let console = folder.join("console");
     for file in [&output, &console] {
@@ -110,30 +113,24 @@ fn boot(
     command.args(["-smp", "1", "-m", MEMORY, "-nodefaults", "-no-reboot"]);
     command.args(["-display", "none", "-numa", "node,memdev=memory"]);
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
-    command.args(["-chardev", &format!("socket,id=files,path={}", socket.display())]);
-    command.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host,queue-size=1024"]);
+    for share in &shares {
+        command.args(share.arguments());
+    }
     command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initial);
-    let programs = image.programs.iter().map(|programs| programs.display().to_string());
     command.args([
         "-append",
         &format!(
             "{} quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on panic=-1 \
-             rdinit=/init meshtap.script={} meshtap.modules={} meshtap.programs={} {append}",
+             rdinit=/init meshtap.script={} meshtap.modules={} {append}{}",
             machine.words,
             script.display(),
             image.modules.canonicalize()?.display(),
-            programs.collect::<String>(),
+            if image.programs.is_some() { " meshtap.programs=programs" } else { "" },
         ),
     ]);
     let started = Instant::now();
     let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    // It ends when its guest does; its own limit ends it where it does not.
-    let patience = Instant::now() + Duration::from_secs(5);
-    while files.try_wait()?.is_none() && Instant::now() < patience {
-        sleep(Duration::from_millis(20));
-    }
-    let _ = files.kill();
-    let _ = files.wait();
+    shares.into_iter().for_each(Share::end);
     let ended = ended.with_context(|| format!("cannot start {}", line(&command)))?;
     if !ended.success() {
         bail!(
@@ -145,27 +142,58 @@ fn boot(
     Ok(())
 }
 
-fn serve(socket: &Path, folder: &Path, limit: u32) -> Result<Child> {
-    let server = file_server().context("virtiofsd is not installed")?;
-    let log = fs::File::create(folder.join("files.log"))?;
-    let mut command = limited(limit)?;
-    command.arg(server).arg(format!("--socket-path={}", socket.display()));
-    command.args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot", "-o", "xattr"]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("cannot start {}", line(&command)))?;
-    let patience = Instant::now() + Duration::from_secs(10);
-    while !socket.exists() {
-        if child.try_wait()?.is_some() || Instant::now() > patience {
-            let _ = child.kill();
-            bail!("the host's files are not served: {}", text(&folder.join("files.log"))?);
+/// Files of this machine's that a guest sees, read and never written.
+struct Share {
+    tag: &'static str,
+    socket: PathBuf,
+    server: Child,
+}
+
+impl Share {
+    fn serve(tag: &'static str, source: &Path, folder: &Path, limit: u32) -> Result<Self> {
+        let program = file_server().context("virtiofsd is not installed")?;
+        let socket = folder.join(format!("{tag}.socket"));
+        let _ = fs::remove_file(&socket);
+        let log = folder.join(format!("{tag}.log"));
+        let sink = fs::File::create(&log)?;
+        let mut command = limited(limit)?;
+        command.arg(program).arg(format!("--socket-path={}", socket.display()));
+        command.args(["-o", &format!("source={}", source.display()), "-o", "cache=always"]);
+        command.args(["-o", "sandbox=chroot", "-o", "xattr"]);
+        command.stdin(Stdio::null()).stdout(sink.try_clone()?).stderr(sink);
+        let server = command.spawn().with_context(|| format!("cannot start {}", line(&command)))?;
+        let mut share = Self { tag, socket, server };
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !share.socket.exists() {
+            if share.server.try_wait()?.is_some() || Instant::now() > patience {
+                share.end();
+                bail!("{} is not served to the guest: {}", source.display(), text(&log)?);
+            }
+            sleep(Duration::from_millis(10));
         }
-        sleep(Duration::from_millis(10));
+        Ok(share)
     }
-    Ok(child)
+
+    /// What QEMU is told of it.
+    fn arguments(&self) -> [String; 4] {
+        let (tag, socket) = (self.tag, self.socket.display());
+        [
+            "-chardev".to_owned(),
+            format!("socket,id={tag},path={socket}"),
+            "-device".to_owned(),
+            format!("vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"),
+        ]
+    }
+
+    /// The server ends when its guest does; its own limit ends it where it does not.
+    fn end(mut self) {
+        let patience = Instant::now() + Duration::from_secs(5);
+        while matches!(self.server.try_wait(), Ok(None)) && Instant::now() < patience {
+            sleep(Duration::from_millis(20));
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
 }
 
 /// What follows runs as root, and is ended after `limit` seconds, by the keyboard, or when

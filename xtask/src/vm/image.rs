@@ -16,7 +16,7 @@ use crate::workspace::read;
 /// What mounting the host's files takes, where the kernel has it not built in.
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtiofs", "overlay"];
 /// What a guest of another architecture has of its own: what its scripts and tests call.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 13] = [
     "bpftool",
     "busybox-static",
     "coreutils",
@@ -24,8 +24,12 @@ const PROGRAMS: [&str; 9] = [
     "dash",
     "iproute2",
     "iptables",
+    "ipvsadm",
     "kmod",
+    "mount",
+    "nghttp2-client",
     "nginx-light",
+    "python3",
 ];
 /// The first program in the guest.
 const INIT: &str = include_str!("init.sh");
@@ -53,7 +57,10 @@ impl Image {
         let architecture = kernel.architecture;
         let programs = (architecture != Architecture::NATIVE).then(|| folder.join("programs"));
         if fetch || !unpacked.exists() {
-            obtain(kernel, &folder, &unpacked, programs.as_deref())?;
+            obtain(kernel, &folder, &unpacked)?;
+        }
+        if let Some(programs) = &programs {
+            equip(kernel, &folder, programs, fetch)?;
         }
         let modules = modules(&unpacked)?;
         let release = name(&modules);
@@ -81,32 +88,47 @@ pub fn cache() -> Result<PathBuf> {
     Ok(base.join("meshtap/vm"))
 }
 
-fn obtain(kernel: &Kernel, folder: &Path, unpacked: &Path, programs: Option<&Path>) -> Result<()> {
+fn obtain(kernel: &Kernel, folder: &Path, unpacked: &Path) -> Result<()> {
     let apt = Apt::new(&folder.join("apt"), kernel.suites, kernel.architecture)?;
     let parts = apt.kernel()?;
     ensure!(!parts.is_empty(), "Debian's lists name no kernel {}", kernel.name);
-    if let Some(programs) = programs {
-        if programs.exists() {
-            fs::remove_dir_all(programs)?;
-        }
-        fs::create_dir_all(programs)?;
-        apt.unpack(&apt.programs(&PROGRAMS)?, programs)?;
-    }
-    // Into place only when whole: an interrupted run leaves nothing that looks ready.
-    let fresh = folder.join("fresh");
-    for old in [&fresh, &unpacked.to_owned()] {
-        if old.exists() {
-            fs::remove_dir_all(old)?;
-        }
-    }
-    fs::create_dir_all(&fresh)?;
+    let fresh = emptied(&folder.join("fresh"))?;
     apt.unpack(&parts, &fresh)?;
     let modules = modules(&fresh)?;
     let root = modules.ancestors().nth(3).context("modules stand below lib/modules")?;
     // It complains of lists that the newest packages keep elsewhere.
     read(Command::new("depmod").arg("-b").arg(root).arg(name(&modules)))?;
-    fs::rename(&fresh, unpacked)?;
-    Ok(())
+    replace(unpacked, &fresh)
+}
+
+/// The guest's own programs, where not exactly these are there.
+fn equip(kernel: &Kernel, folder: &Path, programs: &Path, fetch: bool) -> Result<()> {
+    let (list, wanted) = (folder.join("programs.list"), PROGRAMS.join(" "));
+    let is_there = programs.exists() && fs::read_to_string(&list).is_ok_and(|it| it == wanted);
+    if is_there && !fetch {
+        return Ok(());
+    }
+    let apt = Apt::new(&folder.join("apt"), kernel.suites, kernel.architecture)?;
+    let fresh = emptied(&folder.join("fresh"))?;
+    apt.unpack(&apt.programs(&PROGRAMS)?, &fresh)?;
+    replace(programs, &fresh)?;
+    Ok(fs::write(list, wanted)?)
+}
+
+fn emptied(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    Ok(folder.to_owned())
+}
+
+/// Into place only when whole: an interrupted run leaves nothing that looks ready.
+fn replace(old: &Path, fresh: &Path) -> Result<()> {
+    if old.exists() {
+        fs::remove_dir_all(old)?;
+    }
+    Ok(fs::rename(fresh, old)?)
 }
 
 fn modules(unpacked: &Path) -> Result<PathBuf> {
@@ -127,7 +149,7 @@ fn build(modules: &Path, busybox: &Path, folder: &Path, archive: &Path) -> Resul
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    for part in ["bin", "proc", "sys", "dev", "host", "over", "root", "modules"] {
+    for part in ["bin", "proc", "sys", "dev", "host", "programs", "over", "root", "modules"] {
         fs::create_dir_all(folder.join(part))?;
     }
     fs::copy(busybox, folder.join("bin/busybox"))?;

@@ -23,7 +23,10 @@ $bb mount -t tmpfs -o size=75% over /over
 $bb mkdir /over/upper /over/work
 lower=/host
 # Of another architecture: its own programs lie over the host's.
-[ -z "$programs" ] || lower=/host$programs:/host
+if [ -n "$programs" ]; then
+    $bb mount -t virtiofs -o ro $programs /programs || echo "its programs could not be mounted"
+    lower=/programs:/host
+fi
 $bb mount -t overlay -o lowerdir=$lower,upperdir=/over/upper,workdir=/over/work root /root ||
     echo "nothing could be laid over the host's files"
 $bb mount --move /proc /root/proc
