@@ -1,7 +1,8 @@
 //! `cargo xtask vm`: the agent on Debian's own kernels, booted here.
 //!
 //! Each guest has the host's files (read-only, with memory laid over them for what is
-//! written), so the programs that were built here run there as they are. In it: what
+//! written), so the programs that were built here run there as they are; in one of another
+//! architecture that architecture's programs lie between. In it: what
 //! `meshtap doctor` finds, every program verified under every combination of the loader's
 //! switches, and end-to-end tests. `docs/kernel-support.md` holds what came of it.
 

@@ -70,7 +70,7 @@ impl Image {
         ensure!(kernel.is_file(), "{} holds no kernel", unpacked.display());
         let initial = folder.join("initial.cpio");
         let busybox = match &programs {
-            Some(programs) => programs.join("bin/busybox"),
+            Some(programs) => programs.join("usr/bin/busybox"),
             None => which("busybox")?,
         };
         build(&modules, &busybox, &folder.join("initial"), &initial)?;
@@ -111,8 +111,21 @@ fn equip(kernel: &Kernel, folder: &Path, programs: &Path, fetch: bool) -> Result
     let apt = Apt::new(&folder.join("apt"), kernel.suites, kernel.architecture)?;
     let fresh = emptied(&folder.join("fresh"))?;
     apt.unpack(&apt.programs(&PROGRAMS)?, &fresh)?;
+    merge(&fresh)?;
     replace(programs, &fresh)?;
     Ok(fs::write(list, wanted)?)
+}
+
+/// Puts into `/usr` what packages have beside it, as systems have it where these are links:
+/// a program of the host's there would be found first.
+fn merge(root: &Path) -> Result<()> {
+    for part in ["bin", "sbin", "lib"].map(|part| root.join(part)).iter().filter(|it| it.is_dir()) {
+        let whole = root.join("usr").join(name(part));
+        fs::create_dir_all(&whole)?;
+        read(Command::new("cp").args(["-a", "--"]).arg(part.join(".")).arg(&whole))?;
+        fs::remove_dir_all(part)?;
+    }
+    Ok(())
 }
 
 fn emptied(folder: &Path) -> Result<PathBuf> {
@@ -206,4 +219,26 @@ fn which(program: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
         .with_context(|| format!("{program} is not installed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beside_usr_is_moved_into_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for part in ["bin", "usr/bin", "lib/kind"] {
+            fs::create_dir_all(root.join(part)).unwrap();
+        }
+        for file in ["bin/ss", "usr/bin/curl", "lib/kind/libc.so"] {
+            fs::write(root.join(file), file).unwrap();
+        }
+        merge(root).unwrap();
+        for file in ["usr/bin/ss", "usr/bin/curl", "usr/lib/kind/libc.so"] {
+            assert!(root.join(file).is_file(), "{file}");
+        }
+        assert!(!root.join("bin").exists() && !root.join("lib").exists());
+    }
 }
