@@ -16,7 +16,7 @@ use crate::workspace::read;
 /// What mounting the host's files takes, where the kernel has it not built in.
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtiofs", "overlay"];
 /// What a guest of another architecture has of its own: what its scripts and tests call.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "bpftool",
     "busybox-static",
     "coreutils",
@@ -29,6 +29,7 @@ const PROGRAMS: [&str; 13] = [
     "mount",
     "nghttp2-client",
     "nginx-light",
+    "procps",
     "python3",
 ];
 /// The first program in the guest.
