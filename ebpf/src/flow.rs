@@ -167,7 +167,7 @@ pub struct Flow {
     pub trouble: u8,
     /// `FIN_*`: how far the end of the stream has come.
     pub fin: u8,
-    /// Segments that came ahead of a hole and were set aside, at most.
+    /// Segments that came ahead of a hole and were set aside, or pieces of them, at most.
     pub aside: u8,
     /// 1: one of them is being walked, by several programs in turn.
     pub walking: u8,

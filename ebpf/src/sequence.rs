@@ -15,7 +15,8 @@ pub const fn distance(later: u32, earlier: u32) -> i32 {
 pub struct Edge {
     /// Every byte before this has passed.
     pub end: u32,
-    /// Start of a range that passed beyond a hole; meaningless while `ahead == 0`.
+    /// Start of a range that passed beyond a hole; meaningless while `ahead == 0`. Where the
+    /// edge is beyond it, so is another hole.
     pub ahead_start: u32,
     /// End of that range.
     pub ahead_end: u32,

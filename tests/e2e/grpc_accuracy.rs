@@ -178,6 +178,10 @@ fn impaired(mut observer: Observer, port: u16, made: &Ledger) {
     assert_eq!(2 * missing + one_end as u64, declared, "ends missing, ends declared lost");
     assert!(declared * 50 <= made.total(), "{declared} of {} lost: {:?}", made.total(), calls.lost);
     assert!(unknown * 50 <= made.total(), "{unknown} of {} unknown", made.total());
+    // What comes ahead of others waits for them: nothing passes unseen for it.
+    let gaps = calls.lost.iter().filter(|line| line["reason"] == "desynchronised_gap");
+    let gaps: u64 = gaps.filter_map(|line| line["lost"].as_u64()).sum();
+    assert!(gaps * 1000 <= made.total(), "{gaps} of {} lost in gaps", made.total());
 }
 
 #[test]

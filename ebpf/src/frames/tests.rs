@@ -17,6 +17,7 @@ use crate::event::{
     MESSAGE_UNKNOWN,
 };
 use crate::flow::{WINDOW_START, mode};
+use crate::walk::tests::keep_pieces;
 use crate::walk::{Port, VERDICT_OPAQUE, VERDICT_OPEN, Walk};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -100,8 +101,7 @@ impl Port for Recorder {
     }
     fn measure(&mut self, _: &mut Head) {}
     fn set_aside(&mut self, flow: &mut Flow) -> u8 {
-        self.aside.insert(flow.segment_start, self.packet.clone());
-        1
+        keep_pieces(&mut self.aside, flow, &self.packet)
     }
 
     fn prefix(&self) -> u32 {
@@ -645,6 +645,30 @@ proptest! {
         }
         let expected: Vec<_> = frames.into_iter().flat_map(|(_, told)| told).collect();
         prop_assert_eq!(&direction.port.told, &expected);
+        prop_assert!(direction.port.lost.is_empty());
+    }
+
+    #[test]
+    fn any_order_of_segments_tells_the_same(
+        frames in frames(),
+        (segments, order) in (2usize..12).prop_flat_map(|count| (Just(count), Just((0..count).collect::<Vec<_>>()).prop_shuffle())),
+    ) {
+        let mut bytes = 0;
+        let fit = |(frame, _): &&(Vec<u8>, Vec<Told>)| {
+            bytes += frame.len();
+            bytes < 1_500
+        };
+        let (frames, expected): (Vec<_>, Vec<_>) = frames.iter().take_while(fit).cloned().unzip();
+        let (stream, expected) = (frames.concat(), expected.concat());
+        let mut direction = Direction::new();
+        direction.send(PREFACE);
+        let (begin, size) = (direction.sequence, stream.len().div_ceil(segments).max(1));
+        for index in order {
+            if let Some(segment) = stream.chunks(size).nth(index) {
+                direction.send_at(begin.wrapping_add((index * size) as u32), segment);
+            }
+        }
+        prop_assert_eq!(direction.port.told, expected);
         prop_assert!(direction.port.lost.is_empty());
     }
 

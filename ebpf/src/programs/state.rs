@@ -207,7 +207,8 @@ pub struct AsideKey {
     pub sequence: u64,
 }
 
-/// Segments that arrived ahead of a hole: 1,024 entries of about 2.3 KB, 2.4 MB in all.
+/// Pieces of segments that arrived ahead of a hole: 1,024 entries of about 2.3 KB, 2.4 MB in
+/// all.
 #[btf_map]
 pub static ASIDE: LruHashMap<AsideKey, Held, 1_024> = LruHashMap::new();
 

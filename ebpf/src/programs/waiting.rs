@@ -12,8 +12,9 @@ use meshtap_ebpf::walk::{Port, Shared};
 
 use super::outlet::{LAST_PLACE, Outlet};
 
-/// Bytes of a packet that wait, more than a packet of most networks holds; more of it
-/// cannot be looked at and is declared lost.
+/// Bytes of a packet that wait in one piece, more than a packet of most networks holds. What a
+/// first request has more cannot be looked at and is declared lost; what came ahead of a hole
+/// waits in several pieces.
 pub const HELD_BYTES: usize = 2048;
 
 /// A packet's payload that waits.

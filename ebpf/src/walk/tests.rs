@@ -17,7 +17,22 @@ use zerocopy::FromBytes;
 use super::*;
 use crate::event::{Desynchronised, EGRESS, End, Head, Header, INGRESS, Kind};
 use crate::flow::WINDOW_START;
+use crate::limits::ASIDE;
 use crate::repeat::{Answer, Control, Memo};
+
+/// Bytes of a segment ahead of a hole that are kept in one piece.
+const PIECE: usize = 128;
+
+/// Sets a segment aside as the programs do.
+pub(crate) fn keep_pieces(aside: &mut HashMap<u32, Vec<u8>>, flow: &Flow, segment: &[u8]) -> u8 {
+    let room = usize::from(ASIDE - flow.aside);
+    let pieces = segment.chunks(PIECE).take(room).enumerate();
+    let keep = |(index, piece): (usize, &[u8])| {
+        let place = flow.segment_start.wrapping_add((index * PIECE) as u32);
+        aside.insert(place, piece.to_vec());
+    };
+    pieces.map(keep).count() as u8
+}
 
 /// What a walk sent, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,10 +130,7 @@ impl Port for Recorder {
     fn measure(&mut self, _: &mut Head) {}
 
     fn set_aside(&mut self, flow: &mut Flow) -> u8 {
-        if !self.full {
-            self.aside.insert(flow.segment_start, self.packet.clone());
-        }
-        u8::from(!self.full)
+        if self.full { 0 } else { keep_pieces(&mut self.aside, flow, &self.packet) }
     }
 
     fn prefix(&self) -> u32 {

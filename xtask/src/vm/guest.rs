@@ -130,7 +130,7 @@ fn boot(
     ]);
     let started = Instant::now();
     let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    shares.into_iter().for_each(Share::end);
+    drop(shares);
     let ended = ended.with_context(|| format!("cannot start {}", line(&command)))?;
     if !ended.success() {
         bail!(
@@ -166,7 +166,6 @@ impl Share {
         let patience = Instant::now() + Duration::from_secs(10);
         while !share.socket.exists() {
             if share.server.try_wait()?.is_some() || Instant::now() > patience {
-                share.end();
                 bail!("{} is not served to the guest: {}", source.display(), text(&log)?);
             }
             sleep(Duration::from_millis(10));
@@ -184,14 +183,21 @@ impl Share {
             format!("vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"),
         ]
     }
+}
 
-    /// The server ends when its guest does; its own limit ends it where it does not.
-    fn end(mut self) {
+impl Drop for Share {
+    /// The server ends when its guest does.
+    fn drop(&mut self) {
         let patience = Instant::now() + Duration::from_secs(5);
         while matches!(self.server.try_wait(), Ok(None)) && Instant::now() < patience {
             sleep(Duration::from_millis(20));
         }
-        let _ = self.server.kill();
+        if matches!(self.server.try_wait(), Ok(None))
+            && let Ok(mut kill) = privileged(&PathBuf::from("kill"))
+        {
+            // No KILL: who limits it has to hand the signal on.
+            let _ = kill.arg(self.server.id().to_string()).status();
+        }
         let _ = self.server.wait();
     }
 }

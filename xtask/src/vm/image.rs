@@ -139,10 +139,13 @@ fn emptied(folder: &Path) -> Result<PathBuf> {
 
 /// Into place only when whole: an interrupted run leaves nothing that looks ready.
 fn replace(old: &Path, fresh: &Path) -> Result<()> {
-    if old.exists() {
-        fs::remove_dir_all(old)?;
+    if !old.exists() {
+        return Ok(fs::rename(fresh, old)?);
     }
-    Ok(fs::rename(fresh, old)?)
+    let stale = emptied(&old.with_extension("stale"))?;
+    fs::rename(old, &stale)?;
+    fs::rename(fresh, old)?;
+    Ok(fs::remove_dir_all(stale)?)
 }
 
 fn modules(unpacked: &Path) -> Result<PathBuf> {
