@@ -166,7 +166,7 @@ enum Command {
         #[arg(last = true)]
         filters: Vec<String>,
     },
-    /// Run every gate and every test, those that take long, too, in at most 75 minutes: what
+    /// Run every gate and every test, those that take long, too, in at most 84 minutes: what
     /// there is no time for is skipped.
     Ci {
         /// However long it takes.

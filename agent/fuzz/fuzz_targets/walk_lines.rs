@@ -91,8 +91,8 @@ impl Port for Recorder {
 
     fn measure(&mut self, _: &mut Head) {}
 
-    fn set_aside(&mut self, _: &mut Flow) -> bool {
-        false
+    fn set_aside(&mut self, _: &mut Flow) -> u8 {
+        0
     }
 
     fn prefix(&self) -> u32 {
