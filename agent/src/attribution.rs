@@ -219,6 +219,7 @@ impl Attributor {
                 self.names.hear(message, record.cgroup, record.header.time_ns);
             }
             Event::Frames(record, bytes) => self.frames(record, bytes),
+            Event::Waited(_) => {}
             Event::End(_) | Event::Shut(_) | Event::Desynchronised(_) => {}
         }
     }

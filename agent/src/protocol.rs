@@ -40,6 +40,8 @@ const FORGOTTEN: usize = 65_536;
 
 /// Exchanges that are kept for their memory: about as many as end in one batch of events.
 const SPARE: usize = 512;
+/// Bytes of heads that are kept since the kernel half may count their calls: of 8,192.
+const TEMPLATES: usize = 8 << 20;
 
 /// What [`Protocols`] may hold. Reaching a bound costs calls, which are counted as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,10 @@ pub struct Occupancy {
     pub head_bytes: Bound,
     /// Bytes in the tables of HTTP/2's header compression.
     pub table_bytes: Bound,
+    /// Bytes of heads of HTTP/2 that are kept since the kernel half may count their calls.
+    pub repeated_bytes: Bound,
+    /// Such heads that were not kept because all were full: their calls are told.
+    pub repeated_refused: u64,
     /// Such tables that were forgotten because all were full: what refers to them is unknown.
     pub tables_forgotten: u64,
     /// What was dropped.
@@ -193,6 +199,8 @@ pub(crate) struct Shared {
     pub(crate) head_bytes: usize,
     /// What all tables of HTTP/2's header compression may hold.
     pub(crate) tables: http2::Budget,
+    /// What is kept of heads whose calls the kernel half may count, likewise.
+    pub(crate) templates: http2::Budget,
     pub(crate) counters: Counters,
 }
 
@@ -224,6 +232,7 @@ impl Protocols {
                 requests: 0,
                 head_bytes: 0,
                 tables: http2::Budget::default(),
+                templates: http2::Budget::new(TEMPLATES),
                 counters: Counters::default(),
             },
             gone: Vec::new(),
@@ -239,7 +248,11 @@ impl Protocols {
         }
         let begins = match event {
             Event::Exec(..) | Event::Exit(_) | Event::NameAnswer(..) => return,
-            Event::Head(..) | Event::End(_) | Event::Desynchronised(_) | Event::Frames(..) => true,
+            Event::Head(..)
+            | Event::End(_)
+            | Event::Desynchronised(_)
+            | Event::Frames(..)
+            | Event::Waited(_) => true,
             // Where the messages of a connection older than the agent begin is a guess until
             // a request and its answer were both seen: what comes next must know that.
             Event::Opened(_) if is_late(header, &self.shared.settings) => true,
@@ -333,14 +346,15 @@ impl Protocols {
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
         let Shared { settings, .. } = &self.shared;
-        let (used, limit) = self.shared.tables.occupancy();
         Occupancy {
             connections: Bound { used: self.connections.len(), limit: settings.connections },
             forgotten: Bound { used: self.forgotten.len(), limit: FORGOTTEN },
             requests: Bound { used: self.shared.requests, limit: settings.requests },
             head_bytes: Bound { used: self.shared.head_bytes, limit: settings.head_bytes_total },
-            table_bytes: Bound { used, limit },
+            table_bytes: self.shared.tables.bound(),
             tables_forgotten: self.shared.tables.refused(),
+            repeated_bytes: self.shared.templates.bound(),
+            repeated_refused: self.shared.templates.refused(),
             counters: self.shared.counters,
         }
     }

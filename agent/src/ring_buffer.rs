@@ -42,6 +42,8 @@ pub enum Event<'a> {
     NameAnswer(&'a event::NameAnswer, &'a [u8]),
     /// See [`event::Frames`], and its items.
     Frames(&'a event::Frames, &'a [u8]),
+    /// See [`event::Waited`].
+    Waited(&'a event::Waited),
 }
 
 impl<'a> Event<'a> {
@@ -61,6 +63,7 @@ impl<'a> Event<'a> {
             Self::Exit(record) => &record.header,
             Self::NameAnswer(record, _) => &record.header,
             Self::Frames(record, _) => &record.header,
+            Self::Waited(record) => &record.header,
         }
     }
 }

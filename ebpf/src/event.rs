@@ -44,6 +44,8 @@ pub enum Kind {
     NameAnswer = 12,
     /// [`Frames`]: frames of HTTP/2.
     Frames = 13,
+    /// [`Waited`]: a stream of HTTP/2 that would have been counted in the kernel.
+    Waited = 14,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             11 => Self::Exit,
             12 => Self::NameAnswer,
             13 => Self::Frames,
+            14 => Self::Waited,
             _ => return None,
         })
     }
@@ -253,7 +256,8 @@ pub struct Ended {
     pub requests: u32,
     /// See [`Head::epoch`].
     pub epoch: u32,
-    /// How many of them records told of, the earlier ones of each included. Of HTTP/2: 0.
+    /// How many of them records told of, the earlier ones of each included. Of HTTP/2: how
+    /// many were counted in the kernel ([`crate::streams`]).
     pub told: u32,
     /// Records of the messages that found no room since the last one that did.
     pub lost: u16,

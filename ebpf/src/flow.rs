@@ -121,7 +121,8 @@ pub struct Flow {
     pub payload: u32,
     /// Bytes in the window; 0: none is loaded.
     pub fill: u32,
-    /// Bytes of the window that were searched for newlines, in whole blocks.
+    /// Bytes of the window that were searched for newlines, in whole blocks; where frames are
+    /// carried, the version of the table of headers, see [`crate::streams`].
     pub scanned: u32,
     /// Where in the window the current line begins, or goes on.
     pub at: u32,
@@ -132,7 +133,8 @@ pub struct Flow {
     pub number: u32,
     /// The epoch that the numbers belong to.
     pub epoch: u32,
-    /// Sequence number of the current message's first byte.
+    /// Sequence number of the current message's first byte; where frames are carried, of the
+    /// frame that [`crate::streams`] looked at last.
     pub sequence: u32,
     /// Acknowledgement number beside it.
     pub acknowledgement: u32,
@@ -147,7 +149,8 @@ pub struct Flow {
     /// Status of a response.
     pub status: u16,
     /// What a step was about to do when it left the decision about an answer to others; 0:
-    /// nothing.
+    /// nothing. Where frames are carried: how often the packet's frames were handed over while
+    /// streams waited; 0: none waits.
     pub paused: u16,
     /// A [`mode`].
     pub mode: u8,
@@ -178,6 +181,8 @@ pub struct Flow {
     /// Answers in a row of calls that are counted that were none like the one before; see
     /// [`crate::walk::Walk::take`].
     pub unlike: u8,
+    /// 1: the frame under way was not found to leave the table of headers as it was.
+    pub changed: u8,
 }
 
 // Whole cache lines, so that the two directions share none.

@@ -13,15 +13,17 @@ mod outbox;
 mod port;
 mod state;
 
+pub use header::{FrameHeader, HEADER_BYTES};
 pub use port::FramePort;
 pub use state::{ITEMS, ITEMS_AT, PIECE};
 
-use header::{FrameHeader, HEADER_BYTES};
+use outbox::ITEM;
 use state::{CLOSING, DATA, ENDING, HEADER, HEADER_AT, PADDING, PAYLOAD};
 
 use crate::event;
-use crate::flow::{Flow, PLACED, mode};
+use crate::flow::{Flow, PLACED, mode, opaque};
 use crate::sequence::{Arrival, distance};
+use crate::streams::block;
 use crate::walk::{Shared, VERDICT_HTTP2, VERDICT_UPGRADED, forget};
 
 /// Bytes of the client's preface that are compared at once.
@@ -99,6 +101,9 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return true;
         }
         let left = self.ahead();
+        if self.is_paused() {
+            return false;
+        }
         let state = self.flow.frames();
         let (phase, whole) = (state.phase, state.left == 0);
         if phase == PAYLOAD && left >= 0 && (whole || left > 0) {
@@ -133,6 +138,31 @@ impl<P: FramePort> FrameWalk<'_, P> {
             return self.end_data();
         }
         true
+    }
+
+    /// Whether a frame begins with the next byte.
+    #[inline(always)]
+    pub fn begins(&mut self) -> bool {
+        if self.flow.mode != mode::FRAMES {
+            return false;
+        }
+        let state = self.flow.frames();
+        u32::from(state.phase ^ HEADER) | state.have | u32::from(state.tentative | state.preface)
+            == 0
+    }
+
+    /// Whether the next frame may belong to a stream that waits: [`crate::streams`] has to look
+    /// at it first.
+    #[inline(always)]
+    pub fn is_paused(&mut self) -> bool {
+        // In numbers: each question would double the paths of a walk.
+        let left = self.ahead();
+        let looked = self.flow.sequence ^ self.flow.next;
+        let paused = u32::from(self.flow.paused);
+        let state = self.flow.frames();
+        let midst = u32::from(state.phase ^ HEADER) | state.have;
+        let pauses = is_any(paused) & is_any(looked) & (1 ^ is_any(midst)) & (1 ^ before(left));
+        pauses != 0
     }
 
     /// Bytes of the packet from [`Flow::next`] on; negative: it is in a later packet.
@@ -189,6 +219,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
         let state = self.flow.frames();
         let FrameHeader { length, kind, flags, stream } = header;
         (state.kind, state.flags, state.stream) = (kind, flags, stream);
+        self.begin_block(kind);
+        let state = self.flow.frames();
         let sent = match kind {
             event::FRAME_DATA | event::FRAME_HEADERS | event::FRAME_CONTINUATION => length,
             event::FRAME_PUSH_PROMISE | event::FRAME_RST_STREAM => length,
@@ -212,6 +244,35 @@ impl<P: FramePort> FrameWalk<'_, P> {
         true
     }
 
+    /// A block of headers begins a new version of the table, until it is found to leave it.
+    #[inline(always)]
+    fn begin_block(&mut self, kind: u8) {
+        const BLOCKS: u32 = 1 << event::FRAME_HEADERS
+            | 1 << event::FRAME_CONTINUATION
+            | 1 << event::FRAME_PUSH_PROMISE;
+        // In numbers: each question would double the paths of a walk.
+        let block = BLOCKS >> (kind & 31) & 1;
+        self.flow.changed = block as u8;
+        self.flow.scanned = self.flow.scanned.wrapping_add(block);
+    }
+
+    /// A piece of `count` bytes was put into the item at `at`: where it is a whole block that
+    /// leaves the table, it is of the version before.
+    #[inline(always)]
+    fn count_block(&mut self, at: u32, count: u32) {
+        let state = self.flow.frames();
+        let (kind, flags, length) = (state.kind, state.flags, state.length);
+        let other = u32::from(kind ^ event::FRAME_HEADERS) | block::shape(flags) | length ^ count;
+        if is_any(other) | is_any(count / (block::LONGEST + 1)) != 0 {
+            return;
+        }
+        let (direction, begin) = (self.direction, ITEMS_AT as u32 + at + ITEM);
+        let leaves = self.port.leaves_table(direction, self.flow, begin, count);
+        self.flow.changed ^= leaves as u8;
+        self.flow.scanned = self.flow.scanned.wrapping_sub(leaves);
+        self.restate_table(at);
+    }
+
     /// Puts the next piece of a payload into an item, and goes on behind it.
     #[inline(always)]
     fn send_piece(&mut self, left: u32) -> bool {
@@ -224,9 +285,11 @@ impl<P: FramePort> FrameWalk<'_, P> {
         if count > room {
             count = room;
         }
+        let at = state.fill;
         if !self.append(count, false) {
             return self.fail(event::LOST_GAP);
         }
+        self.count_block(at, count);
         let state = self.flow.frames();
         state.left -= count;
         let mut passed = count;
@@ -264,8 +327,14 @@ impl<P: FramePort> FrameWalk<'_, P> {
     /// The packet holds more than the programs walk.
     #[inline(always)]
     pub fn exhaust(&mut self) {
-        self.flow.trouble = event::LOST_BUDGET;
+        self.give_up();
         self.leave();
+    }
+
+    /// The same before [`FrameWalk::leave`].
+    #[inline(always)]
+    pub fn give_up(&mut self) {
+        self.flow.trouble = event::LOST_BUDGET;
     }
 
     /// Takes account of bytes that passed unseen: harmless where they needed no look.
@@ -310,5 +379,18 @@ impl<P: FramePort> FrameWalk<'_, P> {
     }
 }
 
+/// 1 unless all bits are 0.
+#[inline(always)]
+fn is_any(bits: u32) -> u32 {
+    let bits = opaque(bits as usize) as u32;
+    opaque(((bits | bits.wrapping_neg()) >> 31) as usize) as u32
+}
+
+/// 1 where nothing is ahead.
+#[inline(always)]
+fn before(ahead: i32) -> u32 {
+    opaque(ahead.wrapping_sub(1).cast_unsigned() as usize) as u32 >> 31
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,4 +16,5 @@ pub mod limits;
 pub mod repeat;
 pub mod sample;
 pub mod sequence;
+pub mod streams;
 pub mod walk;

@@ -1,6 +1,7 @@
 //! The programs, one file per family of hooks.
 
 pub mod aside;
+pub mod block;
 pub mod cause;
 pub mod claim;
 pub mod emit;
@@ -18,4 +19,5 @@ pub mod sample;
 pub mod segment;
 pub mod socket;
 pub mod state;
+pub mod streams;
 pub mod waiting;

@@ -22,9 +22,9 @@ pub const SLOTS: u32 = 8_192;
 pub const LONGEST: usize = WINDOW;
 /// Words of the longest head.
 pub const WORDS: usize = LONGEST.div_ceil(8);
-/// Secret words: one for each word of a head, then one for its length and one for the
-/// connection.
-pub const KEYS: usize = WORDS + 2;
+/// Secret words: one for each word of a head, then one for its length, one for the connection,
+/// and one for the table that a block of headers refers to.
+pub const KEYS: usize = WORDS + 3;
 /// Buckets of the durations.
 pub const BUCKETS: usize = 15;
 /// Requests in a row that are not known, after which only some are looked at.
@@ -55,8 +55,14 @@ impl Control {
     #[inline(always)]
     #[must_use]
     pub fn takes(&self, tag: u64, answer: &Answer) -> bool {
-        let fits = answer.body >= self.least as u64 && answer.body <= self.most as u64;
-        self.tag == tag && self.status == answer.status as u32 && fits
+        self.tag == tag && self.status == answer.status as u32 && self.fits(answer.body)
+    }
+
+    /// Whether an answer's body is one that is counted here.
+    #[inline(always)]
+    #[must_use]
+    pub fn fits(&self, body: u64) -> bool {
+        body >= self.least as u64 && body <= self.most as u64
     }
 }
 
@@ -70,6 +76,8 @@ pub struct Counts {
     pub nanoseconds: u64,
     /// Sum of the answers' body bytes.
     pub bytes: u64,
+    /// Sum of the requests' body bytes.
+    pub asked: u64,
     /// When the last one ended.
     pub last_ns: u64,
     /// The answer that was. Of the kernel half alone; it stands here because this is what

@@ -2,16 +2,21 @@
 //!
 //! The input is a row of frames: a byte says the direction and whether the record breaks
 //! the compression's state, one the kind, one the flags, one the stream, one the length of
-//! the payload, which follows. The preface comes first, so that whole tables are reached.
+//! the payload, which follows. The preface comes first, so that whole tables are reached. One kind
+//! is a stream that waited to be counted.
 #![no_main]
 
 use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
+use meshtap::kernel::repeats::Keys;
 use meshtap::protocol::{Output, ProtocolSettings, Protocols};
 use meshtap::ring_buffer::Event;
-use meshtap_ebpf::event::{FRAMES_JOINED, FRAMES_PREFACE, Frames, Header, Item};
+use meshtap_ebpf::event::{FRAMES_JOINED, FRAMES_PREFACE, Frames, Header, Item, Waited};
 use zerocopy::IntoBytes as _;
+
+/// Beyond the kinds of frames.
+const WAITED: u8 = 10;
 
 fn record(time_ns: u64, direction: u8, flags: u16, lost: u16) -> Frames {
     let header = Header { time_ns, cookie: 1, direction, flags, lost, ..Header::default() };
@@ -23,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
         requests: 8,
         requests_per_connection: 6,
         head_bytes_total: 512,
+        keys: Some(Keys::draw()),
         ..ProtocolSettings::default()
     };
     let mut protocols = Protocols::new(settings);
@@ -40,10 +46,10 @@ fuzz_target!(|bytes: &[u8]| {
             stream: u32::from(*stream),
             length: length as u32 + more,
             offset: if way & 0x40 == 0 { 0 } else { u32::from(way >> 4) },
-            kind: kind % 10,
+            kind: kind % 11,
             flags: *flags,
             bytes: length as u16,
-            pad: 0,
+            table: u32::from(kind / 11),
         };
         let mut items = item.as_bytes().to_vec();
         items.extend_from_slice(payload);
@@ -51,7 +57,24 @@ fuzz_target!(|bytes: &[u8]| {
         sequence += 9 + length as u32;
         let joined = if way & 0x0c == 0x0c { FRAMES_JOINED } else { 0 };
         let record = record(time_ns, way & 1, joined, u16::from(way & 0x8e == 0x8e));
-        protocols.feed(&Event::Frames(&record, &items), &mut out);
+        let record = Frames { waited: u32::from(flags >> 4), ..record };
+        if item.kind == WAITED {
+            let tag = out.exchanges.last().and_then(|exchange| exchange.tag);
+            let waited = Waited {
+                header: record.header,
+                first_ns: time_ns.saturating_sub(u64::from(*flags)),
+                tag: tag.map_or(0, |tag| tag.get()),
+                stream: item.stream,
+                sequence,
+                told: u32::from(flags >> 4),
+                sent: flags & 1,
+                answering: flags >> 1 & 1,
+                ..Waited::default()
+            };
+            protocols.feed(&Event::Waited(&waited), &mut out);
+        } else {
+            protocols.feed(&Event::Frames(&record, &items), &mut out);
+        }
         let occupancy = protocols.occupancy();
         for bound in [occupancy.connections, occupancy.requests, occupancy.head_bytes] {
             assert!(bound.used <= bound.limit);

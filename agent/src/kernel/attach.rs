@@ -104,6 +104,7 @@ const PARTS: [(&str, &[&str]); 2] = [
             "ingress_held_lines",
             "ingress_held_frames",
             "ingress_repeat",
+            "ingress_streams",
             "ingress_aside_lines",
             "ingress_aside_frames",
         ],
@@ -119,6 +120,7 @@ const PARTS: [(&str, &[&str]); 2] = [
             "egress_held_lines",
             "egress_held_frames",
             "egress_repeat",
+            "egress_streams",
         ],
     ),
 ];

@@ -7,10 +7,13 @@ use std::num::NonZeroU64;
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use meshtap_ebpf::repeat::{self, Control, Counts, KEYS, LONGEST, SLOTS};
+use meshtap_ebpf::streams::{self, Expected, block};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// A pair of slots as the map holds it.
 type Pair = [u64; 2 * size_of::<Control>() / 8];
+/// What is expected, as the map holds it.
+type Terms = [u64; size_of::<Expected>() / 8];
 /// Counts as the map holds them.
 type Row = [u64; size_of::<Counts>() / 8];
 
@@ -40,25 +43,47 @@ impl Keys {
     #[must_use]
     pub fn tag(&self, head: &[u8], cookie: u64) -> Option<NonZeroU64> {
         let length = u32::try_from(head.len()).ok().filter(|_| head.len() <= LONGEST)?;
-        let word = |index: usize| {
-            let rest = head.get(index * 8..).unwrap_or_default();
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(rest) {
-                *to = *from;
-            }
-            u64::from_le_bytes(word)
-        };
-        let key = |index: usize| self.0.get(index).copied().unwrap_or_default();
-        NonZeroU64::new(repeat::tag(length, cookie, word, key))
+        NonZeroU64::new(repeat::tag(
+            length,
+            cookie,
+            |index| word(head, index),
+            |index| self.key(index),
+        ))
     }
+
+    /// The same of a block of headers that leaves the table as it is: its version, and the
+    /// direction.
+    #[must_use]
+    pub fn block(&self, block: &[u8], cookie: u64, table: (u32, u8)) -> Option<NonZeroU64> {
+        let length = u32::try_from(block.len()).ok().filter(|length| *length <= block::LONGEST)?;
+        let word = |index| word(block, index);
+        NonZeroU64::new(block::tag(length, cookie, table, word, |index| self.key(index)))
+    }
+
+    fn key(&self, index: usize) -> u64 {
+        self.0.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Eight bytes, with zeros behind the last one.
+fn word(bytes: &[u8], index: usize) -> u64 {
+    let rest = bytes.get(index * 8..).unwrap_or_default();
+    let mut word = [0; 8];
+    for (to, from) in word.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    u64::from_le_bytes(word)
 }
 
 /// The table.
 pub struct Repeats {
     controls: Array<MapData, Pair>,
     counts: Array<MapData, Row>,
+    expected: Array<MapData, Terms>,
+    marks: Array<MapData, u32>,
     /// What was written last.
     written: Vec<[Control; 2]>,
+    marked: Vec<u32>,
 }
 
 impl fmt::Debug for Repeats {
@@ -73,7 +98,10 @@ impl Repeats {
         Some(Self {
             controls: Array::try_from(programs.take_map("CONTROLS")?).ok()?,
             counts: Array::try_from(programs.take_map("COUNTS")?).ok()?,
+            expected: Array::try_from(programs.take_map("EXPECTED")?).ok()?,
+            marks: Array::try_from(programs.take_map("MARKS")?).ok()?,
             written: vec![[Control::default(); 2]; SLOTS as usize / 2],
+            marked: vec![0; streams::MARKED as usize],
         })
     }
 
@@ -92,6 +120,25 @@ impl Repeats {
         // The tag last: nobody is to find it with what belonged to another one.
         let untagged = Control { tag: 0, ..control };
         self.put(slot, untagged) && (control.tag == 0 || self.put(slot, control))
+    }
+
+    /// What is expected of calls of HTTP/2 in a slot, which has no tag. False: as above.
+    pub fn expect(&mut self, slot: u32, expected: &Expected) -> bool {
+        let Ok(row) = Terms::read_from_bytes(expected.as_bytes()) else { return false };
+        self.expected.set(slot, row, 0).is_ok()
+    }
+
+    /// Marks a connection on which calls of HTTP/2 are counted, before the first slot of such is
+    /// written, or takes the mark back. False: it could not be written.
+    pub fn mark(&mut self, cookie: u64, is_counted: bool) -> bool {
+        let place = streams::mark(cookie);
+        let Some(connections) = self.marked.get_mut(place as usize) else { return false };
+        let now = if is_counted { *connections + 1 } else { connections.saturating_sub(1) };
+        let is_written = self.marks.set(place, now, 0).is_ok();
+        if is_written {
+            *connections = now;
+        }
+        is_written
     }
 
     fn put(&mut self, slot: u32, control: Control) -> bool {

@@ -13,7 +13,7 @@ use crate::ring_buffer::Event;
 use crate::telemetry::{AgentTelemetry, Figure};
 
 /// Kinds of records, as in `meshtap_events_total{kind}`.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 14] = [
     "opened",
     "redirected",
     "owner_changed",
@@ -27,6 +27,7 @@ pub const KINDS: [&str; 13] = [
     "exit",
     "name_answer",
     "frames",
+    "waited",
 ];
 
 /// The place of an event's kind in [`KINDS`].
@@ -46,6 +47,7 @@ pub fn kind(event: &Event<'_>) -> usize {
         Event::Exit(_) => 10,
         Event::NameAnswer(..) => 11,
         Event::Frames(..) => 12,
+        Event::Waited(_) => 13,
     }
 }
 
@@ -171,6 +173,8 @@ impl Figures {
         table("head_bytes", heads.used, heads.limit, counters.heads_cut);
         let tables = protocol.table_bytes;
         table("compression_tables_bytes", tables.used, tables.limit, protocol.tables_forgotten);
+        let heads = protocol.repeated_bytes;
+        table("repeated_heads_bytes", heads.used, heads.limit, protocol.repeated_refused);
         for (reason, count) in [
             ("tunnel", counters.tunnels),
             ("push", counters.pushes),

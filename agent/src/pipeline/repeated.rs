@@ -3,11 +3,14 @@
 //! A call that was told twice on one connection, with the same head and an answer of the same
 //! status, is asked to be counted from there on. What was counted becomes a summary under the
 //! names that its ends have at that moment, in the same series as if each call had been told.
+//! Of HTTP/2 the blocks of headers have to be the same, of the answer, too, and what they refer
+//! to; of gRPC the numbers of messages as well.
 
 use std::fmt;
 
 use ahash::AHashMap;
 use meshtap_ebpf::repeat::{BUCKETS, Control, Counts, SLOTS, pair};
+use meshtap_ebpf::streams::Expected;
 
 use super::{Found, Stages};
 use crate::aggregation::histogram::SIZE;
@@ -17,6 +20,9 @@ use crate::kernel::repeats::Repeats;
 use crate::protocol::{Exchange, Protocol};
 use crate::ring_buffer::Event;
 
+/// Calls of a kind that are told although it has a slot, and none counted meanwhile: what it
+/// costs to look at them is in vain.
+const IN_VAIN: u32 = 64;
 /// Time without a call after which a slot is given back.
 const IDLE_NS: u64 = 10_000_000_000;
 
@@ -27,6 +33,11 @@ pub trait Table: fmt::Debug + Send {
     /// Has a slot count this from now on, and nothing where it has no tag; false: it could
     /// not be written.
     fn write(&mut self, slot: u32, control: Control) -> bool;
+    /// What a slot expects of calls of HTTP/2, before it is written; false: as above.
+    fn expect(&mut self, slot: u32, expected: &Expected) -> bool;
+    /// Marks the connection that a slot for HTTP/2 belongs to, before it is written, or takes one
+    /// mark back; false: as above.
+    fn mark(&mut self, cookie: u64, is_counted: bool) -> bool;
     /// What was ever counted in a slot.
     fn counts(&self, slot: u32) -> Option<Counts>;
 }
@@ -38,6 +49,14 @@ impl Table for Repeats {
 
     fn write(&mut self, slot: u32, control: Control) -> bool {
         self.write(slot, control)
+    }
+
+    fn expect(&mut self, slot: u32, expected: &Expected) -> bool {
+        self.expect(slot, expected)
+    }
+
+    fn mark(&mut self, cookie: u64, is_counted: bool) -> bool {
+        self.mark(cookie, is_counted)
     }
 
     fn counts(&self, slot: u32) -> Option<Counts> {
@@ -57,6 +76,8 @@ struct Kind {
     ends: bool,
     /// When the last call was.
     used_ns: u64,
+    /// Calls since the last reading that were told all the same.
+    told: u32,
 }
 
 /// The kinds of calls that are counted, by slot.
@@ -122,7 +143,7 @@ impl Repeated {
             for slot in self.sockets.remove(&cookie).unwrap_or_default() {
                 self.end(slot);
                 self.read(slot, stages, found);
-                self.kinds.remove(&slot);
+                self.remove(slot);
             }
         }
     }
@@ -134,7 +155,7 @@ impl Repeated {
             let Some(kind) = self.read(slot, stages, found) else { continue };
             let (ends, cookie) = (kind.ends, kind.exchange.socket);
             if ends {
-                self.kinds.remove(&slot);
+                self.remove(slot);
                 self.leave(cookie, slot);
             } else if now_ns.saturating_sub(kind.used_ns) > IDLE_NS {
                 self.end(slot);
@@ -157,6 +178,9 @@ impl Repeated {
         }
         let place = pair(tag.get()) as usize;
         let Some(told) = self.told.get_mut(place) else { return };
+        if *told == !tag.get() {
+            return;
+        }
         if *told != tag.get() {
             *told = tag.get();
             return;
@@ -166,8 +190,8 @@ impl Repeated {
     }
 
     fn count(&mut self, control: Control, call: &Call, now_ns: u64) {
-        if self.has(control.tag, call.exchange.socket) {
-            return;
+        if let Some(slot) = self.slot(control.tag, call.exchange.socket) {
+            return self.told_with_slot(slot);
         }
         let free = self.table.free(control.tag).filter(|slot| !self.kinds.contains_key(slot));
         let Some(slot) = free else {
@@ -175,19 +199,43 @@ impl Repeated {
             return;
         };
         let Some(counts) = self.table.counts(slot) else { return };
+        if call.exchange.protocol == Protocol::Http2 {
+            let Some(expected) = expected(&call.exchange) else { return };
+            if !self.table.expect(slot, &expected) || !self.table.mark(call.exchange.socket, true) {
+                return;
+            }
+        }
+        // Where it cannot be written, nothing takes the mark back: it costs a look.
         if !self.table.write(slot, control) {
             return;
         }
         let exchange = call.exchange.clone();
         self.sockets.entry(exchange.socket).or_default().push(slot);
-        self.kinds.insert(slot, Kind { exchange, control, counts, ends: false, used_ns: now_ns });
+        let kind = Kind { exchange, control, counts, ends: false, used_ns: now_ns, told: 0 };
+        self.kinds.insert(slot, kind);
     }
 
-    /// Whether the tag has a slot already: what is told all the same has another answer.
-    fn has(&self, tag: u64, cookie: u64) -> bool {
-        let slots = self.sockets.get(&cookie).map(Vec::as_slice).unwrap_or_default();
-        let kinds = slots.iter().filter_map(|slot| self.kinds.get(slot));
-        kinds.into_iter().any(|kind| kind.control.tag == tag)
+    /// The slot that the tag has already.
+    fn slot(&self, tag: u64, cookie: u64) -> Option<u32> {
+        let slots = self.sockets.get(&cookie)?;
+        let has_tag =
+            |slot: &&u32| self.kinds.get(slot).is_some_and(|kind| kind.control.tag == tag);
+        slots.iter().find(has_tag).copied()
+    }
+
+    /// A call of a slot's kind was told all the same: it had another answer. Where hardly any
+    /// is counted the kind is given up; the place of its tag says so until another one takes it.
+    fn told_with_slot(&mut self, slot: u32) {
+        let Some(kind) = self.kinds.get_mut(&slot).filter(|kind| !kind.ends) else { return };
+        kind.told += 1;
+        let tag = kind.control.tag;
+        if kind.told < IN_VAIN {
+            return;
+        }
+        self.end(slot);
+        if let Some(place) = self.told.get_mut(pair(tag) as usize) {
+            *place = !tag;
+        }
     }
 
     /// Has nothing more counted in a slot.
@@ -197,6 +245,13 @@ impl Repeated {
             && let Some(kind) = self.kinds.get_mut(&slot)
         {
             kind.ends = true;
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let Some(kind) = self.kinds.remove(&slot) else { return };
+        if kind.exchange.protocol == Protocol::Http2 {
+            self.table.mark(kind.exchange.socket, false);
         }
     }
 
@@ -216,6 +271,7 @@ impl Repeated {
         // Sums may be one call ahead, or behind: they stand where its call does.
         if gains.calls > 0 {
             kind.counts = counts;
+            kind.told = 0;
             kind.used_ns = counts.last_ns;
             self.calls += gains.calls;
             let mut exchange = kind.exchange.clone();
@@ -234,31 +290,54 @@ impl Repeated {
 fn may_repeat(call: &Call) -> bool {
     let exchange = &call.exchange;
     let has_ids = exchange.trace.is_some() || exchange.request_id.is_some();
-    let is_plain = exchange.rpc.is_none() && exchange.relayed.is_none() && call.passage.is_none();
-    exchange.protocol == Protocol::Http11
-        && !matches!(exchange.method.as_str(), "HEAD" | "CONNECT")
-        && exchange.error.is_none()
-        && exchange.request_bytes == 0
-        && !exchange.cut
-        && !has_ids
-        && is_plain
+    let is_plain = exchange.relayed.is_none() && call.passage.is_none();
+    let is_of_protocol = match exchange.protocol {
+        Protocol::Http11 => {
+            exchange.rpc.is_none()
+                && !matches!(exchange.method.as_str(), "HEAD" | "CONNECT")
+                && exchange.request_bytes == 0
+        }
+        // The rest was looked at where it was tagged.
+        Protocol::Http2 => exchange.answer.head != 0,
+        Protocol::Http10 => false,
+    };
+    is_of_protocol && exchange.error.is_none() && !exchange.cut && !has_ids && is_plain
 }
 
-/// What is counted with a call: answers of its status, in the same bucket of sizes.
-fn control(tag: u64, exchange: &Exchange) -> Option<Control> {
-    let bucket = SIZE.bucket(exchange.response_bytes);
+/// What is expected of a call of HTTP/2 beside its head: bodies in the same buckets of sizes,
+/// and as many messages.
+fn expected(exchange: &Exchange) -> Option<Expected> {
+    let [asked, answered] = match &exchange.rpc {
+        None => [0, 0],
+        Some(rpc) => [rpc.request_messages?, rpc.response_messages?],
+    };
+    let (least, most) = sizes(exchange.request_bytes)?;
+    Some(Expected {
+        head: exchange.answer.head,
+        tail: exchange.answer.tail,
+        least,
+        most,
+        framed: exchange.rpc.is_some().into(),
+        asked: asked.try_into().ok()?,
+        answered: answered.try_into().ok()?,
+    })
+}
+
+/// The fewest and the most bytes in a bucket of sizes.
+fn sizes(bytes: u64) -> Option<(u32, u32)> {
+    let bucket = SIZE.bucket(bytes);
     let least = match bucket.checked_sub(1) {
         Some(below) => SIZE.exact.get(below)? + 1,
         None => 0,
     };
     let most = SIZE.exact.get(bucket).copied().unwrap_or(u64::MAX);
-    Some(Control {
-        tag,
-        least: u32::try_from(least).ok()?,
-        most: u32::try_from(most).unwrap_or(u32::MAX),
-        status: exchange.status?.into(),
-        pad: 0,
-    })
+    Some((u32::try_from(least).ok()?, u32::try_from(most).unwrap_or(u32::MAX)))
+}
+
+/// What is counted with a call: answers of its status, in the same bucket of sizes.
+fn control(tag: u64, exchange: &Exchange) -> Option<Control> {
+    let (least, most) = sizes(exchange.response_bytes)?;
+    Some(Control { tag, least, most, status: exchange.status?.into(), pad: 0 })
 }
 
 /// What was counted between two readings.
@@ -267,6 +346,7 @@ struct Gains {
     buckets: [u64; BUCKETS],
     nanoseconds: u64,
     bytes: u64,
+    asked: u64,
 }
 
 impl Gains {
@@ -280,6 +360,7 @@ impl Gains {
             buckets,
             nanoseconds: now.nanoseconds.wrapping_sub(before.nanoseconds),
             bytes: now.bytes.wrapping_sub(before.bytes),
+            asked: now.asked.wrapping_sub(before.asked),
         }
     }
 
@@ -298,8 +379,16 @@ impl Gains {
             buckets: self.buckets.map(|calls| calls.saturating_mul(weight)),
             sum: self.nanoseconds.saturating_mul(weight),
         };
-        summary.request_bytes = sizes(0, 0);
+        summary.request_bytes = sizes(call.exchange.request_bytes, self.asked);
         summary.response_bytes = sizes(call.exchange.response_bytes, self.bytes);
+        if let (Some(rpc), Some(one)) = (&mut summary.rpc, &call.exchange.rpc) {
+            let calls = self.calls.saturating_mul(weight);
+            let messages = |of: Option<u64>| of.map(|count| count.saturating_mul(calls));
+            rpc.request_messages = messages(one.request_messages);
+            rpc.response_messages = messages(one.response_messages);
+            rpc.request_bytes = summary.request_bytes.sum;
+            rpc.response_bytes = summary.response_bytes.sum;
+        }
         summary
     }
 }

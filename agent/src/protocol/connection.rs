@@ -41,7 +41,7 @@ use meshtap_ebpf::event::{self, Desynchronised, End, Frames, Head, Shut, Statist
 
 #[cfg(doc)]
 use super::Cause;
-use super::http2::{Before, Http2};
+use super::http2::{self, Before, Http2};
 use super::request::OpenRequest;
 use super::tcp::Tcp;
 use super::{Output, Shared, Side, lost};
@@ -81,8 +81,8 @@ pub(crate) struct Connection {
     http2: Option<Box<Http2>>,
     /// How many connections it stands for, as an exponent of two.
     weight: u8,
-    /// Number to go on with, where a connection of HTTP/2 was forgotten.
-    next_stream: Option<u32>,
+    /// What to go on with, where a connection of HTTP/2 was forgotten.
+    streams: Option<http2::Numbers>,
 }
 
 impl Connection {
@@ -121,10 +121,8 @@ impl Connection {
 
     fn take(&mut self, event: &Event<'_>, pass: &mut Pass<'_>) {
         self.heard_ns = self.heard_ns.max(pass.time_ns);
-        if let Event::Frames(record, _) = event
-            && self.http2.is_none()
-        {
-            self.becomes_http2(record, pass);
+        if self.http2.is_none() && matches!(event, Event::Frames(..) | Event::Waited(_)) {
+            self.becomes_http2(event.header().flags, pass);
         }
         if let Some(http2) = &mut self.http2 {
             http2.feed(event, pass);
@@ -177,19 +175,19 @@ impl Connection {
     /// The first frames came. A request that asked for them goes on as the first stream;
     /// others that are open cannot be answered any more.
     #[cold]
-    fn becomes_http2(&mut self, record: &Frames, pass: &mut Pass<'_>) {
-        let upgraded = record.header.flags & event::FRAMES_UPGRADED != 0;
+    fn becomes_http2(&mut self, flags: u16, pass: &mut Pass<'_>) {
+        let upgraded = flags & event::FRAMES_UPGRADED != 0;
         let asked = self.open.pop_back_if(|request| upgraded && request.is_upgraded());
         let before = Before {
             missing: self.missing,
             late: self.unproven,
             asks: self.side.filter(|_| upgraded).map(asking_direction),
             upgraded: asked.map(|request| (request.exchange, request.retransmits)),
-            next: self.next_stream,
+            numbers: self.streams,
         };
         self.lose_all(lost::RECORDS_LOST, pass);
         self.open = VecDeque::new();
-        self.http2 = Some(Box::new(Http2::new(record, before, &pass.shared.tables)));
+        self.http2 = Some(Box::new(Http2::new(flags, before, pass.shared)));
     }
 
     fn head(&mut self, record: &Head, bytes: &[u8], pass: &mut Pass<'_>) {

@@ -286,6 +286,8 @@ pub struct Exchange {
     pub acknowledgement: u32,
     /// What the kernel half knows calls by that are like this one, where it may count them.
     pub tag: Option<NonZeroU64>,
+    /// What it knows their answers by, where they are HTTP/2.
+    pub answer: AnswerTags,
     /// How many calls it stands for: more than one while only a share of the connections is
     /// followed, see [`meshtap_ebpf::sample`].
     pub weight: u32,
@@ -293,6 +295,15 @@ pub struct Exchange {
     pub relayed: Option<Box<Relayed>>,
     /// What it was beyond HTTP.
     pub rpc: Option<Box<Rpc>>,
+}
+
+/// What the kernel half knows the headers of an answer by, see [`meshtap_ebpf::streams`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerTags {
+    /// The head.
+    pub head: u64,
+    /// What stands behind its body; 0: nothing does.
+    pub tail: u64,
 }
 
 /// Bytes of a whole connection so far, as the kernel counts them for `ss -i`.
@@ -336,6 +347,7 @@ impl Exchange {
             sequence: 0,
             acknowledgement: 0,
             tag: None,
+            answer: AnswerTags::default(),
             weight: 1,
             rpc: None,
         }

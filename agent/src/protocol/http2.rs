@@ -22,7 +22,8 @@
 //! ([`event::Desynchronised`], [`event::FRAMES_JOINED`]; one direction), where records are
 //! missing ([`event::Header::lost`]; both may be concerned). Then:
 //! - What was compressed before is not known ([`hpack`]): headers that refer to it are
-//!   [`super::exchange::UNKNOWN`], or missing, but never others.
+//!   [`super::exchange::UNKNOWN`], or missing, but never others. Where records are missing the
+//!   next block shows whether they held one that changed the table ([`event::Item::table`]).
 //! - Open calls are in doubt. One whose answer's end is seen later is told, with the bytes
 //!   that were seen and without the numbers of its messages; one whose end is not seen is
 //!   lost, since it may have ended well. So is one whose answer's head was missed, and one
@@ -43,23 +44,28 @@ mod fact;
 mod fields;
 mod hpack;
 mod names;
+mod numbers;
 mod stream;
+mod templates;
+mod waited;
 
 #[cfg(test)]
 pub(super) use hpack::encoder::Encoder;
 
 use std::collections::VecDeque;
 
-use meshtap_ebpf::event::{self, Desynchronised, Ended, Frames, Shut, Statistics};
+use meshtap_ebpf::event::{self, Desynchronised, Ended, Shut, Statistics};
 
 use super::connection::{self, Pass, asking_side, closed_first, reset};
 use super::tcp::Tcp;
-use super::{Cause, Exchange, LostCalls, Output, Side, lost};
+use super::{Cause, Exchange, LostCalls, Output, Shared, Side, lost};
 use crate::ring_buffer::Event;
 use assembly::Assembly;
 pub(crate) use hpack::Budget;
 use hpack::Decoder;
 use stream::Stream;
+use templates::Templates;
+use waited::Waits;
 
 /// What is kept between blocks of headers, for their memory.
 #[derive(Debug, Default)]
@@ -79,6 +85,12 @@ struct Way {
     assembly: Assembly,
     /// Frames pass unseen until the direction's next record, and why.
     blind: Option<&'static str>,
+    /// Version of the table behind the last block of headers, see [`Item::table`].
+    version: Option<u32>,
+    /// Records are missing since then: whether the table is still known, the next block shows.
+    doubted: bool,
+    /// When frames passed unseen last, and why.
+    missed: Option<(u64, &'static str)>,
 }
 
 /// State of one connection.
@@ -108,6 +120,9 @@ pub(crate) struct Http2 {
     /// The asking end has sent FIN.
     asker_shut: bool,
     tcp: Tcp,
+    /// Heads whose calls the kernel half may count.
+    templates: Templates,
+    waits: Waits,
 }
 
 /// What was before the first frames.
@@ -121,26 +136,51 @@ pub(crate) struct Before {
     pub(crate) asks: Option<u8>,
     /// The request that was answered by the upgrade, with [`event::Head::retransmits`].
     pub(crate) upgraded: Option<(Box<Exchange>, u32)>,
-    /// The number to go on with, where the connection was forgotten.
-    pub(crate) next: Option<u32>,
+    /// What to go on with, where the connection was forgotten.
+    pub(crate) numbers: Option<Numbers>,
+}
+
+/// What is kept of a connection that is forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    /// The number of the next stream.
+    pub(crate) next: u32,
+    waits: Waits,
+}
+
+impl Numbers {
+    /// Of a connection of which none ever waited.
+    #[cfg(test)]
+    pub(crate) fn of(next: u32) -> Self {
+        Self { next, waits: Waits::default() }
+    }
+
+    /// How many of the streams of a connection that has ended are not accounted for.
+    pub(crate) fn unseen(&self, ended: &Ended) -> u32 {
+        let begun = ended.requests.saturating_sub(self.next / 2);
+        begun.saturating_sub(self.waits.accounted(ended))
+    }
 }
 
 impl Http2 {
-    /// Begins with the first record of frames, which is to be fed next.
-    pub(crate) fn new(record: &Frames, before: Before, tables: &Budget) -> Self {
-        let flags = record.header.flags;
+    /// Begins with the first record, of these flags, which is to be fed next.
+    pub(crate) fn new(flags: u16, before: Before, shared: &Shared) -> Self {
         let upgraded = flags & event::FRAMES_UPGRADED != 0;
+        let tables = &shared.tables;
         let way = || Way {
             decoder: if upgraded { Decoder::whole(tables) } else { Decoder::unknown(tables) },
             assembly: Assembly::default(),
             blind: (!upgraded).then_some(lost::DESYNCHRONISED_GAP),
+            version: None,
+            doubted: false,
+            missed: None,
         };
         let late = before.late || flags & event::FRAMES_JOINED != 0;
         let mut http2 = Self {
             ways: [way(), way()],
             asks: before.asks,
             streams: VecDeque::new(),
-            next: before.next,
+            next: before.numbers.map(|numbers| numbers.next),
             gap: None,
             late,
             missing: before.missing,
@@ -149,6 +189,8 @@ impl Http2 {
             last: None,
             asker_shut: false,
             tcp: Tcp::default(),
+            templates: Templates::new(&shared.templates),
+            waits: before.numbers.map(|numbers| numbers.waits).unwrap_or_default(),
         };
         if upgraded {
             // The request that asked for the upgrade has the first.
@@ -164,9 +206,9 @@ impl Http2 {
         !self.streams.is_empty()
     }
 
-    /// The number of the next stream, for [`Before::next`].
-    pub(crate) fn next(&self) -> Option<u32> {
-        self.next
+    /// What [`Before::numbers`] needs.
+    pub(crate) fn numbers(&self) -> Option<Numbers> {
+        self.next.map(|next| Numbers { next, waits: self.waits })
     }
 
     /// Takes an event of this connection.
@@ -176,11 +218,12 @@ impl Http2 {
             if self.sequence.is_none() {
                 self.missing = self.missing.saturating_add(u32::from(missing));
             }
-            self.miss(event::INGRESS, lost::RECORDS_LOST, pass);
-            self.miss(event::EGRESS, lost::RECORDS_LOST, pass);
+            self.miss_records(event::INGRESS, pass);
+            self.miss_records(event::EGRESS, pass);
         }
         match event {
             Event::Frames(record, bytes) => self.frames(record, bytes, pass),
+            Event::Waited(record) => self.waited(record, pass),
             Event::Desynchronised(record) => self.desynchronised(record, pass),
             Event::Shut(record) => self.shut(record, pass),
             Event::Statistics(record) => self.tcp.update(record.retransmits, record.srtt_us),
@@ -211,8 +254,8 @@ impl Http2 {
 
     /// Counts the streams that the kernel saw begin and of which no record came.
     pub(crate) fn lose_unseen(&mut self, ended: &Ended, pass: &mut Pass<'_>) {
-        let unseen = match self.next {
-            Some(next) => ended.requests.saturating_sub(next / 2),
+        let unseen = match self.numbers() {
+            Some(numbers) => numbers.unseen(ended),
             None if self.late => ended.requests.min(ended.lost.into()),
             None => ended.requests,
         };
@@ -236,7 +279,22 @@ impl Http2 {
     fn miss(&mut self, direction: u8, reason: &'static str, pass: &mut Pass<'_>) {
         let way = self.way(direction);
         way.decoder.forget();
-        way.assembly.clear(pass.shared);
+        way.missed = Some((pass.time_ns, reason));
+        self.miss_frames(direction, reason, pass);
+    }
+
+    /// Records are missing, which may have held frames of `direction`.
+    fn miss_records(&mut self, direction: u8, pass: &mut Pass<'_>) {
+        let way = self.way(direction);
+        way.doubted = true;
+        if way.version.is_none() || way.assembly.is_open() {
+            way.decoder.forget();
+        }
+        self.miss_frames(direction, lost::RECORDS_LOST, pass);
+    }
+
+    fn miss_frames(&mut self, direction: u8, reason: &'static str, pass: &mut Pass<'_>) {
+        self.way(direction).assembly.clear(pass.shared);
         let asks = self.asks == Some(direction);
         if asks || self.asks.is_none() {
             self.gap.get_or_insert(reason);

@@ -12,7 +12,7 @@ use std::borrow::Borrow;
 
 use meshtap_ebpf::event::{
     self, Desynchronised, EGRESS, End, Frames, HEAD_COMPLETE, HEAD_ENDED, HEAD_FIRST, HEAD_INTERIM,
-    HEAD_RESPONSE, Head, Header, INGRESS, Opened, Shut, Statistics,
+    HEAD_RESPONSE, Head, Header, INGRESS, Opened, Shut, Statistics, Waited,
 };
 
 use super::*;
@@ -28,6 +28,7 @@ enum Record {
     Statistics(Statistics),
     Closed(Statistics),
     Frames(Frames, Vec<u8>),
+    Waited(Waited),
 }
 
 impl Record {
@@ -41,6 +42,7 @@ impl Record {
             Self::Statistics(record) => Event::Statistics(record),
             Self::Closed(record) => Event::Closed(record),
             Self::Frames(record, bytes) => Event::Frames(record, bytes),
+            Self::Waited(record) => Event::Waited(record),
         }
     }
 
@@ -53,6 +55,7 @@ impl Record {
             Self::Desynchronised(record) => &mut record.header,
             Self::Statistics(record) | Self::Closed(record) => &mut record.header,
             Self::Frames(record, _) => &mut record.header,
+            Self::Waited(record) => &mut record.header,
         }
     }
 }

@@ -31,6 +31,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Closed => Event::Closed(fixed(bytes)?.0),
         Kind::End => Event::End(fixed(bytes)?.0),
         Kind::Shut => Event::Shut(fixed(bytes)?.0),
+        Kind::Waited => Event::Waited(fixed(bytes)?.0),
         Kind::Desynchronised => Event::Desynchronised(fixed(bytes)?.0),
         Kind::Exit => Event::Exit(fixed(bytes)?.0),
         Kind::Head => {

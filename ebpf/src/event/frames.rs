@@ -32,8 +32,46 @@ pub struct Frames {
     pub srtt_us: u32,
     /// Segments sent again on this connection so far.
     pub retransmits: u32,
+    /// In the direction of the requests: how many streams of the connection were let wait so
+    /// far ([`crate::streams`]); of the answers: for how many of them a [`Waited`] was sent.
+    pub waited: u32,
+}
+
+/// A stream that waited to be counted and is told after all, as far as it has come: the agent
+/// knows by the tag what its headers say.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Waited {
+    /// See [`Header`]; its direction is that of the request.
+    pub header: Header,
+    /// When the request began.
+    pub first_ns: u64,
+    /// When the answer began; 0: it has not.
+    pub head_ns: u64,
+    /// What the request's headers are known by.
+    pub tag: u64,
+    /// Its number.
+    pub stream: u32,
+    /// Sequence number of the request's first byte.
+    pub sequence: u32,
+    /// Acknowledgement number beside it.
+    pub acknowledgement: u32,
+    /// Bytes of the request's body so far.
+    pub asked: u32,
+    /// Bytes of the answer's body so far.
+    pub answered: u32,
+    /// How many streams of the connection were told like this, with this one.
+    pub told: u32,
+    /// Whole messages of the request so far, where it consists of such.
+    pub asked_messages: u16,
+    /// Of the answer.
+    pub answered_messages: u16,
+    /// 1: the request is over.
+    pub sent: u8,
+    /// 1: the answer's headers have come, and say what was expected.
+    pub answering: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 2],
 }
 
 /// One frame, or a piece of one; [`Item::bytes`] bytes follow.
@@ -64,8 +102,9 @@ pub struct Item {
     pub flags: u8,
     /// Bytes that follow, without what fills them up to a multiple of eight.
     pub bytes: u16,
-    /// Zero.
-    pub pad: u32,
+    /// Version of the table that headers of this direction refer to, behind this frame
+    /// ([`crate::streams`]), twice; one more where the frame may have changed the table.
+    pub table: u32,
 }
 
 /// What a DATA frame held of length-prefixed messages (gRPC, Connect streams), if it held

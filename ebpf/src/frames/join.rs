@@ -163,6 +163,8 @@ impl<P: FramePort> FrameWalk<'_, P> {
     fn join(&mut self, announce: u16) {
         let upgraded = self.shared.verdict == VERDICT_UPGRADED;
         self.flow.clear_frames();
+        // What passed before may have changed the table of headers.
+        self.flow.scanned = self.flow.scanned.wrapping_add(1);
         self.flow.frames().announce = announce | if upgraded { FRAMES_UPGRADED } else { 0 };
         self.flow.mode = mode::FRAMES;
         self.flow.trouble = 0;

@@ -1,17 +1,19 @@
 //! What a walk over frames sends.
 
-use core::mem::size_of;
+use core::mem::{offset_of, size_of};
 
 use super::FrameWalk;
 use super::port::FramePort;
 use super::state::{HEADER, ITEMS, ITEMS_AT, PAYLOAD};
 use crate::event::{self, Data, Desynchronised, FLAG_END_STREAM, Frames, Header, Item, Kind};
 use crate::flow::{mode, opaque};
+use crate::streams::block;
 
-const ITEM: u32 = size_of::<Item>() as u32;
+pub(super) const ITEM: u32 = size_of::<Item>() as u32;
 const COUNTED: u32 = size_of::<Data>() as u32;
-/// A piece of a payload shorter than that waits for the next record.
-const SHORT: u32 = 64;
+/// A piece of a payload shorter than that waits for the next record: blocks of headers that may
+/// be looked at are not cut.
+const SHORT: u32 = block::LONGEST;
 
 impl<P: FramePort> FrameWalk<'_, P> {
     /// Whether the next item needs a record of its own.
@@ -32,6 +34,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
     #[inline(always)]
     pub(super) fn append(&mut self, bytes: u32, counted: bool) -> bool {
         let offset = self.offset();
+        let table = self.table();
         let state = self.flow.frames();
         let at = opaque(state.fill as usize);
         let follow = if counted { COUNTED } else { bytes };
@@ -46,7 +49,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
             kind: state.kind,
             flags: state.flags,
             bytes: follow as u16,
-            pad: 0,
+            table,
         };
         let data =
             Data { before: state.before, after: state.place, messages: state.messages, pad: 0 };
@@ -67,6 +70,24 @@ impl<P: FramePort> FrameWalk<'_, P> {
         true
     }
 
+    /// Has the item at `at` say what the table has become.
+    #[inline(always)]
+    pub(super) fn restate_table(&mut self, at: u32) {
+        let table = self.table();
+        let at = opaque(at as usize);
+        if at <= ITEMS - ITEM as usize {
+            let items = self.flow.frames().items.as_mut_ptr();
+            // SAFETY: within an item that fits the room, as just checked.
+            unsafe { items.add(at + offset_of!(Item, table)).cast::<u32>().write_unaligned(table) };
+        }
+    }
+
+    /// See [`Item::table`].
+    #[inline(always)]
+    fn table(&self) -> u32 {
+        self.flow.scanned << 1 | u32::from(self.flow.changed)
+    }
+
     /// Tells of DATA whose last byte has passed, or that broke off.
     #[inline(always)]
     pub(super) fn end_data(&mut self) -> bool {
@@ -79,7 +100,7 @@ impl<P: FramePort> FrameWalk<'_, P> {
 
     /// Sends the items that wait.
     #[inline(always)]
-    pub(super) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         let (time_ns, cookie) = (self.flow.now_ns, self.flow.cookie);
         let (acknowledgement, lost) = (self.flow.segment_ack, self.shared.lost);
         let weight = self.shared.weighed(0);

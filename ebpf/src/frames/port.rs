@@ -1,6 +1,7 @@
 //! What surrounds a walk over frames.
 
 use crate::flow::Flow;
+use crate::streams::block;
 use crate::walk::{Port, Shared};
 
 /// What the walk needs beside what a walk over lines needs.
@@ -15,4 +16,10 @@ pub trait FramePort: Port {
     fn keep(&mut self, stream: u64, cookie: u64, place: u64);
     /// Takes it back, if it was kept.
     fn take(&mut self, stream: u64, cookie: u64) -> Option<u64>;
+    /// 1 where the `length` bytes at `at` of the flow's buffer are a block of headers that
+    /// leaves its direction's table as it was.
+    #[inline(always)]
+    fn leaves_table(&mut self, _direction: u8, flow: &mut Flow, at: u32, length: u32) -> u32 {
+        block::leaves_table(flow, at, length)
+    }
 }

@@ -20,7 +20,7 @@ use crate::flow::{WINDOW_START, mode};
 use crate::walk::tests::keep_pieces;
 use crate::walk::{Port, VERDICT_OPAQUE, VERDICT_OPEN, Walk};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame as it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,7 +238,7 @@ impl Direction {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(stream.to_be_bytes());
@@ -246,7 +246,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn message(length: usize) -> Vec<u8> {
+pub(crate) fn message(length: usize) -> Vec<u8> {
     let mut bytes = vec![0];
     bytes.extend((length as u32).to_be_bytes());
     bytes.resize(5 + length, b'm');

@@ -140,11 +140,25 @@ unsafe fn ended(sk: *mut bpf_sock) -> Ended {
             (shared.begun, shared.told, 1)
         }
         VERDICT_HTTP1 => (0, 0, 1),
-        VERDICT_HTTP2 => (last_stream(http).div_ceil(2), 0, 2),
+        // SAFETY: by the contract.
+        VERDICT_HTTP2 => (last_stream(http).div_ceil(2), unsafe { counted(sk) }, 2),
         _ => return Ended::default(),
     };
     let (epoch, lost) = (shared.epoch, shared.lost);
     Ended { requests, epoch, told, lost, version, ..Ended::default() }
+}
+
+/// How many streams were counted.
+///
+/// # Safety
+/// As for [`tcp`].
+#[inline(always)]
+unsafe fn counted(sk: *mut bpf_sock) -> u32 {
+    // SAFETY: by the contract; the storage lives as long as the program runs.
+    unsafe {
+        let streams = state::streams(sk, false);
+        if streams.is_null() { 0 } else { (*streams).decided.wrapping_sub((*streams).told) }
+    }
 }
 
 /// The highest stream that a client has begun.

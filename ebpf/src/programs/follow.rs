@@ -24,6 +24,7 @@ use super::part;
 use super::repeat;
 use super::segment::{FIN, RESET, Segment};
 use super::state::{self, Http};
+use super::streams;
 
 /// Steps that one program takes before it tail-calls its next part. Verified within
 /// the kernel's bound of a million instructions on 5.10 … 7.x.
@@ -230,6 +231,8 @@ pub unsafe fn end(sk: *mut bpf_sock, now_ns: u64, reset: bool) {
     if http.is_null() {
         return;
     }
+    // SAFETY: by the contract.
+    unsafe { streams::end(http, sk) };
     let mut outlet = Outlet { skb: core::ptr::null_mut(), sk, http };
     let reason = if reset { event::END_RESET } else { event::END_GONE };
     end_flow::<{ INGRESS as usize }>(http, &mut outlet, now_ns, reason);

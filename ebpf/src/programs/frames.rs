@@ -4,19 +4,21 @@ use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::debug;
 use meshtap_ebpf::event::{INGRESS, Loss};
 use meshtap_ebpf::frames::{FramePort, FrameWalk};
-use meshtap_ebpf::walk::{VERDICT_OPAQUE, Walk};
+use meshtap_ebpf::streams;
+use meshtap_ebpf::walk::{VERDICT_HTTP2, VERDICT_OPAQUE, Walk};
 
 use super::aside;
 use super::claim::release;
 use super::follow::{finish, leave_alone, send_shut, walk};
+use super::globals;
 use super::outlet::{Outlet, claimed};
 use super::part;
 use super::segment::{FIN, RESET};
-use super::state::{self, Http};
+use super::state::{self, Http, MARKS};
 
 /// Steps that one program takes before it tail-calls its next part: with all 33 parts enough
 /// for a packet of 64 KiB that is nothing but the smallest frames.
-const STEPS: u32 = 224;
+const STEPS: u32 = 176;
 
 /// The same direction of the same packet, frame by frame.
 #[inline(always)]
@@ -37,12 +39,28 @@ pub fn follow<const DIRECTION: usize>(
     http: *mut Http,
 ) {
     let mut frames = of(&mut lines);
+    let repeats = globals::repeats() == 1 && frames.shared.verdict == VERDICT_HTTP2;
+    let (ends, wait) = (frames.flow.flags & (FIN | RESET) != 0, frames.shared.misses != 0);
+    frames.flow.paused = 0;
+    if repeats && ends && wait {
+        part::go_on::<DIRECTION>(ctx, part::STREAMS);
+        state::count(Loss::TailCall);
+    }
     if frames.flow.holds_payload() && frames.enter() {
+        if repeats && !ends && (wait || (is_marked(frames.flow.cookie) && frames.begins())) {
+            part::go_on::<DIRECTION>(ctx, part::STREAMS);
+        }
         part::go_on::<DIRECTION>(ctx, part::FRAMES);
         state::count(Loss::TailCall);
         frames.exhaust();
     }
     end::<DIRECTION>(ctx, frames, http);
+}
+
+/// Whether calls may be counted on this connection.
+#[inline(always)]
+fn is_marked(cookie: u64) -> bool {
+    MARKS.get(streams::mark(cookie)).is_some_and(|connections| *connections > 0)
 }
 
 /// Walks a packet, or the next part of a long one.
@@ -52,12 +70,12 @@ pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let mut frames = of(&mut lines);
-    if steps::<STEPS>(&mut frames) {
-        frames.leave();
-    } else {
-        part::go_on::<DIRECTION>(ctx, part::FRAMES);
-        frames.exhaust();
+    let done = steps::<STEPS>(&mut frames);
+    if !done || (globals::repeats() == 1 && frames.is_paused()) {
+        part::go_on::<DIRECTION>(ctx, if done { part::STREAMS } else { part::FRAMES });
+        frames.give_up();
     }
+    frames.leave();
     if DIRECTION == INGRESS as usize && frames.flow.aside > 0 {
         aside::go_on(ctx, frames.flow);
     }

@@ -12,6 +12,7 @@ use meshtap_ebpf::repeat::{Answer, Memo};
 use meshtap_ebpf::walk::{Port, Shared};
 
 use super::aside;
+use super::block;
 use super::emit::{self, Wake};
 use super::globals;
 use super::packet::socket;
@@ -137,6 +138,11 @@ impl Port for Outlet {
 
 impl FramePort for Outlet {
     #[inline(always)]
+    fn leaves_table(&mut self, direction: u8, _: &mut Flow, at: u32, length: u32) -> u32 {
+        if globals::repeats() == 1 { block::ask(self.skb, direction, at, length) } else { 0 }
+    }
+
+    #[inline(always)]
     fn load_at(&mut self, flow: &mut Flow, at: u32, offset: u32, length: u32) -> bool {
         if at + length > BUFFER as u32 {
             return false;
@@ -167,6 +173,9 @@ impl FramePort for Outlet {
         // SAFETY: a full socket; the buffer begins with the record and has `length` bytes.
         let sent = unsafe {
             let record = flow.buffer.as_mut_ptr().cast::<Frames>();
+            if globals::repeats() == 1 && shared.misses != 0 {
+                (*record).waited = waited(self.sk, (*record).header.direction);
+            }
             if let Some(tcp) = emit::tcp(self.sk) {
                 (*record).srtt_us = emit::smoothed(tcp);
                 (*record).retransmits = tcp.total_retrans;
@@ -189,6 +198,25 @@ impl FramePort for Outlet {
         let place = unsafe { *state::PLACES.get_ptr(&key)? };
         let _ = state::PLACES.remove(&key);
         Some(place)
+    }
+}
+
+/// See [`Frames::waited`].
+///
+/// # Safety
+/// `sk` must be a full socket.
+#[inline(always)]
+unsafe fn waited(sk: *mut bpf_sock, direction: u8) -> u32 {
+    // SAFETY: by the contract; the storage lives as long as the program runs.
+    unsafe {
+        let streams = state::streams(sk, false);
+        if streams.is_null() {
+            0
+        } else if (*streams).asks == direction + 1 {
+            (*streams).let_wait
+        } else {
+            (*streams).told
+        }
     }
 }
 

@@ -23,10 +23,12 @@ pub const HELD_LINES: u32 = 5;
 pub const HELD_FRAMES: u32 = 6;
 /// Sees whether a request is one that is counted, or another one waits.
 pub const REPEAT: u32 = 7;
+/// Looks at frames of HTTP/2 for calls that are counted.
+pub const STREAMS: u32 = 8;
 /// Walks lines of what was set aside; only of what arrives.
-pub const ASIDE_LINES: u32 = 8;
+pub const ASIDE_LINES: u32 = 9;
 /// Walks frames of what was set aside; likewise.
-pub const ASIDE_FRAMES: u32 = 9;
+pub const ASIDE_FRAMES: u32 = 10;
 
 /// Tail-calls a part; returns if the kernel's bound on tail calls is reached.
 #[inline(always)]

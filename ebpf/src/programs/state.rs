@@ -1,7 +1,8 @@
 //! Every map, with what it costs.
 //!
-//! Socket storage is charged to the socket (`optmem_max`, 20 KiB on 5.10): all
-//! three maps together hold 1 KiB for a socket that speaks HTTP and 72 bytes for any other.
+//! Socket storage is charged to the socket (`optmem_max`, 20 KiB on 5.10): three maps
+//! together hold 1 KiB for a socket that speaks HTTP and 72 bytes for any other; a fourth one
+//! 1.8 KB for one on which calls of HTTP/2 are counted.
 
 use core::ffi::c_void;
 use core::mem::size_of;
@@ -10,7 +11,7 @@ use core::ptr::{addr_of, null, null_mut};
 use super::held::Tuple;
 use super::waiting::Held;
 
-use aya_ebpf::bindings::bpf_spin_lock;
+use aya_ebpf::bindings::{bpf_sock, bpf_spin_lock};
 use aya_ebpf::btf_maps::{
     Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage,
 };
@@ -21,6 +22,7 @@ use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::host::FIGURES;
 use meshtap_ebpf::limits::RING_BYTES;
 use meshtap_ebpf::repeat::{Control, Counts, SLOTS};
+use meshtap_ebpf::streams::{Expected, MARKED, Streams};
 use meshtap_ebpf::walk::Shared;
 
 /// [`Connection::marks`]: an `Opened` record was sent.
@@ -159,11 +161,11 @@ pub static LATE_CONNECTIONS: LruHashMap<u64, u64, 65_536> = LruHashMap::new();
 /// The parts of the programs for packets that arrive, by [`super::part`]. One map per
 /// direction: the kernel binds such a map to one type of attachment.
 #[btf_map]
-pub static INGRESS_PARTS: ProgramArray<10> = ProgramArray::new();
+pub static INGRESS_PARTS: ProgramArray<11> = ProgramArray::new();
 
 /// The same for packets that leave.
 #[btf_map]
-pub static EGRESS_PARTS: ProgramArray<10> = ProgramArray::new();
+pub static EGRESS_PARTS: ProgramArray<11> = ProgramArray::new();
 
 /// Ends of connections of which the record found no room, by cookie: 8,192 entries of 24
 /// bytes, 600 KB in all.
@@ -193,9 +195,22 @@ pub static HELD: LruHashMap<Tuple, Held, 256> = LruHashMap::new();
 #[btf_map]
 pub static CONTROLS: Array<[Control; 2], { SLOTS as usize / 2 }> = Array::new();
 
-/// Their counts: 8,192 entries of 112 bytes, 920 KB in all.
+/// Their counts: 8,192 entries of 120 bytes, 980 KB in all.
 #[btf_map]
 pub static COUNTS: Array<Counts, { SLOTS as usize }> = Array::new();
+
+/// What is expected of those that are HTTP/2: 8,192 entries of 32 bytes, 260 KB in all.
+#[btf_map]
+pub static EXPECTED: Array<Expected, { SLOTS as usize }> = Array::new();
+
+/// Whether calls of HTTP/2 are counted on connections, by [`meshtap_ebpf::streams::mark`] of
+/// their cookies: 32 KB.
+#[btf_map]
+pub static MARKS: Array<u32, { MARKED as usize }> = Array::new();
+
+/// Streams that wait to be counted: 1.8 KB for a connection on which any ever did.
+#[btf_map]
+pub static STREAMS: SkStorage<Streams> = SkStorage::new();
 
 /// Where a segment that was set aside belongs.
 #[repr(C)]
@@ -234,6 +249,19 @@ pub unsafe fn connection(sk: *mut c_void, create: bool) -> Option<&'static mut C
 pub unsafe fn http(sk: *mut c_void, create: bool) -> *mut Http {
     // SAFETY: as above.
     unsafe { bpf_sk_storage_get(map(&raw const HTTP), sk, null_mut(), u64::from(create)).cast() }
+}
+
+/// The socket's streams that wait, made if `create`; null: there are none.
+///
+/// # Safety
+/// As for [`connection`].
+#[inline(always)]
+pub unsafe fn streams(sk: *mut bpf_sock, create: bool) -> *mut Streams {
+    // SAFETY: as above.
+    unsafe {
+        let map = map(&raw const STREAMS);
+        bpf_sk_storage_get(map, sk.cast(), null_mut(), u64::from(create)).cast()
+    }
 }
 
 /// Forgets the socket's HTTP state.

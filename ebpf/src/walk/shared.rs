@@ -64,7 +64,8 @@ pub struct Shared {
     pub waiting: u16,
     /// Bytes of its head.
     pub waiting_bytes: u8,
-    /// Requests in a row that are none of those that are counted, at most.
+    /// Requests in a row that are none of those that are counted, at most. Of HTTP/2: 1 where
+    /// streams may wait.
     pub misses: u8,
 }
 

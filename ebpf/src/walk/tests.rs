@@ -21,7 +21,7 @@ use crate::limits::ASIDE;
 use crate::repeat::{Answer, Control, Memo};
 
 /// Bytes of a segment ahead of a hole that are kept in one piece.
-const PIECE: usize = 128;
+pub(crate) const PIECE: usize = 128;
 
 /// Sets a segment aside as the programs do.
 pub(crate) fn keep_pieces(aside: &mut HashMap<u32, Vec<u8>>, flow: &Flow, segment: &[u8]) -> u8 {

@@ -1,6 +1,7 @@
 //! What is kept of a connection that was forgotten, so that it can go on.
 
 use super::Connection;
+use crate::protocol::http2;
 
 /// Where the numbers of an epoch stand.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +21,8 @@ pub(crate) struct Numbers {
 pub(crate) enum Forgotten {
     /// Of HTTP/1.
     Numbers(Numbers),
-    /// The next stream of HTTP/2.
-    Stream(u32),
+    /// Of HTTP/2.
+    Streams(http2::Numbers),
 }
 
 impl Connection {
@@ -30,7 +31,7 @@ impl Connection {
         let mut connection = Self::default();
         match forgotten {
             Some(Forgotten::Numbers(numbers)) => connection.numbers = Some(numbers),
-            Some(Forgotten::Stream(next)) => connection.next_stream = Some(next),
+            Some(Forgotten::Streams(numbers)) => connection.streams = Some(numbers),
             None => {}
         }
         connection
@@ -39,7 +40,7 @@ impl Connection {
     /// What [`Self::resume`] needs.
     pub(crate) fn forgotten(&self) -> Option<Forgotten> {
         match &self.http2 {
-            Some(http2) => http2.next().map(Forgotten::Stream),
+            Some(http2) => http2.numbers().map(Forgotten::Streams),
             None => self.numbers.filter(|_| self.has_open_requests()).map(Forgotten::Numbers),
         }
     }

@@ -195,7 +195,10 @@ impl Connection {
             Some(Numbers { epoch, .. }) if is_before(ended.epoch, epoch) => 0,
             _ if ended.version == 1 => ended.requests.saturating_sub(ended.told).min(self.missing),
             // A record may tell of many streams.
-            _ => ended.requests.saturating_sub(self.next_stream.unwrap_or(0) / 2),
+            _ => match &self.streams {
+                Some(numbers) => numbers.unseen(ended),
+                None => ended.requests.saturating_sub(ended.told),
+            },
         };
         self.lose(unseen, lost::RECORDS_LOST, pass);
     }

@@ -1,6 +1,7 @@
 //! Frames, one by one: what each says of its call.
 
 use std::borrow::Cow;
+use std::num::NonZeroU64;
 
 use meshtap_ebpf::event::{self, Data, Frames, Header, Item};
 use zerocopy::FromBytes as _;
@@ -10,12 +11,13 @@ use super::fields::Fields;
 use super::hpack::Decoder;
 use super::stream::Stream;
 use super::{Http2, Memory, Pass};
-use crate::protocol::{Cause, connection, lost};
+use crate::protocol::{Cause, lost};
 use crate::ring_buffer::Items;
 
 impl Http2 {
     pub(super) fn frames(&mut self, record: &Frames, bytes: &[u8], pass: &mut Pass<'_>) {
         self.tcp.update(record.retransmits, record.srtt_us);
+        self.count_waits(record, pass);
         let header = &record.header;
         if header.flags & event::FRAMES_PREFACE != 0 {
             self.preface(header, pass);
@@ -94,6 +96,7 @@ impl Http2 {
     fn piece(&mut self, item: &Item, bytes: &[u8], record: &Frames, pass: &mut Pass<'_>) {
         let direction = record.header.direction;
         let moment = (record.header.time_ns, record.acknowledgement);
+        self.look_at_table(item, direction);
         let begins = item.kind == event::FRAME_HEADERS && item.offset == 0;
         if begins && self.asks == Some(direction) {
             let Item { stream, kind, flags, sequence, .. } = *item;
@@ -107,64 +110,27 @@ impl Http2 {
         match self.way(direction).assembly.take(item, bytes, moment, pass.shared) {
             Step::More => {}
             Step::Whole(first, payload) => match first.kind {
+                event::FRAME_HEADERS => {
+                    let tag = self.tag(item, bytes, direction, pass);
+                    self.block(&first, Some(payload), tag, direction, pass);
+                }
                 event::FRAME_RST_STREAM => self.reset(first.stream, &payload, direction, pass),
                 event::FRAME_GOAWAY => self.goaway(&payload, direction, pass),
                 event::FRAME_CLOSING => self.closing(&first, &payload, direction, pass),
-                _ => self.block(&first, Some(payload), direction, pass),
+                _ => self.block(&first, Some(payload), None, direction, pass),
             },
-            Step::Dropped(first) => self.block(&first, None, direction, pass),
+            Step::Dropped(first) => self.block(&first, None, None, direction, pass),
             Step::Malformed => self.malformed(direction, pass),
         }
     }
 
-    /// Whether a request can have this number, where what looks like a frame may be none:
-    /// behind a gap the kernel half finds its place by what is likely.
-    fn can_begin(&self, first: &First) -> bool {
-        let (Some(next), Some(_), Some(_)) = (self.next, self.gap, self.sequence) else {
-            return true;
-        };
-        first.stream < next || (first.stream - next) / 2 <= self.room(first.sequence)
-    }
-
-    /// A request begins, if it does not go on: those before it of which nothing was seen
-    /// are lost.
-    fn begin(&mut self, first: &First, pass: &mut Pass<'_>) {
-        if first.stream.is_multiple_of(2) || self.next.is_some_and(|next| first.stream < next) {
-            return;
-        }
-        if let Some(next) = self.next {
-            let calls = ((first.stream - next) / 2).min(self.room(first.sequence));
-            if let Some(reason) = self.gap {
-                self.lose(calls, reason, pass);
-            }
-        } else if !self.late {
-            self.lose(self.missing.min(first.stream / 2), lost::RECORDS_LOST, pass);
-        }
-        self.gap = None;
-        self.sequence = Some(first.sequence.wrapping_add(REQUEST_MIN));
-        self.next = Some(first.stream.saturating_add(2));
-        let Some(side) = self.side() else { return };
-        if self.streams.len() >= pass.shared.settings.requests_per_connection {
-            pass.shared.counters.requests_refused += 1;
-            self.lose(1, lost::REQUESTS_BOUND, pass);
-            return;
-        }
-        if self.streams.capacity() == 0 {
-            self.streams.reserve_exact(1);
-        }
-        let mut stream = Stream::begin(first, pass.socket, side, self.tcp.retransmits, pass.shared);
-        if let Some(reason) = self.way(connection::answering_direction(side)).blind {
-            stream.miss(false, reason);
-        }
-        self.streams.push_back(stream);
-        pass.shared.requests += 1;
-    }
-
-    /// A block of headers is over; `None`: its bytes were not kept.
+    /// A block of headers is over; `None`: its bytes were not kept. `tag`: what the kernel half
+    /// knows it by.
     fn block(
         &mut self,
         first: &First,
         block: Option<Cow<'_, [u8]>>,
+        tag: Option<NonZeroU64>,
         direction: u8,
         pass: &mut Pass<'_>,
     ) {
@@ -184,8 +150,8 @@ impl Http2 {
         } else if first.stream % 2 == 1 {
             self.learn(first, fields, direction, pass);
             match self.asks {
-                Some(asks) if asks == direction => self.asked(first, fields, pass),
-                Some(_) => self.answered(first, fields, pass),
+                Some(asks) if asks == direction => self.asked(first, fields, tag, pass),
+                Some(_) => self.answered(first, fields, tag, pass),
                 None => {}
             }
         }
@@ -206,7 +172,13 @@ impl Http2 {
     }
 
     /// The asking end sent headers: a request's head, or what stands behind its body.
-    fn asked(&mut self, first: &First, fields: &mut Fields, pass: &mut Pass<'_>) {
+    fn asked(
+        &mut self,
+        first: &First,
+        fields: &mut Fields,
+        tag: Option<NonZeroU64>,
+        pass: &mut Pass<'_>,
+    ) {
         let Some(index) = self.position(first.stream) else {
             pass.shared.counters.strays += 1;
             return;
@@ -218,8 +190,12 @@ impl Http2 {
                 self.drop_at(index, pass);
                 return;
             }
+            let tag = tag.filter(|tag| self.templates.keep(*tag, fields, pass.time_ns));
+            stream.exchange.tag = tag;
             stream.say(fields, &mut pass.shared.scratch);
             pass.shared.counters.heads_cut += u64::from(stream.exchange.cut);
+        } else {
+            stream.exchange.tag = None;
         }
         if first.flags & event::FLAG_END_STREAM != 0 {
             self.sent(index, pass);
@@ -242,9 +218,29 @@ impl Http2 {
 
     /// The answering end sent headers: an interim answer's, the answer's, or what stands
     /// behind its body.
-    fn answered(&mut self, first: &First, fields: &Fields, pass: &mut Pass<'_>) {
+    fn answered(
+        &mut self,
+        first: &First,
+        fields: &Fields,
+        tag: Option<NonZeroU64>,
+        pass: &mut Pass<'_>,
+    ) {
         let Some(index) = self.answered_stream(first.stream, pass) else { return };
         let stream = &mut self.streams[index];
+        let is_usual = match (stream.exchange.tag, tag) {
+            (Some(_), Some(tail)) if stream.answering => {
+                stream.exchange.answer.tail = tail.get();
+                !fields.unknown
+            }
+            (Some(asked), Some(head)) => {
+                stream.exchange.answer.head = head.get();
+                self.templates.answered(asked, head, fields)
+            }
+            _ => false,
+        };
+        if !is_usual {
+            stream.exchange.tag = None;
+        }
         match fields.status {
             Some(..200) => return,
             Some(_) if stream.exchange.status.is_none() => stream.answer(fields, first.time_ns),
@@ -304,64 +300,7 @@ impl Http2 {
         }
         if asked { self.sent(index, pass) } else { self.answer_whole(index, pass) }
     }
-
-    /// Where a stream stands of which something was seen, and whether the asking end sent it.
-    pub(super) fn stream_of(
-        &mut self,
-        id: u32,
-        direction: u8,
-        pass: &mut Pass<'_>,
-    ) -> Option<(usize, bool)> {
-        let asked = self.asks? == direction;
-        let index = if asked { self.position(id) } else { self.answered_stream(id, pass) };
-        Some((index?, asked))
-    }
-
-    /// Where a stream stands of which something of the answer was seen. A request that was
-    /// not seen, and those before it, are lost.
-    fn answered_stream(&mut self, id: u32, pass: &mut Pass<'_>) -> Option<usize> {
-        let index = self.position(id);
-        if index.is_none()
-            && id % 2 == 1
-            && let Some(next) = self.next
-            && id >= next
-        {
-            let room = self.acknowledged.map_or(0, |end| self.room(end));
-            let calls = (id - next) / 2 + 1;
-            if calls > room && self.sequence.is_some() {
-                // No such request was sent yet: this is no answer.
-                return None;
-            }
-            let calls = calls.min(room.max(1));
-            // The gap stays: requests behind this one may have begun in it, too.
-            let reason = self.gap.unwrap_or(lost::RECORDS_LOST);
-            self.next = Some(id.saturating_add(2));
-            let sent = calls.wrapping_mul(REQUEST_MIN);
-            self.sequence = self.sequence.map(|begin| begin.wrapping_add(sent));
-            self.lose(calls, reason, pass);
-        }
-        index
-    }
-
-    /// How many requests the asking end can have begun in what it sent since the last one,
-    /// up to a sequence number; where that is not known, one a record that is missing. The
-    /// number of a stream alone proves nothing: it may be any.
-    fn room(&self, end: u32) -> u32 {
-        let Some(begin) = self.sequence else { return self.missing };
-        let sent = end.wrapping_sub(begin).cast_signed();
-        sent.max(0).cast_unsigned() / REQUEST_MIN
-    }
-
-    fn position(&self, id: u32) -> Option<usize> {
-        if self.streams.front()?.id == id {
-            return Some(0);
-        }
-        self.streams.binary_search_by_key(&id, |stream| stream.id).ok()
-    }
 }
-
-/// Bytes of the smallest frame that begins a request: its head and one header.
-const REQUEST_MIN: u32 = 10;
 
 fn other(direction: u8) -> u8 {
     if direction == event::INGRESS { event::EGRESS } else { event::INGRESS }

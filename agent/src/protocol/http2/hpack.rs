@@ -26,6 +26,7 @@ mod table;
 use std::sync::LazyLock;
 
 pub(crate) use budget::Budget;
+pub(super) use budget::Share;
 
 use super::fact::{Fact, Words};
 use super::names::Name;

@@ -1,9 +1,10 @@
 //! [`Stream`]: a call that is not over.
 
-use meshtap_ebpf::event::{self, Data};
+use meshtap_ebpf::event::{self, Data, Waited};
 
 use super::assembly::First;
 use super::fields::Fields;
+use super::templates::Template;
 use crate::protocol::exchange::UNKNOWN;
 use crate::protocol::exchange::rpc::{Progress, Traffic};
 use crate::protocol::rpc::{self, Content};
@@ -21,17 +22,25 @@ struct Messages {
     count: u64,
     /// A frame is missing, or what stands there is no message.
     unknown: bool,
+    /// A frame held a part of a message, or several.
+    parts: bool,
 }
 
 impl Messages {
     fn take(&mut self, data: &Data) {
         self.unknown |= data.before != self.place || data.after == event::MESSAGE_UNKNOWN;
+        self.parts |= (data.before | data.after) != 0 || data.messages > 1;
         self.place = data.after;
         self.count += u64::from(data.messages);
     }
 
     fn known(&self) -> Option<u64> {
         (!self.unknown).then_some(self.count)
+    }
+
+    /// Whole ones that passed unseen.
+    fn of(count: u16) -> Self {
+        Self { count: count.into(), ..Self::default() }
     }
 }
 
@@ -144,6 +153,36 @@ impl Stream {
         }
     }
 
+    /// Goes on where the kernel half let it wait, with what it knows of its head.
+    pub(super) fn resume(
+        &mut self,
+        record: &Waited,
+        template: Option<&mut Template>,
+        scratch: &mut Vec<u8>,
+    ) {
+        self.asked = true;
+        self.sent = record.sent != 0;
+        let answer = match template {
+            Some(template) => {
+                self.say(&mut template.fields.clone(), scratch);
+                template.answer()
+            }
+            None => None,
+        };
+        if record.answering != 0 {
+            match answer {
+                Some(fields) => self.answer(fields, record.head_ns),
+                None => self.answer(&Fields::default(), record.head_ns),
+            }
+        }
+        let exchange = &mut self.exchange;
+        exchange.request_end_ns = self.sent.then_some(record.first_ns);
+        exchange.request_bytes = record.asked.into();
+        exchange.response_bytes = record.answered.into();
+        self.requests = Messages::of(record.asked_messages);
+        self.answers = Messages::of(record.answered_messages);
+    }
+
     /// Takes the final answer's head, of which the first piece came at `time_ns`.
     pub(super) fn answer(&mut self, fields: &Fields, time_ns: u64) {
         self.answering = true;
@@ -212,7 +251,11 @@ impl Stream {
     pub(super) fn finish(mut self, end_ns: u64, error: Option<Cause>, tcp: &Tcp) -> Box<Exchange> {
         self.count_messages();
         self.conclude();
+        let may_repeat = error.is_none() && self.doubt.is_none() && self.is_counted();
         let exchange = &mut self.exchange;
+        if !may_repeat {
+            exchange.tag = None;
+        }
         exchange.error = error;
         let begun = exchange.first_byte_ns.unwrap_or(exchange.start_ns);
         exchange.end_ns = end_ns.max(begun).max(exchange.start_ns);
@@ -247,6 +290,16 @@ impl Stream {
         exchange.end_ns = now_ns.max(exchange.start_ns);
         tcp.say(&mut exchange, self.retransmits);
         Some(Progress { exchange, gains })
+    }
+
+    /// Whether the kernel half can count all that is to be counted of such a call.
+    fn is_counted(&self) -> bool {
+        match self.exchange.rpc.as_deref() {
+            None => !self.content_unknown,
+            Some(rpc) => {
+                rpc.system == RpcSystem::Grpc && !self.requests.parts && !self.answers.parts
+            }
+        }
     }
 
     /// Gives the call its numbers of messages.

@@ -7,12 +7,14 @@ mod losses;
 mod properties;
 mod rpc;
 mod upgrade;
+mod waited;
 
 use meshtap_ebpf::event::{
     Data, FLAG_END_HEADERS, FLAG_END_STREAM, FRAME_CONTINUATION, FRAME_DATA, FRAME_GOAWAY,
     FRAME_HEADERS, FRAME_PUSH_PROMISE, FRAME_RST_STREAM, FRAME_SETTINGS, FRAMES_JOINED,
     FRAMES_PREFACE, FRAMES_UPGRADED, Item, LOST_GAP,
 };
+use meshtap_ebpf::streams::block;
 use zerocopy::IntoBytes as _;
 
 use super::*;
@@ -34,6 +36,8 @@ struct Frame {
 struct Way {
     encoder: Encoder,
     sequence: u32,
+    /// Of the table, as the kernel half counts it.
+    version: u32,
 }
 
 /// Writes the records of one connection of HTTP/2.
@@ -42,6 +46,9 @@ struct Wire {
     socket: Socket,
     /// By `INGRESS` and `EGRESS`.
     ways: [Way; 2],
+    /// Streams that the kernel half let wait so far, and those of them that it told.
+    let_wait: u32,
+    told: u32,
 }
 
 const GET: [(&str, &str); 3] = [(":method", "GET"), (":scheme", "http"), (":authority", "shop")];
@@ -69,7 +76,7 @@ impl Frame {
 }
 
 /// A frame's items, cut behind every `piece` bytes.
-fn items(frame: &Frame, sequence: u32, piece: usize) -> Vec<(Item, Vec<u8>)> {
+fn items(frame: &Frame, (sequence, table): (u32, u32), piece: usize) -> Vec<(Item, Vec<u8>)> {
     let item = |offset: usize, bytes: &[u8]| {
         let item = Item {
             sequence,
@@ -79,7 +86,7 @@ fn items(frame: &Frame, sequence: u32, piece: usize) -> Vec<(Item, Vec<u8>)> {
             kind: frame.kind,
             flags: frame.flags,
             bytes: u16::try_from(bytes.len()).unwrap(),
-            pad: 0,
+            table,
         };
         (item, bytes.to_vec())
     };
@@ -90,10 +97,23 @@ fn items(frame: &Frame, sequence: u32, piece: usize) -> Vec<(Item, Vec<u8>)> {
     pieces.map(|(number, bytes)| item(number * piece, bytes)).collect()
 }
 
+impl Way {
+    /// See [`Item::table`].
+    fn table(&mut self, frame: &Frame) -> u32 {
+        let is_block =
+            matches!(frame.kind, FRAME_HEADERS | FRAME_CONTINUATION | FRAME_PUSH_PROMISE);
+        let is_plain =
+            frame.kind == FRAME_HEADERS && frame.flags & !FLAG_END_STREAM == FLAG_END_HEADERS;
+        let changed = is_block && !(is_plain && block::leaves(&frame.payload));
+        self.version += u32::from(changed);
+        self.version << 1 | u32::from(changed)
+    }
+}
+
 impl Wire {
     fn new(side: Side) -> Self {
-        let way = Way { encoder: Encoder::new(), sequence: 1_000 };
-        Self { socket: Socket::new(side), ways: [way.clone(), way] }
+        let way = Way { encoder: Encoder::new(), sequence: 1_000, version: 0 };
+        Self { socket: Socket::new(side), ways: [way.clone(), way], let_wait: 0, told: 0 }
     }
 
     fn way(&mut self, direction: u8) -> &mut Way {
@@ -126,7 +146,8 @@ impl Wire {
         let way = self.way(direction);
         let mut all = Vec::new();
         for frame in frames {
-            all.extend(items(frame, way.sequence, piece));
+            let table = way.table(frame);
+            all.extend(items(frame, (way.sequence, table), piece));
             way.sequence = way.sequence.wrapping_add(9 + frame.length);
         }
         all
@@ -142,7 +163,8 @@ impl Wire {
             bytes.extend_from_slice(payload);
             bytes.resize(bytes.len().next_multiple_of(8), 0);
         }
-        Record::Frames(Frames { header, acknowledgement, srtt_us, retransmits, pad: 0 }, bytes)
+        let waited = if direction == self.asks() { self.let_wait } else { self.told };
+        Record::Frames(Frames { header, acknowledgement, srtt_us, retransmits, waited }, bytes)
     }
 
     /// A packet with whole frames.

@@ -286,7 +286,7 @@ fn a_connection_of_which_no_record_came_is_lost_at_its_end() {
 fn streams_of_a_forgotten_connection_are_lost_once() {
     let mut stage = Stage::new();
     // Of 1, 3, 5 and 7 it was told.
-    stage.protocols.forgotten.put(7, Forgotten::Stream(9));
+    stage.protocols.forgotten.put(7, Forgotten::Streams(crate::protocol::http2::Numbers::of(9)));
     let ended = event::Ended { version: 2, ..ended(6, 2) };
     stage.protocols.ended(7, &ended, 2_000, &mut stage.out);
     assert_eq!(stage.lost(), [(2, lost::RECORDS_LOST)]);

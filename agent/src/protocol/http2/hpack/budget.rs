@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::protocol::Bound;
+
 /// Bytes that all tables hold at the most, unless told otherwise: 4,096 connections with
 /// full tables both ways. Their allocations take up to three times as much.
 const LIMIT: usize = 32 << 20;
@@ -32,8 +34,8 @@ impl Budget {
     }
 
     /// Bytes that are held, and how many may be.
-    pub(crate) fn occupancy(&self) -> (usize, usize) {
-        (self.0.used.load(Ordering::Relaxed), self.0.limit)
+    pub(crate) fn bound(&self) -> Bound {
+        Bound { used: self.0.used.load(Ordering::Relaxed), limit: self.0.limit }
     }
 
     /// Tables that were forgotten since there was no room.
@@ -44,14 +46,14 @@ impl Budget {
 
 /// What one table holds of it; gives it back at its end.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(in crate::protocol::http2) struct Share {
     budget: Budget,
     held: usize,
 }
 
 impl Share {
     /// Of nothing yet.
-    pub(super) fn new(budget: &Budget) -> Self {
+    pub(in crate::protocol::http2) fn new(budget: &Budget) -> Self {
         Self { budget: budget.clone(), held: 0 }
     }
 
@@ -62,7 +64,7 @@ impl Share {
 
     /// Holds `size` bytes from now on; false: there is no room, and all is as it was. One
     /// thread reads header blocks, so that what was there is still there.
-    pub(super) fn hold(&mut self, size: usize) -> bool {
+    pub(in crate::protocol::http2) fn hold(&mut self, size: usize) -> bool {
         let Shared { used, limit, refused } = &*self.budget.0;
         let others = used.load(Ordering::Relaxed).saturating_sub(self.held);
         if size > self.held && others.saturating_add(size) > *limit {

@@ -5,6 +5,7 @@ mod late;
 
 use super::encoder::{Encoder, Manner};
 use super::*;
+use crate::protocol::Bound;
 
 /// A header; `None`: not known.
 type Read = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -194,13 +195,13 @@ fn all_tables_together_hold_what_they_may() {
     };
     read(&mut one, &block);
     read(&mut one, &block);
-    assert_eq!(budget.occupancy(), (68, 100));
+    assert_eq!(budget.bound(), Bound { used: 68, limit: 100 });
     read(&mut other, &block);
-    assert_eq!((budget.occupancy(), budget.refused()), ((68, 100), 1));
+    assert_eq!((budget.bound().used, budget.refused()), (68, 1));
     assert_eq!(read(&mut other, &[0xbe]), [None], "unknown, and no error");
     assert_eq!(read(&mut one, &[0xbe]), [Some(b"b".to_vec())]);
     drop(one);
-    assert_eq!(budget.occupancy(), (0, 100));
+    assert_eq!(budget.bound().used, 0);
     read(&mut other, &block);
     assert_eq!(read(&mut other, &[0xbe]), [Some(b"b".to_vec())]);
 }
