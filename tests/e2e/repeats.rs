@@ -1,96 +1,19 @@
 //! Calls that repeat are counted in the kernel: an agent that counts so and one beside it
 //! that has every call told come to the same series.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use meshtap_tests::agent::Agent;
-use meshtap_tests::books::{Books, Kind, lost};
+use meshtap_tests::books::{Kind, lost};
+use meshtap_tests::lanes::Pair;
 use meshtap_tests::link::{Impairment, Link};
 use meshtap_tests::netns::{Netns, Place, SERVER};
 use meshtap_tests::require;
-use meshtap_tests::scrape::Scrape;
 use meshtap_tests::workload::{Nginx, ab, curl, h2load, wrk};
 
 /// Behind which nginx keeps the connection.
 const PATHS: [&str; 4] = ["/ok", "/nothing", "/moved", "/empty"];
-
-/// Two agents that watch the same server, each with a ring that holds all that is told of it.
-struct Pair {
-    books: Books,
-    counting: Agent,
-    telling: Agent,
-}
-
-impl Pair {
-    fn beside(port: u16) -> Self {
-        let books = Books::new(Kind::Http, port);
-        let config = |counts: bool| {
-            let capture = "capture:\n  ring_bytes: 64MiB\n  count_in_kernel:";
-            format!("{}{capture} {counts}\n", books.configuration())
-        };
-        let counting = Agent::start(&config(true)).expect("is ready");
-        let telling = Agent::start_beside(&config(false)).expect("is ready");
-        Self { books, counting, telling }
-    }
-
-    /// What both say once they have `calls` calls of the client.
-    fn settled(&self, client: &str, calls: u64) -> [Scrape; 2] {
-        [&self.counting, &self.telling]
-            .map(|agent| self.books.settle(agent, client, calls).expect("is served"))
-    }
-
-    /// Series of the calls to the server, in their order.
-    fn series(&self, scrape: &Scrape) -> BTreeMap<(String, Vec<String>), f64> {
-        let name = self.books.name();
-        let is_meant = |labels: &BTreeMap<String, String>| labels.values().any(|it| it == name);
-        let families = ["http_server_", "http_client_", "traces_service_graph_"];
-        let meant = scrape.samples.iter().filter(|sample| {
-            families.iter().any(|family| sample.name.starts_with(family))
-                && is_meant(&sample.labels)
-        });
-        let key = |labels: &BTreeMap<String, String>| {
-            labels.iter().map(|(name, value)| format!("{name}={value}")).collect()
-        };
-        meant.map(|sample| ((sample.name.clone(), key(&sample.labels)), sample.value)).collect()
-    }
-
-    /// Waits until that many ends of calls were counted in the kernel, and none by the other.
-    fn counted(&self, least: u64) {
-        let counted = |scrape: &Scrape| scrape.count("meshtap_kernel_counted_calls_total", &[]);
-        let scrape = self.counting.scrape_until(|scrape| counted(scrape) >= least);
-        let (counted, other) = (counted(&scrape.expect("is served")), &self.telling);
-        assert!(counted >= least, "only {counted} ends were counted in the kernel, not {least}");
-        let other = other.scrape().expect("is served");
-        assert_eq!(other.count("meshtap_kernel_counted_calls_total", &[]), 0);
-    }
-
-    /// Both lanes have the same series. Two agents see a packet one after the other, so
-    /// durations differ a little, and a few may be on either side of a bound.
-    fn agree(&self, client: &str, calls: u64) {
-        let [counting, telling] = self.settled(client, calls);
-        assert_eq!([lost(&counting), lost(&telling)], [0, 0], "nothing is lost");
-        let [one, other] = [self.series(&counting), self.series(&telling)];
-        let keys = |series: &BTreeMap<_, _>| series.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(keys(&one), keys(&other));
-        assert!(one.len() > 20, "{one:#?}");
-        for (key, value) in &one {
-            let wanted = other[key];
-            let (name, labels) = key;
-            let is_whole =
-                labels.iter().any(|label| label == "le=+Inf") || !name.contains("second");
-            let is_count = name.ends_with("_count") || name.ends_with("_total");
-            if is_whole || is_count {
-                assert_eq!(*value, wanted, "{key:?}");
-            } else {
-                let near = wanted.max(*value) * 0.05 + 5.0;
-                assert!((value - wanted).abs() <= near, "{key:?}: {value} and {wanted}");
-            }
-        }
-    }
-}
 
 /// The same beside an nginx, whose log says how many calls there were.
 struct Shop {
@@ -101,7 +24,7 @@ struct Shop {
 impl Shop {
     fn open(place: Place<'_>) -> Self {
         let nginx = Nginx::start_in(place, 1, "").expect("starts");
-        let pair = Pair::beside(nginx.port());
+        let pair = Pair::beside(Kind::Http, nginx.port());
         Self { nginx, pair }
     }
 
@@ -291,7 +214,7 @@ fn connection(listener: &TcpListener, turns: &[Turn]) {
 fn connections_that_end_while_a_request_waits() {
     require!("ss");
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let pair = Pair::beside(listener.local_addr().expect("is bound").port());
+    let pair = Pair::beside(Kind::Http, listener.local_addr().expect("is bound").port());
     let mut calls = 0;
     for (turns, last) in &ENDS {
         connection(&listener, turns);

@@ -19,6 +19,7 @@ pub mod go;
 pub mod helm;
 pub mod http;
 pub mod kubernetes;
+pub mod lanes;
 pub mod ledger;
 pub mod limit;
 pub mod link;

@@ -174,7 +174,8 @@ fn usual(program: &str) -> Duration {
     Duration::from_secs(match program {
         "dashboards" | "kubernetes_mesh" | "kubernetes_kubelet" | "kubernetes_scope" => 80,
         "accuracy" | "awkward" | "connections" | "containers" | "grpc_accuracy" | "limits"
-        | "kubernetes_api" | "kubernetes_lab" | "kubernetes_network" | "translation" => 130,
+        | "kubernetes_api" | "kubernetes_lab" | "kubernetes_network" | "repeats_http2"
+        | "translation" => 130,
         "http1" | "http2" | "repeats" | "telemetry" => 150,
         "attribution" | "awkward_http2" | "operation" => 200,
         "faults" | "grpc" => 300,
