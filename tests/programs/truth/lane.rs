@@ -4,8 +4,6 @@ use anyhow::{Context as _, Result};
 use meshtap_tests::agent::{Agent, Turn};
 use meshtap_tests::limit::{Limit, Resource};
 
-use crate::load::Load;
-
 /// Whether the kernel counts calls that repeat, or has each of them told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -14,10 +12,7 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// Only calls of HTTP/1 are ever counted.
-    pub fn of(load: Load) -> &'static [Self] {
-        if load == Load::Http1 { &[Self::Counted, Self::Told] } else { &[Self::Told] }
-    }
+    const ALL: [Self; 2] = [Self::Counted, Self::Told];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -42,26 +37,26 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn start(load: Load, names: &str, ring: &str) -> Result<Self> {
+    pub fn start(names: &str, ring: &str) -> Result<Self> {
         let turn = Turn::take()?;
-        Self::start_within(Some(turn), load, names, ring)
+        Self::start_within(Some(turn), names, ring)
     }
 
-    fn start_within(turn: Option<Turn>, load: Load, names: &str, ring: &str) -> Result<Self> {
+    fn start_within(turn: Option<Turn>, names: &str, ring: &str) -> Result<Self> {
         let mut agents = Vec::new();
-        for lane in Lane::of(load) {
+        for lane in Lane::ALL {
             let configuration = format!("{names}{}", lane.configuration(ring));
-            agents.push((*lane, Agent::start_beside(&configuration)?));
+            agents.push((lane, Agent::start_beside(&configuration)?));
         }
         Ok(Self { agents, limits: Vec::new(), _turn: turn })
     }
 
     /// Ends the agents without a warning and starts others in their place.
-    pub fn restart(self, load: Load, names: &str, ring: &str) -> Result<Self> {
+    pub fn restart(self, names: &str, ring: &str) -> Result<Self> {
         for (_, agent) in self.agents {
             drop(agent.kill()?);
         }
-        Self::start_within(self._turn, load, names, ring)
+        Self::start_within(self._turn, names, ring)
     }
 
     /// Leaves each agent so many hundredths of a processor from here on.

@@ -4,9 +4,8 @@
 //! A call has two ends, and each is seen, declared lost, or missing. **Nothing may be wrong**
 //! (an end with a method, path or status that no call had) **and the sum must come out**:
 //! whatever was made was seen or declared, or fell into a time without an agent. Ends whose
-//! name the agent calls unknown are counted as seen, and beside it. Calls of HTTP/1 are
-//! watched by two agents side by side, one of each lane; where neither declares a loss, both
-//! must have counted the same.
+//! name the agent calls unknown are counted as seen, and beside it. Two agents watch the calls
+//! side by side, one of each lane; where neither declares a loss, both must have counted the same.
 //!
 //! Durations of calls are compared with a capture of the wire (`latency`). Of them the error
 //! is printed, and nothing fails by it: it depends on what else the machine does.
@@ -106,7 +105,7 @@ fn examine_calls(condition: Condition, load: Load) -> Result<Vec<Row>> {
     let ground = Ground::lay(condition)?;
     let server = Speaker::start(load, ground.server())?;
     let books = Books::new(load.kind(), server.port());
-    let mut watch = Watch::start(load, &books.configuration(), condition.ring())?;
+    let mut watch = Watch::start(&books.configuration(), condition.ring())?;
     let address = format!("{}:{}", ground.address(), server.port());
     let (calls, hands) = condition.size(load);
     let record =

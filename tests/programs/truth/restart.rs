@@ -54,7 +54,7 @@ pub fn examine(load: Load) -> Result<Vec<Row>> {
     let server = Speaker::start(load, Place::HERE)?;
     let books = Books::new(load.kind(), server.port());
     let names = books.configuration();
-    let watch = Watch::start(load, &names, "4 MiB")?;
+    let watch = Watch::start(&names, "4 MiB")?;
     let over = AtomicBool::new(false);
     let (watch, before, ready) = std::thread::scope(|scope| {
         let caller = scope.spawn(|| {
@@ -63,7 +63,7 @@ pub fn examine(load: Load) -> Result<Vec<Row>> {
             }
             Ok::<_, anyhow::Error>(())
         });
-        let disturbed = interrupt(watch, load, &names);
+        let disturbed = interrupt(watch, &names);
         over.store(true, Ordering::Relaxed);
         caller.join().map_err(|_| anyhow!("the caller panicked"))??;
         disturbed
@@ -134,7 +134,7 @@ fn count(calls: &[Span], is_meant: impl Fn(&Span) -> bool) -> u64 {
 
 /// Lets the agents live, kills them, starts others, and lets those live. Gives when they
 /// were ready, too.
-fn interrupt(watch: Watch, load: Load, names: &str) -> Result<(Watch, Vec<Before>, f64)> {
+fn interrupt(watch: Watch, names: &str) -> Result<(Watch, Vec<Before>, f64)> {
     sleep(LIFE);
     let mut before = Vec::new();
     for (_, agent) in watch.each() {
@@ -142,7 +142,7 @@ fn interrupt(watch: Watch, load: Load, names: &str) -> Result<(Watch, Vec<Before
         let scrape = agent.scrape()?;
         before.push(Before { scrape, asked, answered: now() });
     }
-    let watch = watch.restart(load, names, "4 MiB")?;
+    let watch = watch.restart(names, "4 MiB")?;
     let ready = now();
     sleep(LIFE);
     Ok((watch, before, ready))

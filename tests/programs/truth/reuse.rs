@@ -47,7 +47,7 @@ pub fn examine(load: Load) -> Result<Vec<Row>> {
     let port = free_port();
     let mut shops = [Shop::open(load, port, 1, "")?, Shop::open(load, port, 2, OTHERWISE)?];
     let rules: String = shops.iter().map(|shop| shop.books.rule()).collect();
-    let watch = Watch::start(load, &format!("names:\n{rules}"), "4 MiB")?;
+    let watch = Watch::start(&format!("names:\n{rules}"), "4 MiB")?;
     let client = Netns::create()?;
     let ports = format!("{} {}", 40_000, 40_000 + PORTS - 1);
     client.enter(|| {

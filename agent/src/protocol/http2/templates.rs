@@ -58,11 +58,14 @@ impl Templates {
 
     /// Keeps what a request's head says; false: it is none to be counted, or there is no room.
     pub(super) fn keep(&mut self, tag: NonZeroU64, fields: &Fields, now_ns: u64) -> bool {
+        if !is_whole(fields) || !fields.relayed.is_empty() {
+            return false;
+        }
         if let Some(template) = self.get(tag.get()) {
             template.used_ns = now_ns;
             return true;
         }
-        if !is_whole(fields) || !fields.relayed.is_empty() || !self.make_room(now_ns) {
+        if !self.make_room(now_ns) {
             return false;
         }
         let fields = fields.clone();
