@@ -2,6 +2,7 @@
 //! own, seen once, at both ends, with the right names, statuses and bytes.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,6 +15,7 @@ use meshtap_tests::ledger::Ledger;
 use meshtap_tests::netns::Place;
 use meshtap_tests::process::output;
 use meshtap_tests::require;
+use meshtap_tests::wire::{Wire, pause};
 use meshtap_tests::workload::{Apache, Nghttpd, Nginx, curl, h2load_streams, load};
 
 /// curl that speaks HTTP/2 from its first byte on.
@@ -289,4 +291,51 @@ fn a_hundred_thousand_on_four_connections_of_nghttpd() {
         made.add("GET", path, Some(status), REQUESTS / 4);
     }
     exactly(observer, nghttpd.port(), &made, ("h2load", "nghttpd"));
+}
+
+/// A connection whose ends have said what comes before everything else.
+fn begun() -> Result<Wire> {
+    let mut wire = Wire::open()?;
+    wire.request([frames::PREFACE, &frames::settings(&[])].concat())?;
+    wire.answer([frames::settings(&[]), frames::settings_ack()].concat())?;
+    Ok(wire)
+}
+
+/// The agent's programs are attached one by one: whatever of a connection's beginning passes
+/// meanwhile, its calls are seen once the agent is ready.
+#[test]
+fn connections_that_begin_while_the_agent_does() {
+    require!("ss");
+    /// The most that are open: each takes three descriptors.
+    const MOST: usize = 320;
+    let is_ready = AtomicBool::new(false);
+    let (observer, mut wires) = std::thread::scope(|scope| {
+        let opener = scope.spawn(|| {
+            let mut wires = Vec::new();
+            while !is_ready.load(Ordering::Relaxed) {
+                wires.push(begun().expect("begins"));
+                // Those of long before the programs are attached tell nothing more.
+                if wires.len() > MOST {
+                    wires.remove(0);
+                }
+                pause(1);
+            }
+            wires
+        });
+        let observer = Observer::start().expect("observes");
+        is_ready.store(true, Ordering::Relaxed);
+        (observer, opener.join().expect("ends well"))
+    });
+    for wire in &mut wires {
+        wire.request(frames::headers(1, frames::WHOLE, &frames::request("GET", "/x")))
+            .expect("goes");
+        wire.answer(frames::headers(1, frames::WHOLE, &frames::status(204))).expect("goes");
+    }
+    let calls = observer.finish().expect("ends well");
+    let seen = |wire: &&Wire| match &calls.to_port(wire.port())[..] {
+        [call] => call.both_ends() && call.path == "/x" && call.status == Some(204),
+        _ => false,
+    };
+    let unseen = wires.len() - wires.iter().filter(seen).count();
+    assert_eq!(unseen, 0, "of {} connections", wires.len());
 }

@@ -28,6 +28,7 @@ use super::state::{self, Connection, RING};
 use super::{frames, globals, held, part, sample};
 
 const TCP_LISTEN: u32 = 10;
+const TCP_SYN_SENT: u32 = 2;
 const SOCK_STREAM: u32 = 1;
 
 #[cgroup_skb(ingress)]
@@ -124,7 +125,10 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
             late(skb, sk)?
         }
     };
-    if connection.marks & state::OPENED == 0 {
+    // SAFETY: as above.
+    let connects = unsafe { (*sk).state } == TCP_SYN_SENT;
+    // No packet of the handshake announces a connection, whoever was attached when it began.
+    if connection.marks & state::OPENED == 0 && !connects {
         open(skb, sk, connection);
     }
     if connection.marks & state::COMPARED == 0 {

@@ -223,6 +223,12 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
     }
     // SAFETY: as above.
     unsafe { bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+    if connection.marks & state::LATE != 0 {
+        // Its first packet came before this program was attached, and carried nothing yet.
+        connection.marks &= !state::LATE;
+        // SAFETY: helper on the context of the program.
+        let _ = state::LATE_CONNECTIONS.remove(unsafe { bpf_get_socket_cookie(ops.cast()) });
+    }
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
         connection.due = now_ns;
         connection.role = ROLE_CLIENT;
