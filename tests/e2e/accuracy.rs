@@ -244,14 +244,8 @@ fn emulated_network() {
 fn reordering_and_duplication() {
     require!("nginx", "h2load", "ip", "python3", "/dev/net/tun", "ss");
     let (client, server) = (Netns::create().expect("made"), Netns::create().expect("made"));
-    let impairment = Impairment {
-        delay: Duration::from_micros(300),
-        reorder: 0.03,
-        duplicate: 0.03,
-        loss: 0.002,
-        seed: 7,
-    };
-    let link = Link::lay(&client, &server, impairment).expect("is laid");
+    let link =
+        Link::lay(&client, &server, Impairment { seed: 7, ..Impairment::BAD }).expect("is laid");
     let (observer, nginx) = load(&client, &server);
     for count in [&link.tally().reordered, &link.tally().duplicated, &link.tally().lost] {
         assert!(count.load(Ordering::Relaxed) > 10, "{:?}", link.tally());

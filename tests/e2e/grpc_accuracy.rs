@@ -213,14 +213,7 @@ fn reordering_and_duplication() {
         skip!(reason);
     }
     let (client, server) = (Netns::create().expect("made"), Netns::create().expect("made"));
-    let impairment = Impairment {
-        delay: Duration::from_micros(300),
-        reorder: 0.03,
-        duplicate: 0.03,
-        loss: 0.002,
-        seed: 11,
-    };
-    let link = Link::lay(&client, &server, impairment).expect("is laid");
+    let link = Link::lay(&client, &server, Impairment::BAD).expect("is laid");
     let cart = Cart::start_in(Grpc::Go, Place::netns(&server), &[]).expect("starts");
     let observer = Observer::start().expect("observes");
     let address = format!("{SERVER}:{}", cart.port());

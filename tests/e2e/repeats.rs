@@ -92,14 +92,7 @@ fn clients_that_leave_in_the_midst() {
 fn packets_that_are_lost_reordered_and_doubled() {
     require!("nginx", "h2load", "ip", "python3", "/dev/net/tun", "ss");
     let (client, server) = (Netns::create().expect("made"), Netns::create().expect("made"));
-    let impairment = Impairment {
-        delay: Duration::from_micros(300),
-        reorder: 0.03,
-        duplicate: 0.03,
-        loss: 0.002,
-        seed: 11,
-    };
-    let _link = Link::lay(&client, &server, impairment).expect("is laid");
+    let _link = Link::lay(&client, &server, Impairment::BAD).expect("is laid");
     let shop = Shop::open(Place::netns(&server));
     h2load(Place::netns(&client), &shop.address(SERVER), &PATHS, 32, 10_000).expect("runs");
     shop.agree("h2load", 0);

@@ -2,7 +2,6 @@
 //! so and one beside it that has every call told come to the same series.
 
 use anyhow::Result;
-use std::time::Duration;
 
 use meshtap_tests::books::{Kind, lost};
 use meshtap_tests::frames::{
@@ -39,14 +38,7 @@ fn calls_of_grpc_over_a_bad_link() {
         skip!(reason);
     }
     let (client, server) = (Netns::create().expect("made"), Netns::create().expect("made"));
-    let impairment = Impairment {
-        delay: Duration::from_micros(300),
-        reorder: 0.03,
-        duplicate: 0.03,
-        loss: 0.002,
-        seed: 11,
-    };
-    let _link = Link::lay(&client, &server, impairment).expect("is laid");
+    let _link = Link::lay(&client, &server, Impairment::BAD).expect("is laid");
     let cart = Cart::start_in(Grpc::Go, Place::netns(&server), &[]).expect("starts");
     let pair = Pair::beside(Kind::Rpc, cart.port());
     let address = format!("{SERVER}:{}", cart.port());

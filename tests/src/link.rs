@@ -40,6 +40,17 @@ pub struct Impairment {
     pub seed: u64,
 }
 
+impl Impairment {
+    /// A link on which packets are late, doubled and lost.
+    pub const BAD: Self = Self {
+        delay: Duration::from_micros(300),
+        reorder: 0.03,
+        duplicate: 0.03,
+        loss: 0.002,
+        seed: 11,
+    };
+}
+
 /// What happened so far.
 #[derive(Debug, Default)]
 pub struct Tally {

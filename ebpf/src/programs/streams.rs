@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use meshtap_ebpf::event::{EGRESS, INGRESS, Loss};
-use meshtap_ebpf::flow::{Flow, mode};
+use meshtap_ebpf::flow::Flow;
 use meshtap_ebpf::repeat::Answer;
 use meshtap_ebpf::streams::{self, Expected, Next, StreamPort, StreamWalk, Streams};
 use meshtap_ebpf::walk::{Shared, Walk};
@@ -67,27 +67,16 @@ fn look<const DIRECTION: usize>(ctx: &SkBuffContext) {
     frames::end::<DIRECTION>(ctx, frames, http);
 }
 
-/// Looks at frames, where the packet is in its place, as is the direction, and a frame begins.
+/// Looks at frames, where [`StreamWalk::begin`] does not say otherwise.
 #[inline(always)]
 fn pass<const DIRECTION: usize>(
     ctx: &SkBuffContext,
     lines: &mut Walk<'_, Outlet>,
     begins: bool,
 ) -> Next {
-    let mut walk = of::<DIRECTION>(lines);
-    // Before the first record of a direction that has lost its place, frames passed unseen.
-    let joins = u32::from(walk.flow.frames().announce);
-    let flow = &*walk.flow;
-    let misplaced = joins
-        | u32::from(flow.flags & (FIN | RESET))
-        | u32::from(flow.aside)
-        | flow.edge.ahead
-        | u32::from(flow.mode ^ mode::FRAMES);
-    if misplaced != 0 {
-        return if walk.tell_all() { Next::Frames } else { Next::Blocked };
-    }
-    if !begins {
-        return walk.leave_to_frames();
+    let ends = lines.flow.flags & (FIN | RESET) != 0;
+    if let Some(next) = of::<DIRECTION>(lines).begin(begins, ends) {
+        return next;
     }
     let mut rounds = 0;
     while rounds < ROUNDS && look_at_frames::<DIRECTION>(ctx) {

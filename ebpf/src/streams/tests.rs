@@ -18,7 +18,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::event::{EGRESS, FLAG_END_HEADERS, FLAG_END_STREAM, FRAME_DATA, FRAME_HEADERS, INGRESS};
-use crate::flow::{Flow, mode};
+use crate::flow::Flow;
 use crate::frames::FrameWalk;
 use crate::frames::tests::{PREFACE, frame, message};
 use crate::walk::{Shared, VERDICT_HTTP2};
@@ -237,18 +237,9 @@ impl Connection {
 
     fn pass(&mut self, direction: u8, begins: bool) -> Next {
         let mut walk = self.streams(direction);
-        let joins = u32::from(walk.flow.frames().announce);
-        let flow = &*walk.flow;
-        let misplaced = joins
-            | u32::from(flow.flags & (FIN | RESET))
-            | u32::from(flow.aside)
-            | flow.edge.ahead
-            | u32::from(flow.mode ^ mode::FRAMES);
-        if misplaced != 0 {
-            return if walk.tell_all() { Next::Frames } else { Next::Blocked };
-        }
-        if !begins {
-            return walk.leave_to_frames();
+        let ends = walk.flow.flags & (FIN | RESET) != 0;
+        if let Some(next) = walk.begin(begins, ends) {
+            return next;
         }
         let mut looks = 0;
         // Each finds anew where streams wait, as several calls of one program do.

@@ -7,7 +7,7 @@ use crate::event::{
     FLAG_END_STREAM, FLAG_PADDED, FRAME_CONTINUATION, FRAME_DATA, FRAME_GOAWAY, FRAME_HEADERS,
     FRAME_PUSH_PROMISE, FRAME_RST_STREAM, FRAME_SETTINGS,
 };
-use crate::flow::Flow;
+use crate::flow::{Flow, mode};
 use crate::frames::{FrameHeader, HEADER_BYTES, ITEMS_AT, PIECE};
 use crate::repeat::Answer;
 use crate::sequence::distance;
@@ -50,6 +50,24 @@ pub struct StreamWalk<'a, P> {
 }
 
 impl<P: StreamPort> StreamWalk<'_, P> {
+    /// Before the first step: what is to be done where the packet is not to be looked at
+    /// frame by frame. `begins`: a frame does; `ends`: the packet ends the direction.
+    #[inline(always)]
+    pub fn begin(&mut self, begins: bool, ends: bool) -> Option<Next> {
+        // Before the first record of a direction that has lost its place, frames passed unseen.
+        let joins = u32::from(self.flow.frames().announce);
+        let flow = &*self.flow;
+        let misplaced = joins
+            | u32::from(ends)
+            | u32::from(flow.aside)
+            | flow.edge.ahead
+            | u32::from(flow.mode ^ mode::FRAMES);
+        if misplaced != 0 {
+            return Some(if self.tell_all() { Next::Frames } else { Next::Blocked });
+        }
+        if begins { None } else { Some(self.leave_to_frames()) }
+    }
+
     /// Looks at the next frame; false: [`StreamWalk::stop`] says what is to be done.
     ///
     /// What is found out is kept in memory, of which the verifier remembers nothing: it would
@@ -146,7 +164,7 @@ impl<P: StreamPort> StreamWalk<'_, P> {
     /// A frame is under way that began in an earlier packet: those that begin behind it may
     /// be of streams that wait.
     #[inline(always)]
-    pub fn leave_to_frames(&mut self) -> Next {
+    fn leave_to_frames(&mut self) -> Next {
         // SAFETY: readable where it is not null.
         let wait = !self.streams.is_null() && unsafe { (*self.streams).wait() };
         self.flow.sequence = self.flow.segment_start;
@@ -156,7 +174,7 @@ impl<P: StreamPort> StreamWalk<'_, P> {
 
     /// Has all told that wait; false: the answers could not be claimed.
     #[inline(always)]
-    pub fn tell_all(&mut self) -> bool {
+    fn tell_all(&mut self) -> bool {
         self.flow.paused = 0;
         let asks = self.asks();
         // SAFETY: readable where it is not null.
