@@ -125,12 +125,7 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
             late(skb, sk)?
         }
     };
-    // SAFETY: as above.
-    let connects = unsafe { (*sk).state } == TCP_SYN_SENT;
-    // No packet of the handshake announces a connection, whoever was attached when it began.
-    if connection.marks & state::OPENED == 0 && !connects {
-        open(skb, sk, connection);
-    }
+    announce(skb, sk, connection);
     if connection.marks & state::COMPARED == 0 {
         compare(skb, sk, connection, segment.header, DIRECTION as u8);
     }
@@ -164,6 +159,16 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     }
     follow::<DIRECTION>(ctx, sk, http, segment);
     Some(())
+}
+
+/// Sends the connection's `Opened` record, where that was not done. No packet of the handshake
+/// announces it, whatever was attached when it began.
+#[inline(always)]
+fn announce(skb: *mut __sk_buff, sk: *mut bpf_sock, connection: &mut Connection) {
+    // SAFETY: a full socket.
+    if connection.marks & state::OPENED == 0 && unsafe { (*sk).state } != TCP_SYN_SENT {
+        open(skb, sk, connection);
+    }
 }
 
 /// Whether these are the first bytes of an accepted connection: those before may have come
