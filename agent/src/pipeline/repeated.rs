@@ -20,7 +20,7 @@ use crate::kernel::repeats::Repeats;
 use crate::protocol::{Exchange, Protocol};
 use crate::ring_buffer::Event;
 
-/// Calls of a kind that are told although it has a slot, and none counted meanwhile: what it
+/// Calls of a kind that are told although it has a slot, and fewer counted meanwhile: what it
 /// costs to look at them is in vain.
 const IN_VAIN: u32 = 64;
 /// Time without a call after which a slot is given back.
@@ -76,8 +76,10 @@ struct Kind {
     ends: bool,
     /// When the last call was.
     used_ns: u64,
-    /// Calls since the last reading that were told all the same.
+    /// Calls since the last reading that were told all the same: they had other answers.
     told: u32,
+    /// They were most of them, until then.
+    in_vain: bool,
 }
 
 /// The kinds of calls that are counted, by slot.
@@ -153,8 +155,10 @@ impl Repeated {
         let slots: Vec<u32> = self.kinds.keys().copied().collect();
         for slot in slots {
             let Some(kind) = self.read(slot, stages, found) else { continue };
-            let (ends, cookie) = (kind.ends, kind.exchange.socket);
-            if ends {
+            let (ends, cookie, in_vain) = (kind.ends, kind.exchange.socket, kind.in_vain);
+            if in_vain && !ends {
+                self.give_up(slot);
+            } else if ends {
                 self.remove(slot);
                 self.leave(cookie, slot);
             } else if now_ns.saturating_sub(kind.used_ns) > IDLE_NS {
@@ -191,7 +195,10 @@ impl Repeated {
 
     fn count(&mut self, control: Control, call: &Call, now_ns: u64) {
         if let Some(slot) = self.slot(control.tag, call.exchange.socket) {
-            return self.told_with_slot(slot);
+            if let Some(kind) = self.kinds.get_mut(&slot) {
+                kind.told += 1;
+            }
+            return;
         }
         let free = self.table.free(control.tag).filter(|slot| !self.kinds.contains_key(slot));
         let Some(slot) = free else {
@@ -211,7 +218,8 @@ impl Repeated {
         }
         let exchange = call.exchange.clone();
         self.sockets.entry(exchange.socket).or_default().push(slot);
-        let kind = Kind { exchange, control, counts, ends: false, used_ns: now_ns, told: 0 };
+        let (ends, told, in_vain) = (false, 0, false);
+        let kind = Kind { exchange, control, counts, ends, used_ns: now_ns, told, in_vain };
         self.kinds.insert(slot, kind);
     }
 
@@ -223,15 +231,10 @@ impl Repeated {
         slots.iter().find(has_tag).copied()
     }
 
-    /// A call of a slot's kind was told all the same: it had another answer. Where hardly any
-    /// is counted the kind is given up; the place of its tag says so until another one takes it.
-    fn told_with_slot(&mut self, slot: u32) {
-        let Some(kind) = self.kinds.get_mut(&slot).filter(|kind| !kind.ends) else { return };
-        kind.told += 1;
-        let tag = kind.control.tag;
-        if kind.told < IN_VAIN {
-            return;
-        }
+    /// Has nothing more counted of a kind; the place of its tag says so until another one takes
+    /// it.
+    fn give_up(&mut self, slot: u32) {
+        let Some(tag) = self.kinds.get(&slot).map(|kind| kind.control.tag) else { return };
         self.end(slot);
         if let Some(place) = self.told.get_mut(pair(tag) as usize) {
             *place = !tag;
@@ -268,10 +271,11 @@ impl Repeated {
         let counts = self.table.counts(slot)?;
         let kind = self.kinds.get_mut(&slot)?;
         let gains = Gains::of(&kind.counts, &counts);
+        let told = std::mem::take(&mut kind.told);
+        kind.in_vain = told >= IN_VAIN && gains.calls < u64::from(told);
         // Sums may be one call ahead, or behind: they stand where its call does.
         if gains.calls > 0 {
             kind.counts = counts;
-            kind.told = 0;
             kind.used_ns = counts.last_ns;
             self.calls += gains.calls;
             let mut exchange = kind.exchange.clone();

@@ -211,6 +211,28 @@ fn a_slot_that_is_idle_is_given_back_with_what_came_last() {
 }
 
 #[test]
+fn a_kind_of_which_most_is_told_all_the_same_is_given_up() {
+    for counted in [0, 2 * IN_VAIN] {
+        let mut world = counting();
+        for _ in 0..IN_VAIN {
+            world.found.clear();
+            world.call(GET, 404);
+        }
+        for _ in 0..counted {
+            world.count(1);
+        }
+        world.sweep();
+        let is_counted = world.slot.0.lock().0.tag != 0;
+        assert_eq!(is_counted, counted > 0);
+        for _ in 0..3 {
+            world.call(GET, 200);
+        }
+        world.sweep();
+        assert_eq!(world.slot.0.lock().0.tag != 0, counted > 0, "and is not asked for again");
+    }
+}
+
+#[test]
 fn a_connection_that_ends_gives_its_counts_at_once() {
     let mut world = counting();
     world.count(1);
