@@ -14,16 +14,10 @@ use super::outlet::claimed;
 /// numbers, and finds everything anew.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn leaves_table(skb: *mut __sk_buff, direction: u32, at: u32, length: u32) -> u32 {
+pub extern "C" fn leaves_table(skb: *mut __sk_buff, direction: u32, at: u32, length: u32) -> u32 {
     let Some((_, http)) = claimed(&SkBuffContext::new(skb)) else { return 0 };
     // SAFETY: a value of the map.
     let [ingress, egress] = unsafe { &mut (*http).flows };
     let flow: &mut Flow = if direction == u32::from(INGRESS) { ingress } else { egress };
     block::leaves_table(flow, at, length)
-}
-
-/// The same, for whoever walks the flow.
-#[inline(always)]
-pub fn ask(skb: *mut __sk_buff, direction: u8, at: u32, length: u32) -> u32 {
-    leaves_table(skb, direction.into(), at, length)
 }

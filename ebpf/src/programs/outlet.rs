@@ -139,7 +139,7 @@ impl Port for Outlet {
 impl FramePort for Outlet {
     #[inline(always)]
     fn leaves_table(&mut self, direction: u8, _: &mut Flow, at: u32, length: u32) -> u32 {
-        if globals::repeats() == 1 { block::ask(self.skb, direction, at, length) } else { 0 }
+        block::leaves_table(self.skb, direction.into(), at, length)
     }
 
     #[inline(always)]
