@@ -34,23 +34,21 @@ pub enum AttachError {
     },
 }
 
-/// Programs at the cgroup root, in the order of attachment: who holds a socket is noted before
-/// its packets are looked at, and they are before it is known as one that is seen from its
-/// beginning (`connect4`, `connect6`, `lifecycle`): any other is older than the agent. The flag
-/// says whether calls could not be seen without it.
+/// Programs at the cgroup root, in the order of attachment: who opened a socket is noted before
+/// its packets are looked at. The flag says whether calls could not be seen without it.
 const CGROUP_PROGRAMS: [(&str, bool); 12] = [
     ("create", false),
     ("bind4", false),
     ("bind6", false),
+    ("connect4", false),
+    ("connect6", false),
     ("accept4", false),
     ("accept6", false),
     ("named4", false),
     ("named6", false),
+    ("lifecycle", true),
     ("ingress", true),
     ("egress", true),
-    ("connect4", false),
-    ("connect6", false),
-    ("lifecycle", true),
 ];
 
 /// Whether a program of this object that is attached to the cgroup root is called so.

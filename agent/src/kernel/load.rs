@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
-use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use meshtap_ebpf::event::{Ended, LOSSES, Loss};
@@ -135,6 +135,7 @@ impl Kernel {
         attach::link_parts(&mut programs)?;
         let tracepoints = attach::tracepoints(&mut programs, &events.numbers, &mut missing);
         attach::cgroup_programs(&mut programs, &root, &mut missing)?;
+        begin(&mut programs)?;
         let log = if settings.log_level > 0 { Some(logger(&mut programs)?) } else { None };
         let ring = map(&mut programs, "RING")?;
         let ring = RingBuf::try_from(ring).map_err(describe)?;
@@ -319,6 +320,14 @@ fn ticks_per_second() -> u64 {
 
 fn logger(programs: &mut Ebpf) -> Result<EbpfLogger<&'static dyn log::Log>, LoadError> {
     EbpfLogger::init(programs).map_err(describe)
+}
+
+/// Every program is attached: connections that begin from now on are seen from their beginning,
+/// and any other is older than the agent, of whose packets some may have passed unseen.
+fn begin(programs: &mut Ebpf) -> Result<(), LoadError> {
+    let attached = map(programs, "ATTACHED")?;
+    let mut attached = Array::<_, u32>::try_from(attached).map_err(describe)?;
+    attached.set(0, 1, 0).map_err(describe)
 }
 
 fn map(programs: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {

@@ -120,6 +120,7 @@ fn inspect<const DIRECTION: usize>(ctx: &SkBuffContext, segment: &Segment) -> Op
     // SAFETY: a full socket.
     let connection = match unsafe { state::connection(sk.cast(), false) } {
         Some(connection) => connection,
+        None if !state::is_attached() => return None,
         None => {
             debug!(ctx, "a connection older than the agent: port {}", unsafe { (*sk).src_port });
             late(skb, sk)?

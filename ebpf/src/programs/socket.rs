@@ -151,6 +151,9 @@ fn asked(ctx: *mut bpf_sock_addr, address: [u8; 16]) {
         return;
     }
     hold(sk.cast());
+    if !state::is_attached() {
+        return;
+    }
     // SAFETY: the hook's socket.
     let Some(connection) = (unsafe { state::connection(sk.cast(), true) }) else {
         state::count(Loss::Storage);
@@ -205,7 +208,7 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
             | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
             | BPF_SOCK_OPS_STATE_CB
     );
-    if !known || sk.is_null() {
+    if !known || sk.is_null() || !state::is_attached() {
         return None;
     }
     // SAFETY: the hook's socket.
@@ -224,7 +227,7 @@ fn callback(ops: *mut bpf_sock_ops) -> Option<()> {
     // SAFETY: as above.
     unsafe { bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
     if connection.marks & state::LATE != 0 {
-        // Its first packet came before this program was attached, and carried nothing yet.
+        // Its first packet was one of the handshake, which began before the agent.
         connection.marks &= !state::LATE;
         // SAFETY: helper on the context of the program.
         let _ = state::LATE_CONNECTIONS.remove(unsafe { bpf_get_socket_cookie(ops.cast()) });

@@ -144,6 +144,11 @@ pub static LOST: PerCpuArray<u64, { LOSSES as usize }> = PerCpuArray::new();
 #[btf_map]
 pub static SHARE: Array<u32, 1> = Array::new();
 
+/// Whether every program is attached: 8 bytes that the agent writes once. **Until then no
+/// connection is made**, so that one of which anything passed before is older than the agent.
+#[btf_map]
+pub static ATTACHED: Array<u32, 1> = Array::new();
+
 /// Connections that are left out: 8 bytes a CPU.
 #[btf_map]
 pub static LEFT_OUT: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -302,6 +307,12 @@ pub fn count(loss: Loss) {
 #[inline(always)]
 pub fn share() -> u32 {
     SHARE.get(0).map_or(0, |share| *share)
+}
+
+/// Whether every program is attached.
+#[inline(always)]
+pub fn is_attached() -> bool {
+    ATTACHED.get(0).is_some_and(|attached| *attached != 0)
 }
 
 /// Counts a connection that is left out.
