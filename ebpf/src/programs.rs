@@ -19,5 +19,6 @@ pub mod sample;
 pub mod segment;
 pub mod socket;
 pub mod state;
+pub mod steps;
 pub mod streams;
 pub mod waiting;

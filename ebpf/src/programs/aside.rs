@@ -8,16 +8,17 @@ use meshtap_ebpf::event::INGRESS;
 use meshtap_ebpf::flow::{Flow, mode};
 use meshtap_ebpf::limits;
 
-use super::follow::{finish, steps, walk};
+use super::follow::{finish, walk};
 use super::frames;
 use super::outlet::{Outlet, claimed};
 use super::part;
 use super::state::{ASIDE, AsideKey, Http};
+use super::steps;
 use super::waiting::{self, EMPTY, HELD_BYTES, Held, Waiting};
 
 const DIRECTION: usize = INGRESS as usize;
-/// Steps that one program takes.
-const STEPS: u32 = 32;
+/// Steps of one call.
+const STEPS: u32 = 16;
 
 /// Keeps the flow's segment, piece by piece; returns how many pieces are kept. What there is
 /// no room for is missing behind them.
@@ -142,7 +143,7 @@ fn lines(ctx: &SkBuffContext) {
     if let Some(mut waiting) = waiting {
         // SAFETY: the flow was claimed by the first program.
         let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
-        if steps::<STEPS>(&mut lines) {
+        if steps::all(|| aside_line_steps(ctx.skb.skb)) && !lines.resume() {
             lines.leave();
         } else {
             go_on(ctx, lines.flow);
@@ -156,6 +157,37 @@ fn lines(ctx: &SkBuffContext) {
     finish::<DIRECTION>(ctx, lines, http, flags);
 }
 
+/// Steps through lines that were set aside; see [`steps`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn aside_line_steps(skb: *mut __sk_buff) -> u32 {
+    let Some((mut waiting, http)) = walked(skb) else { return 0 };
+    // SAFETY: the flow was claimed by the first program.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
+    steps::some::<STEPS>(|| lines.step())
+}
+
+/// The same through frames.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn aside_frame_steps(skb: *mut __sk_buff) -> u32 {
+    let Some((mut waiting, http)) = walked(skb) else { return 0 };
+    // SAFETY: the flow was claimed by the first program.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
+    let mut frames = frames::of(&mut lines);
+    steps::some::<STEPS>(|| frames.step())
+}
+
+/// The segment that is walked, which the program has told the flow of.
+#[inline(always)]
+fn walked(skb: *mut __sk_buff) -> Option<(Waiting, *mut Http)> {
+    let (inner, http) = claimed(&SkBuffContext::new(skb))?;
+    // SAFETY: a value of the map, the flow was claimed by the first program.
+    let flow = unsafe { &(*http).flows[DIRECTION] };
+    let held = find(flow.cookie, flow.segment_start)?;
+    Some((Waiting { inner, held }, http))
+}
+
 #[inline(always)]
 fn walk_frames(ctx: &SkBuffContext) {
     let Some((mut outlet, http, waiting)) = begin(ctx) else { return };
@@ -163,7 +195,7 @@ fn walk_frames(ctx: &SkBuffContext) {
         // SAFETY: the flow was claimed by the first program.
         let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
         let mut frames = frames::of(&mut lines);
-        if frames::steps::<STEPS>(&mut frames) {
+        if steps::all(|| aside_frame_steps(ctx.skb.skb)) {
             frames.leave();
         } else {
             go_on(ctx, frames.flow);

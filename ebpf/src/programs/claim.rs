@@ -3,13 +3,15 @@
 
 use core::ptr::read_volatile;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock};
-
-use meshtap_ebpf::event::INGRESS;
+use aya_ebpf::programs::SkBuffContext;
+use meshtap_ebpf::event::{EGRESS, INGRESS};
 use meshtap_ebpf::flow::mode;
 use meshtap_ebpf::sequence::distance;
 
 use super::globals;
+use super::outlet::claimed;
 use super::segment::Segment;
 use super::state::Http;
 use super::waiting::HELD_BYTES;
@@ -63,28 +65,53 @@ pub fn claim_other<const DIRECTION: usize>(http: *mut Http) -> bool {
     false
 }
 
-/// The same for a packet that came at `now_ns`: waits for [`PATIENCE_NS`] until nobody works
-/// on the flow and it is the packet's turn. Looks before it tries, which leaves the cache
-/// line to the one at work.
+/// The same for a packet: waits for [`PATIENCE_NS`] until nobody works on the flow and it is
+/// the packet's turn. Looks before it tries, which leaves the cache line to the one at work.
 #[inline(always)]
 pub fn claim_in_turn<const DIRECTION: usize>(
+    skb: *mut __sk_buff,
     http: *mut Http,
     segment: &Segment,
-    now_ns: u64,
 ) -> bool {
-    let waits = DIRECTION == INGRESS as usize && waits_for_turn(http, segment);
+    let (sequence, length) = (segment.sequence, segment.length);
+    let waits = waits_for_turn::<DIRECTION>(http, length);
+    // SAFETY: a value of the map.
+    if unsafe { is_turn::<DIRECTION>(http, sequence, waits) && try_claim::<DIRECTION>(http) } {
+        return true;
+    }
+    let arrives = DIRECTION == INGRESS as usize;
+    (if arrives { await_ingress_turn(skb, sequence, length) } else { await_egress_turn(skb) }) != 0
+}
+
+/// Waits until a packet that arrives can be looked at; 0: it cannot. Exported: as for
+/// [`super::steps`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn await_ingress_turn(skb: *mut __sk_buff, sequence: u32, length: u32) -> u32 {
+    await_turn::<{ INGRESS as usize }>(skb, sequence, length).into()
+}
+
+/// The same for one that leaves, which waits for none in front of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn await_egress_turn(skb: *mut __sk_buff) -> u32 {
+    await_turn::<{ EGRESS as usize }>(skb, 0, 0).into()
+}
+
+#[inline(always)]
+fn await_turn<const DIRECTION: usize>(skb: *mut __sk_buff, sequence: u32, length: u32) -> bool {
+    let Some((_, http)) = claimed(&SkBuffContext::new(skb)) else { return false };
+    let waits = waits_for_turn::<DIRECTION>(http, length);
+    // SAFETY: no arguments.
+    let begin = unsafe { bpf_ktime_get_ns() };
     let mut looks = 0;
     while looks < LOOKS {
-        // SAFETY: a value of the map; each field is read by itself.
+        // SAFETY: a value of the map.
         unsafe {
-            let busy = read_volatile(&raw const (*http).busy) >> (DIRECTION * 16) & 0xffff;
-            let end = read_volatile(&raw const (*http).flows[DIRECTION].edge.end);
-            // VERIFIER: the sign, since a comparison would be a branch for each look.
-            let early = distance(end, segment.sequence) as u32 >> 31 & u32::from(waits);
-            if busy | early == 0 && try_claim::<DIRECTION>(http) {
+            if is_turn::<DIRECTION>(http, sequence, waits) && try_claim::<DIRECTION>(http) {
                 return true;
             }
-            if bpf_ktime_get_ns().wrapping_sub(now_ns) > PATIENCE_NS {
+            if bpf_ktime_get_ns().wrapping_sub(begin) > PATIENCE_NS {
                 break;
             }
         }
@@ -94,14 +121,32 @@ pub fn claim_in_turn<const DIRECTION: usize>(
     unsafe { try_claim::<DIRECTION>(http) }
 }
 
-/// Whether the packet, if it is ahead of another one, waits for that: another CPU may carry
-/// it right now, and to set aside one as long as this takes longer. So it does once for a hole.
+/// Whether nobody works on the flow, and the packet, where it waits for those in front, is not early.
+///
+/// # Safety
+/// `http` must be a value of the map; each of its fields is read by itself.
 #[inline(always)]
-fn waits_for_turn(http: *mut Http, segment: &Segment) -> bool {
+unsafe fn is_turn<const DIRECTION: usize>(http: *mut Http, sequence: u32, waits: bool) -> bool {
+    // SAFETY: by the contract.
+    let (busy, end) = unsafe {
+        let busy = read_volatile(&raw const (*http).busy) >> (DIRECTION * 16) & 0xffff;
+        (busy, read_volatile(&raw const (*http).flows[DIRECTION].edge.end))
+    };
+    // VERIFIER: the sign, since a comparison would be a branch for each look.
+    let early = distance(end, sequence) as u32 >> 31 & u32::from(waits);
+    busy | early == 0
+}
+
+/// Whether a packet of `length` bytes, if it is ahead of another one, waits for that: another
+/// CPU may carry it right now, and to set aside one as long as this takes longer. So it does
+/// once for a hole.
+#[inline(always)]
+fn waits_for_turn<const DIRECTION: usize>(http: *mut Http, length: u32) -> bool {
     // SAFETY: a value of the map; each field is read by itself.
     unsafe {
-        let flow = &raw const (*http).flows[INGRESS as usize];
-        segment.length as usize > HELD_BYTES
+        let flow = &raw const (*http).flows[DIRECTION];
+        DIRECTION == INGRESS as usize
+            && length as usize > HELD_BYTES
             && (*flow).mode == mode::FRAMES
             && read_volatile(&raw const (*flow).edge.ahead) == 0
     }

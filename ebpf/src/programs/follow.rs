@@ -24,11 +24,12 @@ use super::part;
 use super::repeat;
 use super::segment::{FIN, RESET, Segment};
 use super::state::{self, Http};
+use super::steps;
 use super::streams;
 
-/// Steps that one program takes before it tail-calls its next part. Verified within
-/// the kernel's bound of a million instructions on 5.10 … 7.x.
-pub const STEPS: u32 = 96;
+/// Steps of one call, enough for most packets.
+const STEPS: u32 = 16;
+
 /// A walk over the flow of this direction.
 ///
 /// # Safety
@@ -59,7 +60,7 @@ pub fn follow<const DIRECTION: usize>(
     let skb = ctx.skb.skb;
     // SAFETY: no arguments.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    if !claim_in_turn::<DIRECTION>(http, segment, now_ns) {
+    if !claim_in_turn::<DIRECTION>(skb, http, segment) {
         warn!(ctx, "two packets of one direction at once: the later is not looked at");
         // Its bytes are unseen: the kernel's own count shows the hole to the next packet.
         state::count(Loss::Unreadable);
@@ -95,10 +96,13 @@ pub fn follow<const DIRECTION: usize>(
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
 pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let (skb, arrives) = (ctx.skb.skb, DIRECTION == INGRESS as usize);
+    let some = || if arrives { ingress_line_steps(skb) } else { egress_line_steps(skb) };
+    let done = steps::all(some);
     let Some((mut outlet, http)) = claimed(ctx) else { return };
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    let done = steps::<STEPS>(&mut walk);
+    let done = done && !walk.resume();
     if done && may_be_frames(walk.flow, walk.shared) {
         part::go_on::<DIRECTION>(ctx, part::JOIN);
     }
@@ -126,17 +130,26 @@ pub fn may_be_frames(flow: &Flow, shared: &Shared) -> bool {
     }
 }
 
-/// Walks at most `STEPS` steps; true: the packet is done.
+/// Steps through a packet that arrives; see [`steps`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingress_line_steps(skb: *mut __sk_buff) -> u32 {
+    some::<{ INGRESS as usize }>(skb)
+}
+
+/// The same for one that leaves.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn egress_line_steps(skb: *mut __sk_buff) -> u32 {
+    some::<{ EGRESS as usize }>(skb)
+}
+
 #[inline(always)]
-pub fn steps<const STEPS: u32>(walk: &mut Walk<'_, impl Port>) -> bool {
-    let mut steps = 0;
-    while steps < STEPS {
-        if !walk.step() {
-            break;
-        }
-        steps += 1;
-    }
-    steps < STEPS && !walk.resume()
+fn some<const DIRECTION: usize>(skb: *mut __sk_buff) -> u32 {
+    let Some((mut outlet, http)) = claimed(&SkBuffContext::new(skb)) else { return 0 };
+    // SAFETY: the flow was claimed by the first part.
+    let mut walk = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    steps::some::<STEPS>(|| walk.step())
 }
 
 /// Tells the flow of the segment.

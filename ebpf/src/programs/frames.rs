@@ -1,8 +1,9 @@
 //! Follows the frames of a connection that speaks HTTP/2.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::debug;
-use meshtap_ebpf::event::{INGRESS, Loss};
+use meshtap_ebpf::event::{EGRESS, INGRESS, Loss};
 use meshtap_ebpf::frames::{FramePort, FrameWalk};
 use meshtap_ebpf::streams;
 use meshtap_ebpf::walk::{VERDICT_HTTP2, VERDICT_OPAQUE, Walk};
@@ -15,10 +16,11 @@ use super::outlet::{Outlet, claimed};
 use super::part;
 use super::segment::{FIN, RESET};
 use super::state::{self, Http, MARKS};
+use super::steps;
 
-/// Steps that one program takes before it tail-calls its next part: with all 33 parts enough
-/// for a packet of 64 KiB that is nothing but the smallest frames.
-const STEPS: u32 = 176;
+/// Steps of one call, enough for most packets. With all calls of all 33 parts they are for a
+/// packet of 64 KiB that is nothing but the smallest frames.
+const STEPS: u32 = 16;
 
 /// The same direction of the same packet, frame by frame.
 #[inline(always)]
@@ -66,11 +68,13 @@ fn is_marked(cookie: u64) -> bool {
 /// Walks a packet, or the next part of a long one.
 #[inline(always)]
 pub fn walk_on<const DIRECTION: usize>(ctx: &SkBuffContext) {
+    let (skb, arrives) = (ctx.skb.skb, DIRECTION == INGRESS as usize);
+    let some = || if arrives { ingress_frame_steps(skb) } else { egress_frame_steps(skb) };
+    let done = steps::all(some);
     let Some((mut outlet, http)) = claimed(ctx) else { return };
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
     let mut frames = of(&mut lines);
-    let done = steps::<STEPS>(&mut frames);
     if !done || (globals::repeats() == 1 && frames.is_paused()) {
         part::go_on::<DIRECTION>(ctx, if done { part::STREAMS } else { part::FRAMES });
         frames.give_up();
@@ -100,17 +104,27 @@ pub fn join<const DIRECTION: usize>(ctx: &SkBuffContext) {
     finish::<DIRECTION>(ctx, lines, http, flags);
 }
 
-/// Walks at most `STEPS` steps; true: the packet is done.
+/// Steps through a packet that arrives; see [`steps`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingress_frame_steps(skb: *mut __sk_buff) -> u32 {
+    some::<{ INGRESS as usize }>(skb)
+}
+
+/// The same for one that leaves.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn egress_frame_steps(skb: *mut __sk_buff) -> u32 {
+    some::<{ EGRESS as usize }>(skb)
+}
+
 #[inline(always)]
-pub fn steps<const STEPS: u32>(frames: &mut FrameWalk<'_, impl FramePort>) -> bool {
-    let mut steps = 0;
-    while steps < STEPS {
-        if !frames.step() {
-            return true;
-        }
-        steps += 1;
-    }
-    false
+fn some<const DIRECTION: usize>(skb: *mut __sk_buff) -> u32 {
+    let Some((mut outlet, http)) = claimed(&SkBuffContext::new(skb)) else { return 0 };
+    // SAFETY: the flow was claimed by the first program.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
+    let mut frames = of(&mut lines);
+    steps::some::<STEPS>(|| frames.step())
 }
 
 /// After the walk: the end of the connection, the verdict, the claim.

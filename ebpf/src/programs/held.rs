@@ -12,7 +12,7 @@ use meshtap_ebpf::http1::is_token;
 
 use super::claim::{claim, release};
 use super::emit;
-use super::follow::{may_be_frames, steps, walk};
+use super::follow::{may_be_frames, walk};
 use super::frames;
 use super::opened::addresses;
 use super::outlet::Outlet;
@@ -20,11 +20,11 @@ use super::packet::socket;
 use super::part;
 use super::segment::{self, Segment};
 use super::state::{self, HELD, Http};
+use super::steps;
 use super::waiting::{self, EMPTY, Held, Waiting};
 
-/// Steps that one program takes through lines that waited, and through frames.
-const LINES: u32 = 48;
-const FRAMES: u32 = 24;
+/// Steps of one call.
+const STEPS: u32 = 16;
 
 /// The addresses in the packet.
 #[repr(C)]
@@ -171,7 +171,7 @@ fn walk_lines<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let mut waiting = Waiting { inner: outlet, held };
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
-    if !steps::<LINES>(&mut walk) {
+    if !steps::all(|| held_line_steps(ctx.skb.skb)) || walk.resume() {
         part::go_on::<DIRECTION>(ctx, part::HELD_LINES);
         walk.exhaust();
     } else if may_be_frames(walk.flow, walk.shared) {
@@ -183,6 +183,29 @@ fn walk_lines<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     release::<{ INGRESS as usize }>(http);
     let _ = HELD.remove(&key);
     Some(())
+}
+
+/// Steps through lines that waited; see [`steps`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn held_line_steps(skb: *mut __sk_buff) -> u32 {
+    let Some(Place { outlet, http, held, .. }) = find(skb) else { return 0 };
+    let mut waiting = Waiting { inner: outlet, held };
+    // SAFETY: the flow was claimed by the first part.
+    let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
+    steps::some::<STEPS>(|| walk.step())
+}
+
+/// The same through frames.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn held_frame_steps(skb: *mut __sk_buff) -> u32 {
+    let Some(Place { outlet, http, held, .. }) = find(skb) else { return 0 };
+    let mut waiting = Waiting { inner: outlet, held };
+    // SAFETY: the flow was claimed by the first part.
+    let mut lines = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
+    let mut frames = frames::of(&mut lines);
+    steps::some::<STEPS>(|| frames.step())
 }
 
 #[inline(always)]
@@ -200,7 +223,7 @@ fn walk_frames<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let mut frames = frames::of(&mut lines);
     if frames.flow.mode != mode::FRAMES && !frames.recognise() {
         lines.leave();
-    } else if frames::steps::<FRAMES>(&mut frames) {
+    } else if steps::all(|| held_frame_steps(ctx.skb.skb)) {
         frames.leave();
     } else {
         part::go_on::<DIRECTION>(ctx, part::HELD_FRAMES);

@@ -19,11 +19,10 @@ use super::outlet::{Outlet, claimed};
 use super::part;
 use super::segment::{FIN, RESET};
 use super::state::{self, CONTROLS, COUNTS, EXPECTED, Http};
+use super::steps;
 
-/// Frames that one call of [`ingress_stream_frames`] looks at.
-const FRAMES: u32 = 4;
-/// Calls of it before the program tail-calls itself.
-const ROUNDS: u32 = 32;
+/// Frames that one call looks at.
+const STEPS: u32 = 4;
 
 /// Looks at packets that arrive.
 #[cgroup_skb(ingress)]
@@ -78,10 +77,8 @@ fn pass<const DIRECTION: usize>(
     if let Some(next) = of::<DIRECTION>(lines).begin(begins, ends) {
         return next;
     }
-    let mut rounds = 0;
-    while rounds < ROUNDS && look_at_frames::<DIRECTION>(ctx) {
-        rounds += 1;
-    }
+    let (skb, arrives) = (ctx.skb.skb, DIRECTION == INGRESS as usize);
+    steps::all(|| if arrives { ingress_stream_steps(skb) } else { egress_stream_steps(skb) });
     // They may have been made meanwhile.
     of::<DIRECTION>(lines).stop()
 }
@@ -96,44 +93,27 @@ fn of<'a, const DIRECTION: usize>(lines: &'a mut Walk<'_, Outlet>) -> StreamWalk
     StreamWalk { flow, shared, port, direction: DIRECTION as u8, streams }
 }
 
-#[inline(always)]
-fn look_at_frames<const DIRECTION: usize>(ctx: &SkBuffContext) -> bool {
-    let skb = ctx.skb.skb;
-    let arrives = DIRECTION == INGRESS as usize;
-    (if arrives { ingress_stream_frames(skb) } else { egress_stream_frames(skb) }) != 0
-}
-
-/// Looks at the next frames of a packet that arrives; 0: the last one was not taken.
-///
-/// Exported, and so verified once for all of its calls: it takes nothing but the context, by
-/// which it finds everything anew.
+/// Looks at frames of a packet that arrives; see [`steps`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ingress_stream_frames(skb: *mut __sk_buff) -> u32 {
-    u32::from(steps::<{ INGRESS as usize }>(skb))
+extern "C" fn ingress_stream_steps(skb: *mut __sk_buff) -> u32 {
+    some::<{ INGRESS as usize }>(skb)
 }
 
 /// The same for one that leaves.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn egress_stream_frames(skb: *mut __sk_buff) -> u32 {
-    u32::from(steps::<{ EGRESS as usize }>(skb))
+extern "C" fn egress_stream_steps(skb: *mut __sk_buff) -> u32 {
+    some::<{ EGRESS as usize }>(skb)
 }
 
 #[inline(always)]
-fn steps<const DIRECTION: usize>(skb: *mut __sk_buff) -> bool {
-    let Some((mut outlet, http)) = claimed(&SkBuffContext::new(skb)) else { return false };
+fn some<const DIRECTION: usize>(skb: *mut __sk_buff) -> u32 {
+    let Some((mut outlet, http)) = claimed(&SkBuffContext::new(skb)) else { return 0 };
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    let mut walk = of::<DIRECTION>(&mut lines);
-    let mut steps = 0;
-    while steps < FRAMES {
-        if !walk.step() {
-            return false;
-        }
-        steps += 1;
-    }
-    true
+    let mut streams = of::<DIRECTION>(&mut lines);
+    steps::some::<STEPS>(|| streams.step())
 }
 
 impl StreamPort for Outlet {

@@ -146,6 +146,11 @@ impl Port for Waiting {
 
 impl FramePort for Waiting {
     #[inline(always)]
+    fn leaves_table(&mut self, direction: u8, flow: &mut Flow, at: u32, length: u32) -> u32 {
+        self.inner.leaves_table(direction, flow, at, length)
+    }
+
+    #[inline(always)]
     fn load_at(&mut self, flow: &mut Flow, at: u32, offset: u32, length: u32) -> bool {
         let Some(from) = self.place(offset, length) else { return false };
         let at = opaque(at as usize);
