@@ -158,8 +158,12 @@ enum Command {
         /// Fetch kernels that are cached, too: there may be newer ones.
         #[arg(long)]
         fetch: bool,
+        /// Go on with a run that was interrupted: guests that came to their end with the same
+        /// programs are not booted again.
+        #[arg(long)]
+        resume: bool,
         /// Only the systemd unit with all that it asks for, under systemd itself, on Debian 12's.
-        #[arg(long, conflicts_with_all = ["kernel", "filters"])]
+        #[arg(long, conflicts_with_all = ["kernel", "resume", "filters"])]
         unit: bool,
         /// Only tests whose name contains one of these, behind `--`, and nothing is verified; a
         /// short list without.
@@ -237,8 +241,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Truth { filters } => agent::examine(&filters),
         Command::Lab { laboratory } => match lab::start(&laboratory)? {},
         Command::Vm { fetch, unit: true, .. } => vm::run_unit(fetch),
-        Command::Vm { kernel, fetch, unit: false, filters } => {
-            vm::run(&vm::Options { kernel, fetch, filters })
+        Command::Vm { kernel, fetch, resume, unit: false, filters } => {
+            vm::run(&vm::Options { kernel, fetch, resume, filters })
         }
         Command::Ci { full, began } => ci::run_all(full, began),
     }

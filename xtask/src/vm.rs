@@ -39,6 +39,8 @@ pub struct Options {
     pub kernel: Choice,
     /// Look for newer ones.
     pub fetch: bool,
+    /// Take what earlier runs of the same programs printed, where they came to their end.
+    pub resume: bool,
     /// Only tests whose name contains one of these; the short list where there are none.
     pub filters: Vec<String>,
 }
@@ -98,7 +100,8 @@ pub fn run(options: &Options) -> Result<()> {
     for guest in chosen {
         let Built { agent, tests } = &built[guest.architecture().name()];
         let script = examine::Script { agent, plan: &plan, tests, filters: &filters };
-        match one(guest, &script, options.fetch) {
+        let found = options.resume.then(|| earlier(guest, &script)).flatten();
+        match found.map_or_else(|| one(guest, &script, options.fetch), Ok) {
             Ok(found) => {
                 tally.add(found.tally(&plan));
                 examined.push(found);
@@ -127,6 +130,16 @@ fn one(guest: &'static Guest, script: &examine::Script<'_>, fetch: bool) -> Resu
     };
     let output = guest::run(guest, image.as_ref(), &script.text())?;
     Examined::read(guest, &output, script.tests)
+}
+
+/// What was found before with the same script and the same programs.
+fn earlier(guest: &'static Guest, script: &examine::Script<'_>) -> Option<Examined> {
+    let output = guest::earlier(guest, &script.text(), script.newest()?)?;
+    let found = Examined::read(guest, &output, script.tests).ok()?;
+    found.is_whole().then(|| {
+        eprintln!("\n── {}: as it was examined before", guest.name);
+        found
+    })
 }
 
 /// What runs in guests of one architecture.

@@ -1,9 +1,11 @@
 //! What is done on each kernel, and what came of it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -64,6 +66,13 @@ impl Script<'_> {
         }
         text.push_str("rm -r $folder\n");
         text
+    }
+
+    /// When the newest of its programs was built.
+    pub fn newest(&self) -> Option<SystemTime> {
+        let tests = self.tests.iter().map(|program| program.executable.as_path());
+        let built = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+        tests.chain([self.agent]).filter_map(built).max()
     }
 }
 
@@ -126,6 +135,11 @@ pub struct Examined {
 }
 
 impl Examined {
+    /// Whether the guest came to the end of its script.
+    pub fn is_whole(&self) -> bool {
+        self.unended.is_empty()
+    }
+
     /// Reads what a script printed that runs these tests.
     pub fn read(guest: &Guest, output: &str, programs: &[Program]) -> Result<Self> {
         let name = guest.name;

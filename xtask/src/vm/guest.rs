@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -32,7 +32,7 @@ pub fn file_server() -> Option<&'static str> {
 
 /// Runs a shell script as root and gives what it printed, on standard output and error.
 pub fn run(guest: &Guest, image: Option<&Image>, script: &str) -> Result<String> {
-    let folder = target().join("vm").join(guest.name.replace(['=', ' '], "-"));
+    let folder = folder(guest);
     fs::create_dir_all(&folder)?;
     let folder = folder.canonicalize()?;
     let file = folder.join("script.sh");
@@ -47,6 +47,19 @@ pub fn run(guest: &Guest, image: Option<&Image>, script: &str) -> Result<String>
         }
     }
     text(&output)
+}
+
+/// What the same script printed before, if all of it came after `since`.
+pub fn earlier(guest: &Guest, script: &str, since: SystemTime) -> Option<String> {
+    let folder = folder(guest);
+    let output = folder.join("output");
+    let is_same = fs::read_to_string(folder.join("script.sh")).is_ok_and(|text| text == script);
+    let came = fs::metadata(&output).and_then(|file| file.modified()).ok()?;
+    if is_same && came > since { text(&output).ok() } else { None }
+}
+
+fn folder(guest: &Guest) -> PathBuf {
+    target().join("vm").join(guest.name.replace(['=', ' '], "-"))
 }
 
 /// The same with systemd as the guest's first program.
