@@ -21,7 +21,7 @@ const CLAIMS: u32 = 128;
 /// How often a packet, whose bytes would be lost, looks whether it can go on.
 const LOOKS: u32 = 1_024;
 /// The same for a packet of the other direction.
-const GLANCES: u32 = 256;
+const GLANCES: u32 = 1_024;
 /// How long at the most: many walks. A CPU that its host took away is not waited for.
 const PATIENCE_NS: u64 = 50_000;
 
