@@ -21,7 +21,7 @@ const CLAIMS: u32 = 128;
 /// How often a packet, whose bytes would be lost, looks whether it can go on.
 const LOOKS: u32 = 1_024;
 /// The same for a packet of the other direction.
-const GLANCES: u32 = 1_024;
+pub const GLANCES: u32 = 1_024;
 /// How long at the most: many walks. A CPU that its host took away is not waited for.
 const PATIENCE_NS: u64 = 50_000;
 
@@ -44,14 +44,15 @@ pub fn claim<const DIRECTION: usize>(http: *mut Http) -> bool {
     false
 }
 
-/// The same for a direction that somebody else may walk right now: waits for [`PATIENCE_NS`].
+/// The same for a direction that somebody else may walk right now: waits for [`PATIENCE_NS`],
+/// and for so many glances, at most [`GLANCES`].
 #[inline(always)]
-pub fn claim_other<const DIRECTION: usize>(http: *mut Http) -> bool {
+pub fn claim_other<const DIRECTION: usize>(http: *mut Http, glances: u32) -> bool {
     let mut looks = 0;
     // SAFETY: a value of the map; each field is read by itself.
     unsafe {
         let begin = bpf_ktime_get_ns();
-        while looks < GLANCES {
+        while looks < GLANCES && looks < glances {
             let busy = read_volatile(&raw const (*http).busy) >> (DIRECTION * 16) & 0xffff;
             if busy == 0 && try_claim::<DIRECTION>(http) {
                 return true;

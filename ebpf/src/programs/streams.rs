@@ -12,7 +12,7 @@ use meshtap_ebpf::repeat::Answer;
 use meshtap_ebpf::streams::{self, Expected, Next, StreamPort, StreamWalk, Streams};
 use meshtap_ebpf::walk::{Shared, Walk};
 
-use super::claim::{claim_other, release};
+use super::claim::{GLANCES, claim_other, release};
 use super::follow::walk;
 use super::frames;
 use super::outlet::{Outlet, claimed};
@@ -23,6 +23,9 @@ use super::steps;
 
 /// Frames that one call looks at.
 const STEPS: u32 = 4;
+
+/// Looks for the answers when the socket ends, and hardly anybody else is at work on it.
+const LAST_GLANCES: u32 = 128;
 
 /// Looks at packets that arrive.
 #[cgroup_skb(ingress)]
@@ -148,17 +151,17 @@ impl StreamPort for Outlet {
     #[inline(always)]
     fn tell(&mut self, _: &Flow, _: &mut Shared, asks: bool, stream: u32) -> bool {
         // SAFETY: a value of the map, and a full socket.
-        unsafe { tell(self.http, self.sk, asks.into(), stream) != 0 }
+        unsafe { tell(self.http, self.sk, if asks { GLANCES } else { 0 }, stream) != 0 }
     }
 }
 
-/// See [`streams::tell`]; `asks`: the answers are to be claimed. 0: they could not be. A
-/// function of its own: the verifier would follow it with every step of a walk.
+/// See [`streams::tell`]; `glances`: the answers are to be claimed, with so many of them. 0: they
+/// could not be. A function of its own: the verifier would follow it with every step of a walk.
 ///
 /// # Safety
 /// `http` must be a value of the map, `sk` a full socket.
 #[inline(never)]
-unsafe fn tell(http: *mut Http, sk: *mut bpf_sock, asks: u32, stream: u32) -> u32 {
+unsafe fn tell(http: *mut Http, sk: *mut bpf_sock, glances: u32, stream: u32) -> u32 {
     // SAFETY: by the contract.
     unsafe {
         let streams = state::streams(sk, false);
@@ -166,14 +169,14 @@ unsafe fn tell(http: *mut Http, sk: *mut bpf_sock, asks: u32, stream: u32) -> u3
             return 1;
         }
         let answers = if (*streams).asks == INGRESS + 1 { EGRESS } else { INGRESS };
-        if asks != 0 && !claim_either(http, answers) {
+        if glances != 0 && !claim_either(http, answers, glances) {
             return 0;
         }
         let cookie = (*http).flows[0].cookie;
         let mut outlet = Outlet { skb: null_mut(), sk, http };
         let moment = (bpf_ktime_get_ns(), cookie);
         streams::tell(streams, moment, &mut (*http).shared, &mut outlet, stream);
-        if asks != 0 {
+        if glances != 0 {
             release_either(http, answers);
         }
         1
@@ -183,11 +186,11 @@ unsafe fn tell(http: *mut Http, sk: *mut bpf_sock, asks: u32, stream: u32) -> u3
 /// # Safety
 /// `http` must be a value of the map.
 #[inline(always)]
-unsafe fn claim_either(http: *mut Http, direction: u8) -> bool {
+unsafe fn claim_either(http: *mut Http, direction: u8, glances: u32) -> bool {
     if direction == EGRESS {
-        claim_other::<{ EGRESS as usize }>(http)
+        claim_other::<{ EGRESS as usize }>(http, glances)
     } else {
-        claim_other::<{ INGRESS as usize }>(http)
+        claim_other::<{ INGRESS as usize }>(http, glances)
     }
 }
 
@@ -211,7 +214,7 @@ pub unsafe fn end(http: *mut Http, sk: *mut bpf_sock) {
     // SAFETY: by the contract.
     unsafe {
         if (*http).shared.misses != 0 {
-            tell(http, sk, 1, 0);
+            tell(http, sk, LAST_GLANCES, 0);
         }
     }
 }
