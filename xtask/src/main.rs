@@ -160,7 +160,7 @@ enum Command {
         fetch: bool,
         /// Go on with a run that was interrupted: guests that came to their end with the same
         /// programs are not booted again.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "fetch")]
         resume: bool,
         /// Only the systemd unit with all that it asks for, under systemd itself, on Debian 12's.
         #[arg(long, conflicts_with_all = ["kernel", "resume", "filters"])]

@@ -141,9 +141,10 @@ fn next(ctx: &SkBuffContext, flow: &mut Flow) {
 fn lines(ctx: &SkBuffContext) {
     let Some((mut outlet, http, waiting)) = begin(ctx) else { return };
     if let Some(mut waiting) = waiting {
+        let done = steps::all(|| aside_line_steps(ctx.skb.skb));
         // SAFETY: the flow was claimed by the first program.
         let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
-        if steps::all(|| aside_line_steps(ctx.skb.skb)) && !lines.resume() {
+        if done && !lines.resume() {
             lines.leave();
         } else {
             go_on(ctx, lines.flow);
@@ -192,10 +193,11 @@ fn walked(skb: *mut __sk_buff) -> Option<(Waiting, *mut Http)> {
 fn walk_frames(ctx: &SkBuffContext) {
     let Some((mut outlet, http, waiting)) = begin(ctx) else { return };
     if let Some(mut waiting) = waiting {
+        let done = steps::all(|| aside_frame_steps(ctx.skb.skb));
         // SAFETY: the flow was claimed by the first program.
         let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut waiting) };
         let mut frames = frames::of(&mut lines);
-        if steps::all(|| aside_frame_steps(ctx.skb.skb)) {
+        if done {
             frames.leave();
         } else {
             go_on(ctx, frames.flow);

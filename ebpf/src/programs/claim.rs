@@ -122,7 +122,8 @@ fn await_turn<const DIRECTION: usize>(skb: *mut __sk_buff, sequence: u32, length
     unsafe { try_claim::<DIRECTION>(http) }
 }
 
-/// Whether nobody works on the flow, and the packet, where it waits for those in front, is not early.
+/// Whether nobody works on the flow, and the packet is not early where it waits for those in
+/// front of it.
 ///
 /// # Safety
 /// `http` must be a value of the map; each of its fields is read by itself.

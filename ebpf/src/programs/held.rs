@@ -169,9 +169,10 @@ fn replay<const DIRECTION: usize>(ctx: &SkBuffContext) {
 fn walk_lines<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let Place { outlet, http, held, key } = find(ctx.skb.skb)?;
     let mut waiting = Waiting { inner: outlet, held };
+    let done = steps::all(|| held_line_steps(ctx.skb.skb));
     // SAFETY: the flow was claimed by the first part.
     let mut walk = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
-    if !steps::all(|| held_line_steps(ctx.skb.skb)) || walk.resume() {
+    if !done || walk.resume() {
         part::go_on::<DIRECTION>(ctx, part::HELD_LINES);
         walk.exhaust();
     } else if may_be_frames(walk.flow, walk.shared) {
@@ -223,11 +224,17 @@ fn walk_frames<const DIRECTION: usize>(ctx: &SkBuffContext) -> Option<()> {
     let mut frames = frames::of(&mut lines);
     if frames.flow.mode != mode::FRAMES && !frames.recognise() {
         lines.leave();
-    } else if steps::all(|| held_frame_steps(ctx.skb.skb)) {
-        frames.leave();
     } else {
-        part::go_on::<DIRECTION>(ctx, part::HELD_FRAMES);
-        frames.exhaust();
+        let done = steps::all(|| held_frame_steps(ctx.skb.skb));
+        // SAFETY: as above.
+        let mut lines = unsafe { walk::<{ INGRESS as usize }, _>(http, &mut waiting) };
+        let mut frames = frames::of(&mut lines);
+        if done {
+            frames.leave();
+        } else {
+            part::go_on::<DIRECTION>(ctx, part::HELD_FRAMES);
+            frames.exhaust();
+        }
     }
     release::<{ INGRESS as usize }>(http);
     let _ = HELD.remove(&key);

@@ -1,7 +1,8 @@
 //! Steps of a walk, some at a time, by functions that are **exported**: the verifier follows
 //! such a function once, however often it is called, where it would follow every way through
 //! every step of a program. It takes nothing but the context, by which it finds everything
-//! anew, which costs a look-up of the socket's state.
+//! anew, which costs a look-up of the socket's state. **No reference to that state may be held
+//! meanwhile**: the caller takes it afterwards.
 
 /// Calls before a program tail-calls itself.
 const CALLS: u32 = 32;

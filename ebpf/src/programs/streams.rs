@@ -25,7 +25,7 @@ use super::steps;
 const STEPS: u32 = 4;
 
 /// Looks for the answers when the socket ends, and hardly anybody else is at work on it.
-const LAST_GLANCES: u32 = 128;
+const LAST_GLANCES: u32 = 256;
 
 /// Looks at packets that arrive.
 #[cgroup_skb(ingress)]
@@ -44,12 +44,9 @@ pub fn egress_streams(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn look<const DIRECTION: usize>(ctx: &SkBuffContext) {
     let Some((mut outlet, http)) = claimed(ctx) else { return };
+    let next = pass::<DIRECTION>(ctx, http, &mut outlet);
     // SAFETY: the flow was claimed by the first program.
     let mut lines = unsafe { walk::<DIRECTION, _>(http, &mut outlet) };
-    let mut frames = frames::of(&mut lines);
-    frames.flush();
-    let begins = frames.begins();
-    let next = pass::<DIRECTION>(ctx, &mut lines, begins);
     let blocked = matches!(next, Next::Blocked);
     let mut frames = frames::of(&mut lines);
     let ends = frames.flow.flags & (FIN | RESET) != 0;
@@ -71,19 +68,21 @@ fn look<const DIRECTION: usize>(ctx: &SkBuffContext) {
 
 /// Looks at frames, where [`StreamWalk::begin`] does not say otherwise.
 #[inline(always)]
-fn pass<const DIRECTION: usize>(
-    ctx: &SkBuffContext,
-    lines: &mut Walk<'_, Outlet>,
-    begins: bool,
-) -> Next {
-    let ends = lines.flow.flags & (FIN | RESET) != 0;
-    if let Some(next) = of::<DIRECTION>(lines).begin(begins, ends) {
+fn pass<const DIRECTION: usize>(ctx: &SkBuffContext, http: *mut Http, outlet: &mut Outlet) -> Next {
+    // SAFETY: the flow was claimed by the first program.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, outlet) };
+    let mut frames = frames::of(&mut lines);
+    frames.flush();
+    let begins = frames.begins();
+    let ends = frames.flow.flags & (FIN | RESET) != 0;
+    if let Some(next) = of::<DIRECTION>(&mut lines).begin(begins, ends) {
         return next;
     }
     let (skb, arrives) = (ctx.skb.skb, DIRECTION == INGRESS as usize);
     steps::all(|| if arrives { ingress_stream_steps(skb) } else { egress_stream_steps(skb) });
-    // They may have been made meanwhile.
-    of::<DIRECTION>(lines).stop()
+    // SAFETY: as above. Streams may have been made meanwhile.
+    let mut lines = unsafe { walk::<DIRECTION, _>(http, outlet) };
+    of::<DIRECTION>(&mut lines).stop()
 }
 
 /// The same packet, stream by stream.

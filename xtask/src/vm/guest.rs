@@ -51,7 +51,10 @@ pub fn run(guest: &Guest, image: Option<&Image>, script: &str) -> Result<String>
 
 /// What the same script printed before, if all of it came after `since`.
 pub fn earlier(guest: &Guest, script: &str, since: SystemTime) -> Option<String> {
-    let folder = folder(guest);
+    earlier_in(&folder(guest), script, since)
+}
+
+fn earlier_in(folder: &Path, script: &str, since: SystemTime) -> Option<String> {
     let output = folder.join("output");
     let is_same = fs::read_to_string(folder.join("script.sh")).is_ok_and(|text| text == script);
     let came = fs::metadata(&output).and_then(|file| file.modified()).ok()?;
@@ -237,4 +240,22 @@ fn text(file: &Path) -> Result<String> {
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_same_script_printed_of_the_same_programs_is_taken() {
+        let folder = target().join("vm/test-of-earlier");
+        fs::create_dir_all(&folder).expect("is made");
+        fs::write(folder.join("script.sh"), "true").expect("is written");
+        fs::write(folder.join("output"), "words\r\n").expect("is written");
+        let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(60));
+        assert_eq!(earlier_in(&folder, "true", past).as_deref(), Some("words\n"));
+        assert_eq!(earlier_in(&folder, "false", past), None, "another script");
+        assert_eq!(earlier_in(&folder, "true", future), None, "programs that are newer");
+        fs::remove_dir_all(&folder).expect("is removed");
+    }
 }
